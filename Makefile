@@ -1,0 +1,51 @@
+# Everything runs in .venv, which the first target makes. `make run` and `make test` are all a newcomer needs.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+DONE   := $(VENV)/.installed
+DEV    := $(VENV)/.installed-dev
+
+.PHONY: run test test-long lint format types imports check bench clean
+
+run: $(DONE)
+	$(BIN)/python run_a3c.py --workers 4
+
+test: $(DEV)
+	$(BIN)/python -m pytest -q
+
+test-long: $(DEV)
+	$(BIN)/python -m pytest -q -m "long or not long"
+
+lint: $(DEV)
+	$(BIN)/ruff check .
+
+format: $(DEV)
+	$(BIN)/ruff format .
+
+types: $(DEV)
+	$(BIN)/mypy
+
+imports: $(DEV)
+	$(BIN)/lint-imports
+
+check: lint types imports test
+	$(BIN)/ruff format --check .
+
+bench: $(DEV)
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) build *.egg-info
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# torch first and by its exact version: a range may fetch a build with gigabytes of CUDA libraries.
+$(DONE): $(VENV)/bin/python setup.cfg constraints.txt
+	$(BIN)/pip install -q -c constraints.txt torch==2.13.0
+	$(BIN)/pip install -q -c constraints.txt -e .
+	touch $@
+
+$(DEV): $(DONE)
+	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
+	touch $@

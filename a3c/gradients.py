@@ -1,0 +1,110 @@
+"""From a rollout to a clipped gradient."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from a3c.closed_form import ClosedForm, loss_gradients
+from a3c.config import LossConfig
+from a3c.losses import LossTerms, actor_critic_loss
+from a3c.networks import ActorCritic
+from a3c.returns import lambda_returns, normalize
+from a3c.rollouts import Rollout
+
+Array = NDArray[np.float32]
+
+
+class Targets(NamedTuple):
+    """What the loss regards as constant, [T, B] each."""
+
+    returns: Array
+    advantages: Array
+    valid: Array  # 1 where the step counts, else 0
+
+
+class RolloutStatistics(NamedTuple):
+    """The loss and how well the critic predicted the returns, as sums that add up over rollouts."""
+
+    terms: LossTerms
+    return_sum: float
+    return_square_sum: float
+    error_sum: float  # of returns - values
+    error_square_sum: float
+
+
+GradientFunction = Callable[[Rollout], RolloutStatistics]
+
+
+def targets(rollout: Rollout, values: Array, config: LossConfig) -> Targets:
+    """Returns and advantages of a rollout, given V(s_0) ... V(s_T), [T + 1, B]."""
+    discounts = np.float32(config.gamma) * (1 - rollout.terminated.astype(np.float32))
+    lambdas = np.float32(config.gae_lambda) * (1 - rollout.truncated.astype(np.float32))
+    returns = lambda_returns(rollout.rewards, discounts, lambdas, values)
+    advantages = returns - values[:-1]
+    valid = rollout.valid.astype(np.float32)
+    return Targets(returns, normalize(advantages, valid) if config.normalize_advantages else advantages, valid)
+
+
+def closed_form_gradient(model: ActorCritic, config: LossConfig) -> GradientFunction:
+    """A function that writes the loss gradient of a rollout into the model's gradients, by `a3c.closed_form`."""
+    network = ClosedForm(model)
+
+    def gradient(rollout: Rollout) -> RolloutStatistics:
+        observations = rollout.observations  # [T + 1, B, O]
+        logits, values = network.forward(observations.reshape(-1, observations.shape[-1]))
+        target = targets(rollout, values.reshape(observations.shape[:2]), config)
+        steps = rollout.actions.size  # the rows before the bootstrap row
+        returns, advantages, valid = (array.reshape(-1) for array in target)
+        actions = rollout.actions.reshape(-1)
+        terms, d_logits, d_values = loss_gradients(
+            logits[:steps], values[:steps], actions, advantages, returns, valid, config
+        )
+        network.backward(d_logits, d_values)
+        return _statistics(terms, target, values[:steps])
+
+    return gradient
+
+
+def autograd_gradient(model: ActorCritic, config: LossConfig) -> GradientFunction:
+    """The same by torch's automatic differentiation: slower, and right for any network."""
+
+    def gradient(rollout: Rollout) -> RolloutStatistics:
+        model.zero_grad(set_to_none=False)  # the gradients are views of one vector: keep them
+        logits, values = model(torch.from_numpy(rollout.observations))  # [T + 1, B, A], [T + 1, B]
+        target = targets(rollout, values.detach().numpy(), config)
+        returns, advantages, valid = map(torch.from_numpy, target)
+        actions = torch.from_numpy(rollout.actions)
+        loss, terms = actor_critic_loss(logits[:-1], values[:-1], actions, advantages, returns, valid, config)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return _statistics(terms, target, values[:-1].detach().numpy().reshape(-1))
+
+    return gradient
+
+
+def clip_by_global_norm(gradient: Array, max_norm: float) -> float:
+    """Scale a flat gradient [P] in place to at most `max_norm` (Pascanu et al. 2013) and return its norm before.
+
+    Raises:
+        FloatingPointError: the gradient is not finite; it must not reach the shared parameters.
+    """
+    with np.errstate(over="ignore"):
+        norm = float(np.sqrt(gradient @ gradient))
+    if not np.isfinite(norm):  # the squares of a large finite gradient overflow in float32
+        norm = float(np.linalg.norm(gradient.astype(np.float64)))
+    if not np.isfinite(norm):
+        raise FloatingPointError("the gradient is not finite; lower learning_rate, or check the environment's rewards")
+    if norm > max_norm:
+        gradient *= np.float32(max_norm / norm)
+    return norm
+
+
+def _statistics(terms: LossTerms, target: Targets, values: Array) -> RolloutStatistics:
+    valid, returns = target.valid.reshape(-1), target.returns.reshape(-1)
+    counted = returns * valid
+    errors = (returns - values) * valid
+    return RolloutStatistics(
+        terms, float(counted.sum()), float(counted @ counted), float(errors.sum()), float(errors @ errors)
+    )

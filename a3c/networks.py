@@ -1,0 +1,57 @@
+"""The two-head actor-critic."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from a3c.config import Config
+from a3c.environments import EnvironmentSpec
+
+
+class ActorCritic(nn.Module):
+    """A trunk of ReLU layers shared ("tied") by a policy head and a value head (Mnih et al. 2016, section 4).
+
+    Args:
+        observation_size: length of one observation vector.
+        action_count: number of discrete actions, A.
+        hidden_sizes: units of each trunk layer.
+        value_scale: unit of the value head; values come out in units of return.
+    """
+
+    def __init__(self, observation_size: int, action_count: int, hidden_sizes: Sequence[int], value_scale: float = 1.0):
+        super().__init__()
+        sizes = [observation_size, *hidden_sizes]
+        layers = [nn.Linear(fan_in, fan_out) for fan_in, fan_out in pairwise(sizes)]
+        self.trunk = nn.ModuleList(layers)
+        self.policy_head = nn.Linear(sizes[-1], action_count)
+        self.value_head = nn.Linear(sizes[-1], 1)
+        self.value_scale = value_scale
+        self.observation_size, self.action_count, self.hidden_sizes = observation_size, action_count, list(hidden_sizes)
+
+    def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [..., A] and values [...] of observations [..., O]."""
+        hidden = observations
+        for layer in self.trunk:
+            hidden = torch.relu(layer(hidden))
+        return self.policy_head(hidden), self.value_head(hidden).squeeze(-1) * self.value_scale
+
+
+def initialize(model: ActorCritic, seed: int) -> None:
+    """Orthogonal weights and zero biases: gain sqrt(2) in the trunk, 0.01 for the policy, 1 for the value.
+
+    The small policy gain starts every run from a nearly uniform policy (Andrychowicz et al. 2021, C57).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    gains = [2**0.5] * len(model.trunk) + [0.01, 1.0]
+    with torch.no_grad():
+        for layer, gain in zip([*model.trunk, model.policy_head, model.value_head], gains, strict=True):
+            nn.init.orthogonal_(layer.weight, gain, generator)
+            layer.bias.zero_()
+
+
+def build(config: Config, environment: EnvironmentSpec) -> ActorCritic:
+    """The network of a run."""
+    sizes = config.network.hidden_sizes
+    return ActorCritic(environment.observation_size, environment.action_count, sizes, config.loss.value_scale)

@@ -1,0 +1,49 @@
+"""Return targets of a rollout: n-step returns, lambda-returns and the advantages that follow from them."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+
+def lambda_returns(rewards: Array, discounts: Array, lambdas: Array, values: Array) -> Array:
+    """Discounted lambda-returns with a discount and a lambda of its own for every step.
+
+    G_t = r_t + discount_t * ((1 - lambda_t) * V(s_{t+1}) + lambda_t * G_{t+1}),   G_T = V(s_T)
+
+    (Sutton and Barto 2018, equation 12.18 with 12.24's step-wise parameters.) Two special cases have names: with every
+    lambda at 1 this is the n-step return bootstrapped after the last step (Mnih et al. 2016, Algorithm S3), and
+    G_t - V(s_t) is the generalised advantage estimate GAE(lambda) (Schulman et al. 2016, equation 16).
+
+    An episode's end is told by the two step-wise parameters alone: `discount_t` is 0 where step t *terminated*, so that
+    nothing follows it; `lambda_t` is 0 where step t was *truncated*, so that the return takes V(s_{t+1}), the value of
+    the true final observation, and nothing of the episode that begins after it.
+
+    Args:
+        rewards, discounts, lambdas: [T, B].
+        values: [T + 1, B], V(s_0) ... V(s_T); the last row is the bootstrap value.
+    Returns: [T, B].
+    """
+    assert rewards.shape == discounts.shape == lambdas.shape and values.shape[0] == rewards.shape[0] + 1
+    one_step = rewards + discounts * (1 - lambdas) * values[1:]  # [T, B]
+    carry = discounts * lambdas  # [T, B]
+    returns = np.empty_like(rewards)
+    following = values[-1]
+    for t in range(len(rewards) - 1, -1, -1):
+        following = one_step[t] + carry[t] * following
+        returns[t] = following
+    return returns
+
+
+def normalize(advantages: Array, valid: Array) -> Array:
+    """Advantages scaled to mean 0 and standard deviation 1 over the valid steps (Andrychowicz et al. 2021, C67).
+
+    Args:
+        advantages: [T, B].
+        valid: [T, B], 1 where the step counts and 0 where it does not.
+    """
+    count = max(valid.sum(), 1)
+    centred = (advantages - (advantages * valid).sum() / count) * valid
+    deviation = np.sqrt(np.square(centred).sum() / count)
+    normalized: Array = centred / (deviation + np.float32(1e-8))
+    return normalized

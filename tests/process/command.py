@@ -1,0 +1,121 @@
+"""The program as a user runs it: real processes, a real pipe or a real terminal."""
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = [sys.executable, str(ROOT / "run_a3c.py")]
+ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+FOREVER = ("--target-return", "1e9", "--max-env-steps", "1000000000")
+
+
+class Program:
+    """One started command whose output is collected while it runs; ends with everything it started."""
+
+    def __init__(
+        self,
+        *arguments: object,
+        size: tuple[int, int] | None = None,
+        environment: dict[str, str] | None = None,
+        command: Sequence[str] = COMMAND,
+        cwd: Path = ROOT,
+    ):
+        """Run in a terminal of `size` (columns, lines), or piped where that is None."""
+        self._chunks: list[bytes] = []
+        variables = {**os.environ, "TERM": "xterm-256color", **(environment or {})}
+        output: int
+        if size is None:
+            self._reader, output = os.pipe()
+        else:
+            self._reader, output = pty.openpty()
+            fcntl.ioctl(output, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
+        self.process = subprocess.Popen([*command, *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=output,
+                                        stderr=output, env=variables, cwd=cwd, start_new_session=True)  # fmt: skip
+        os.close(output)
+        self._thread = threading.Thread(target=self._collect, daemon=True)
+        self._thread.start()
+        self.family: list[psutil.Process] = []
+
+    def __enter__(self) -> "Program":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.note_family()
+        for process in (*self.family, self.process):
+            if process.is_running() if isinstance(process, psutil.Process) else process.poll() is None:
+                process.kill()
+        self.process.wait(10)
+        self._thread.join(10)
+
+    @property
+    def output(self) -> str:
+        return b"".join(self._chunks).decode(errors="replace")
+
+    @property
+    def text(self) -> str:
+        """The output without escape codes."""
+        return ESCAPE.sub("", self.output)
+
+    def note_family(self) -> list[psutil.Process]:
+        """Remember all processes started so far, to see later whether they have gone."""
+        if self.process.poll() is None:
+            self.family = psutil.Process(self.process.pid).children(recursive=True)
+        return self.family
+
+    def workers(self) -> list[psutil.Process]:
+        """The actor-learners and the monitor: the forkserver's children."""
+        children = psutil.Process(self.process.pid).children()
+        return [grandchild for child in children for grandchild in child.children()]
+
+    def until(self, condition: Callable[[], bool], seconds: float = 60) -> None:
+        """Wait for a condition; fail with the output where it does not come true in time."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"waited {seconds} s in vain; the output was:\n{self.text}"
+            assert self.process.poll() is None or condition(), f"ended early; the output was:\n{self.text}"
+            time.sleep(0.02)
+
+    def until_training(self, run_dir: Path) -> None:
+        """Wait until the first evaluation is on disk, so that workers and monitor are certainly at work."""
+        evaluations = run_dir / "evaluations.csv"
+        self.until(lambda: evaluations.exists() and len(evaluations.read_text().splitlines()) > 1)
+        self.note_family()
+
+    def wait(self, seconds: float = 100) -> int:
+        code = self.process.wait(seconds)
+        self._thread.join(10)
+        return code
+
+    def assert_nobody_left(self, seconds: float = 5) -> None:
+        assert self.family, "the test has not noted the processes"
+        _, alive = psutil.wait_procs(self.family, timeout=seconds)
+        assert not alive, f"left behind: {alive}"
+
+    def _collect(self) -> None:
+        while True:
+            try:
+                chunk = os.read(self._reader, 65536)
+            except OSError:  # a terminal whose last process has ended
+                chunk = b""
+            if not chunk:
+                os.close(self._reader)
+                return
+            self._chunks.append(chunk)
+
+
+def run(*arguments: object, **options: object) -> tuple[int, str]:
+    """Run a command to its end, piped; its exit code and its output."""
+    with Program(*arguments, **options) as program:  # type: ignore[arg-type]
+        return program.wait(), program.text

@@ -1,0 +1,95 @@
+"""What is wrong is said in one line before any process starts; exit code 2, or 4 for a checkpoint."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.process.command import COMMAND, FOREVER, ROOT, Program
+
+BAD_OPTIONS = [
+    (["--worker", "4"], "unknown option '--worker'; did you mean --workers"),
+    (["--workers", "0"], "workers: must be at least 1"),
+    (["--workers", "-3"], "workers: must be at least 1"),
+    (["--workers", "four"], "argument --workers: invalid int value: 'four'"),
+    (["--workers"], "argument --workers: expected one argument"),
+    (["--gamma", "1.5"], "gamma: must be at most 1"),
+    (["--gamma", "nan"], "gamma: must be a finite number"),
+    (["--learning-rate", "inf"], "learning_rate: must be a finite number"),
+    (["--learning-rate", "0"], "learning_rate: must be above 0"),
+    (["--adam-beta1", "1"], "adam_beta1: must be below 1"),
+    (["--hidden-sizes", "64", "0"], "hidden_sizes: must be at least 1"),
+    (["--optimizer", "sgd"], "optimizer: must be one of adam, rmsprop"),
+    (["--mode", "sinc"], "mode: must be one of"),
+    (["--seed", "-1"], "seed: must be at least 0"),
+    (["--env", "CartPool-v1"], "unknown environment 'CartPool-v1'; did you mean CartPole-v1"),
+    (["--env", "Pendulum-v1"], "acts in Box"),
+    (["--env", "FrozenLake-v1"], "observes Discrete"),
+    (["--env", "nowhere:Nothing-v0"], "No module named 'nowhere'"),
+    (["--run-dir", "/dev/null/run"], "run_dir: '/dev/null/run' cannot be written"),
+    (["trian"], "did you mean train"),
+    (["evaluate", "/nowhere", "--episodes", "0"], "must be at least 1"),
+]
+
+
+def refused(arguments: list[Any], code: int) -> str:
+    result = subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert result.returncode == code, result.stderr
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    return result.stderr
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD_OPTIONS)
+def test_a_bad_option_is_named_in_one_line(arguments: list[str], message: str) -> None:
+    assert message in refused(arguments, 2)
+
+
+def test_a_bad_option_leaves_no_run_directory(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    refused(["--run-dir", run_dir, "--env", "Nothing-v0"], 2)
+    refused(["--run-dir", run_dir, "--workers", 0], 2)
+    assert not run_dir.exists()
+
+
+def test_a_run_directory_that_holds_a_run_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    assert "already holds a run" in refused(["--run-dir", tmp_path], 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_a_run_directory_in_use_names_its_owner(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    with Program(*FOREVER, "--workers", 1, "--run-dir", run_dir) as program:
+        program.until_training(run_dir)
+        assert f"is in use by process {program.process.pid}" in refused(["--run-dir", run_dir], 2)
+        assert program.process.poll() is None
+
+
+def test_help_lists_every_option_with_its_default() -> None:
+    from a3c.config import option_specs
+
+    result = subprocess.run([*COMMAND, "train", "--help"], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert result.returncode == 0
+    for spec in option_specs():
+        assert f"--{spec.name.replace('_', '-')}" in result.stdout
+    assert "default: 4" in result.stdout
+
+
+@pytest.mark.parametrize("damage", ["missing", "not json", "no weights", "flipped", "cut", "other shapes"])
+def test_a_damaged_checkpoint_is_refused_in_one_line(damage: str, solved_run: Any, tmp_path: Path) -> None:
+    best = json.loads((solved_run[0] / "checkpoints" / "best.json").read_text())
+    weights = bytearray((solved_run[0] / "checkpoints" / best["weights"]["file"]).read_bytes())
+    if damage == "flipped":
+        weights[len(weights) // 2] ^= 1
+    if damage == "cut":
+        weights = weights[:-7]
+    if damage == "other shapes":
+        best["network"]["hidden_sizes"] = [64, 64]
+    if damage != "missing":
+        (tmp_path / "best.json").write_text("{" if damage == "not json" else json.dumps(best))
+    if damage != "no weights":
+        (tmp_path / best["weights"]["file"]).write_bytes(weights)
+    assert str(tmp_path) in refused(["evaluate", tmp_path], 4)

@@ -1,0 +1,117 @@
+"""How a run ends when it does not end by itself: signals, crashes, kills."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from a3c import load_policy
+from tests.process.command import FOREVER, Program
+
+CRASHING = """
+import gymnasium, numpy, os, sys, ctypes
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv
+
+class Crashing(CartPoleEnv):
+    steps = 0
+    def step(self, action):
+        self.steps += 1
+        if self.steps == 50:
+            how = os.environ["CRASH"]
+            if how == "raise": raise RuntimeError("the simulator lost its licence")
+            if how == "exit": sys.exit(0)
+            if how == "segfault": ctypes.string_at(0)
+        print("step", self.steps)
+        return super().step(action)
+
+gymnasium.register("Crashing-v0", entry_point=Crashing, max_episode_steps=500)
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_saves_a_checkpoint_and_leaves_nobody(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    run_dir = tmp_path / "run"
+    with Program(*FOREVER, "--run-dir", run_dir, size=(80, 24)) as program:
+        program.until_training(run_dir)
+        asked = time.monotonic()
+        os.killpg(program.process.pid, number) if number == signal.SIGINT else program.process.send_signal(number)
+        assert program.wait(10) == code
+        assert time.monotonic() - asked < 5
+        program.assert_nobody_left()
+    summary = json.loads((run_dir / "summary.json").read_text())
+    assert summary["status"] == "interrupted"
+    assert load_policy(run_dir / summary["checkpoint"])
+    assert load_policy(run_dir / "checkpoints" / "latest.json")
+    assert "Traceback" not in program.text
+    assert program.output.rindex("\x1b[?25h") > program.output.rindex("\x1b[?25l")
+
+
+def test_a_second_interrupt_leaves_at_once(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    with Program(*FOREVER, "--run-dir", run_dir) as program:
+        program.until_training(run_dir)
+        for worker in program.workers():
+            worker.suspend()  # nobody follows the first request
+        os.killpg(program.process.pid, signal.SIGINT)
+        program.until(lambda: "interrupted" in (run_dir / "events.jsonl").read_text())
+        asked = time.monotonic()
+        os.killpg(program.process.pid, signal.SIGINT)
+        assert program.wait(10) == 130
+        assert time.monotonic() - asked < 1.5
+        program.assert_nobody_left()
+    assert "Traceback" not in program.text
+
+
+def test_a_worker_that_does_not_stop_is_ended_in_time(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    with Program(*FOREVER, "--run-dir", run_dir) as program:
+        program.until_training(run_dir)
+        program.workers()[0].suspend()
+        os.killpg(program.process.pid, signal.SIGINT)
+        assert program.wait(10) == 130
+        program.assert_nobody_left()
+
+
+def test_a_killed_worker_is_noticed_and_named(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    with Program(*FOREVER, "--run-dir", run_dir) as program:
+        program.until_training(run_dir)
+        program.workers()[1].kill()
+        assert program.wait(10) == 3
+        program.assert_nobody_left()
+    summary = json.loads((run_dir / "summary.json").read_text())
+    assert summary["status"] == "failed"
+    assert "SIGKILL" in summary["reason"]
+    assert "SIGKILL" in program.text
+
+
+@pytest.mark.parametrize(
+    ("how", "cause"),
+    [("raise", "RuntimeError: the simulator lost its licence"), ("segfault", "SIGSEGV"), ("exit", "SystemExit")],
+)
+def test_a_crashing_environment_ends_the_run_with_its_own_words(tmp_path: Path, how: str, cause: str) -> None:
+    (tmp_path / "crashing.py").write_text(CRASHING)
+    variables = {"PYTHONPATH": str(tmp_path), "CRASH": how}
+    run_dir = tmp_path / "run"
+    arguments = (*FOREVER, "--env", "crashing:Crashing-v0", "--envs-per-worker", 1, "--run-dir", run_dir)
+    with Program(*arguments, environment=variables) as program:
+        assert program.wait(60) == 3
+    summary = json.loads((run_dir / "summary.json").read_text())
+    assert summary["status"] == "failed"
+    assert "worker-" in summary["reason"] or "monitor" in summary["reason"]
+    assert cause in program.text
+    assert "step 7" not in program.text  # what an environment prints goes to the worker's log
+    assert "step 7" in "".join(path.read_text() for path in (run_dir / "logs").iterdir())
+
+
+def test_no_process_outlives_a_killed_parent(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    with Program(*FOREVER, "--run-dir", run_dir) as program:
+        program.until_training(run_dir)
+        assert len(program.family) >= 6  # forkserver, four workers, monitor
+        program.process.kill()
+        program.wait(10)
+        program.assert_nobody_left(5)

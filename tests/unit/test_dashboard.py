@@ -1,0 +1,418 @@
+"""What a person sees of a run: on terminals of every size, in pipes, and when the view itself is broken."""
+
+import io
+import math
+import os
+import re
+from dataclasses import replace
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from tests.unit.status_samples import broken_status, sample_status, sample_summary, unknown_status
+from workers import dashboard
+from workers.dashboard import Dashboard
+from workers.drawing import UNKNOWN, braille, round_range, round_up, sparkline
+from workers.panels import render
+from workers.status import Event, Status, Summary
+from workers.words import plain_line, render_summary
+
+SIZES = [(80, 24), (80, 23), (200, 60), (200, 24), (200, 15), (60, 14), (100, 9), (40, 10), (20, 5), (1, 1)]
+STATUSES = {
+    **{f"{workers} workers": sample_status(workers) for workers in (0, 1, 4, 16, 17, 64, 300)},
+    **{
+        phase: replace(sample_status(), phase=phase)
+        for phase in ("verifying", "stopping", "solved", "budget_exhausted")
+    },
+    **{str(value): broken_status(value) for value in (math.nan, math.inf, -math.inf)},
+    "unknown": unknown_status(),
+    "hostile": replace(
+        sample_status(),
+        env_id="漢字/\x1b[31mCartPole" * 9,
+        run_dir="runs/\n\t" * 40,
+        events=(Event(1.0, "crashed", "boom\n\x1b[2J" + "漢" * 300),),
+    ),
+}
+HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
+
+
+def drawn(block: object, width: int = 300, encoding: str = "utf-8", **options: object) -> str:
+    """What a console writes, without style unless asked for."""
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding=encoding)
+    console = Console(file=file, width=width, height=100, **{"color_system": None, **options})  # type: ignore[arg-type]
+    console.print(block, end="", soft_wrap=True)
+    file.flush()
+    return raw.getvalue().decode(encoding)
+
+
+def text_of(status: Status, width: int, height: int) -> str:
+    return drawn(render(status, width, height), width + 100)
+
+
+def summary_text(summary: Summary, **options: object) -> str:
+    return drawn(render_summary(summary, "runs/one"), **options)  # type: ignore[arg-type]
+
+
+def terminal(**options: object) -> Console:
+    settings = {"width": 80, "height": 24, "force_terminal": True, "_environ": {"TERM": "xterm"}, **options}
+    return Console(file=io.StringIO(), **settings)  # type: ignore[arg-type]
+
+
+def written(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("name", STATUSES)
+def test_a_frame_fits_its_terminal(name: str, size: tuple[int, int]) -> None:
+    width, height = size
+    text = text_of(STATUSES[name], width, height)
+    assert "\x1b" not in text
+    lines = text.removesuffix("\n").split("\n")
+    assert len(lines) <= height
+    assert max(cell_len(line) for line in lines) <= width
+
+
+@pytest.mark.parametrize("size", [(80, 24), (80, 23), (120, 40), (200, 60)], ids=str)
+def test_a_frame_shows_every_essential(size: tuple[int, int]) -> None:
+    text = text_of(sample_status(), *size)
+    essentials = [
+        "CartPole-v1",
+        "async",
+        "4 workers",
+        "seed 0",
+        "training",
+        "3.4 s",
+        "7 % of the budget",
+        "412 episodes",
+    ]
+    essentials += ["36,864 of 500,000 env steps", "29,013/s", "144 updates", "greedy 488.2 ± 58.6", "best 488.2"]
+    essentials += ["target 475", "sampled 231.4", "475 ┤╌╌╌", "40,000 env steps", "◆", "env 41%", "other 24%"]
+    essentials += ["policy loss   -0.0123", "explained var 0.9134", "learning rate 4.88e-03", "staleness p95 3.0"]
+    essentials += ["staleness max 9", "7,253", "98 %", "212 MiB", "checkpoints/best, greedy mean 488.2"]
+    assert [fact for fact in essentials if fact not in text] == []
+
+
+@pytest.mark.parametrize("size", [(20, 5), (40, 10), (100, 9), (300, 6)], ids=str)
+def test_a_small_terminal_shows_progress_and_result(size: tuple[int, int]) -> None:
+    text = text_of(sample_status(), *size)
+    assert all(fact in text for fact in ("CartPole-v1", "training", "7 %", "36,864 env steps", "488.2 of 475"))
+
+
+@pytest.mark.parametrize(
+    ("workers", "size"), [(1, (80, 24)), (4, (80, 24)), (16, (200, 60)), (64, (200, 60)), (64, (80, 60))]
+)
+def test_every_worker_has_its_place_where_there_is_room(workers: int, size: tuple[int, int]) -> None:
+    shown = {int(index) for index in re.findall(r"(\d+) ●", text_of(sample_status(workers), *size))}
+    assert shown == set(range(workers))
+
+
+@pytest.mark.parametrize("workers", [64, 300])
+def test_workers_without_a_place_are_summed_up(workers: int) -> None:
+    status = sample_status(workers)
+    status = replace(status, workers=(*status.workers[:-1], replace(status.workers[-1], state="dead")))
+    text = text_of(status, 80, 24)
+    shown = len(re.findall(r"\d [●✗]", text))
+    rest = workers - shown
+    speed = sum(worker.steps_per_second for worker in status.workers[shown:])
+    assert shown > 0
+    assert f"and {rest} more: {rest - 1} running, 1 dead, {speed:,.0f} env steps/s" in text
+
+
+@pytest.mark.parametrize(
+    "phase", ["starting", "training", "verifying", "stopping", "solved", "budget_exhausted", "failed"]
+)
+def test_the_phase_stands_in_the_first_line(phase: str) -> None:
+    first = text_of(replace(sample_status(), phase=phase), 80, 24).splitlines()[0]
+    assert first.endswith(f"● {phase.replace('_', ' ')}  3.4 s")
+
+
+def test_what_is_unknown_is_a_dash() -> None:
+    text = text_of(unknown_status(), 80, 24)
+    assert f"greedy {UNKNOWN}   best {UNKNOWN}   target {UNKNOWN}   sampled {UNKNOWN}" in text
+    assert "no curve yet" in text
+    assert "None" not in text
+
+
+def test_what_is_not_a_number_is_shown_in_red() -> None:
+    text = drawn(render(broken_status(math.nan), 80, 24), force_terminal=True, color_system="standard")
+    assert "\x1b[1;31mnan" in text
+
+
+def test_a_curve_that_rises_rises_on_the_screen() -> None:
+    rows = [line.split("│")[1] for line in text_of(sample_status(), 120, 40).splitlines() if "│" in line]
+    starts = [re.search(r"[\u2801-\u28ff]", row) for row in rows]
+    columns = [start.start() for start in starts if start]
+    assert columns == sorted(columns, reverse=True)
+    assert len(columns) > 10
+
+
+@pytest.mark.parametrize("size", [(80, 24), (200, 15), (200, 24), (200, 60)], ids=str)
+@pytest.mark.parametrize("workers", [1, 64, 300])
+def test_many_workers_leave_room_for_the_rest(workers: int, size: tuple[int, int]) -> None:
+    lines = text_of(sample_status(workers), *size).splitlines()
+    assert sum("│" in line or "┤" in line for line in lines) >= 4
+    text = "\n".join(lines)
+    assert all(f" {name}  " in text for name in ("time", "events"))
+    assert re.search(r"\d [●○] |workers: \d+ running", text)
+
+
+def test_the_latest_events_keep_their_place_beside_many_workers() -> None:
+    text = text_of(sample_status(64), 80, 30)
+    assert "greedy mean 455.0" in text
+    assert "greedy mean 488.2" in text
+
+
+def test_rendering_is_pure() -> None:
+    assert text_of(sample_status(), 120, 40) == text_of(sample_status(), 120, 40)
+
+
+def test_sections_do_not_move_while_a_run_goes_on() -> None:
+    def places(status: Status) -> list[int]:
+        lines = text_of(status, 80, 24).splitlines()
+        names = ("return", "workers", "time", "learning", "events")
+        return [row for row, line in enumerate(lines) if line.startswith(tuple(f" {name} " for name in names))]
+
+    assert len(places(sample_status(2))) == 5
+    assert places(sample_status(2)) == places(unknown_status())
+
+
+def test_a_console_without_unicode_gets_plain_ascii() -> None:
+    text = drawn(render(sample_status(), 80, 24), 80, encoding="ascii")
+    assert "475 +---" in text
+    assert "===>---" in text
+    assert "488.2 +- 58.6" in text
+    assert "?" not in text
+
+
+def test_no_color_leaves_only_weights() -> None:
+    text = drawn(render(sample_status(), 80, 24), force_terminal=True, no_color=True, color_system="truecolor")
+    assert set(re.findall(r"\x1b\[([\d;]*)m", text)) <= {"0", "1", "2"}
+
+
+def test_the_curve_rises_through_the_dots_between_its_points() -> None:
+    assert braille([(0, 3), (3, 0)]) == {(0, 0): 0x40 | 0x20, (0, 1): 0x02 | 0x08}
+    assert braille([(0, 0), (0, 7)]) == {(0, 0): 0x47, (1, 0): 0x47}
+    assert braille([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("values", "ends"), [([475.0], (0, 500)), ([-500.0, -80.0], (-500, 0)), ([-3.0, 7], (-3, 8)), ([], (0, 1))]
+)
+def test_an_axis_ends_at_round_numbers_around_zero_and_the_values(
+    values: list[float], ends: tuple[float, float]
+) -> None:
+    assert round_range(values) == ends
+
+
+@pytest.mark.parametrize(
+    ("value", "end"), [(0.07, 0.08), (1, 1), (34_816, 40_000), (100_001, 150_000), (9.99e12, 1e13)]
+)
+def test_a_round_number_is_the_next_one_up(value: float, end: float) -> None:
+    assert round_up(value) == pytest.approx(end)
+
+
+def test_a_sparkline_is_relative_to_its_highest() -> None:
+    assert sparkline([0, 50, 100, -1]) == "▁▅█▁"
+    assert sparkline([]) == sparkline([0.0]) == ""
+
+
+def test_millions_of_steps_per_second_are_written_out() -> None:
+    assert "7,123,456/s" in text_of(replace(sample_status(), steps_per_second=7_123_456.0), 80, 24)
+
+
+def test_a_plain_line_says_it_all() -> None:
+    assert plain_line(sample_status()) == (
+        "   3.4 s  env steps 36,864  29,013/s  mean return 231.4  last evaluation 488.2 (best 488.2, target 475)"
+    )
+    assert f"mean return {UNKNOWN}  no evaluation yet (best {UNKNOWN}, target {UNKNOWN})" in plain_line(
+        unknown_status()
+    )
+
+
+def piped() -> Console:
+    return Console(file=io.StringIO(), _environ={})
+
+
+def dumb() -> Console:
+    return terminal(_environ={"TERM": "dumb"})
+
+
+def tiny() -> Console:
+    return terminal(width=19, height=24, color_system=None)
+
+
+@pytest.mark.parametrize("console", [piped(), dumb(), tiny()], ids=["piped", "dumb", "tiny"])
+def test_plain_output_has_events_at_once_lines_every_two_seconds_and_no_codes(console: Console) -> None:
+    with Dashboard(console, live=True) as view:
+        view.update(unknown_status())
+        view.event(Event(1.5, "started", "4 workers\x1b[31m"))
+        for tenth in range(16, 60):
+            view.update(replace(sample_status(), elapsed_seconds=tenth / 10))
+        view.traceback("Traceback:\n  boom")
+        view.finish(sample_summary(), "runs/one")
+    text = written(console)
+    assert text.startswith("   1.5 s  started: 4 workers [31m\n   1.6 s  env steps 36,864")
+    assert re.findall(r"(\S+) s  env steps", text) == ["1.6", "3.6", "5.6"]
+    assert "Traceback:\n  boom\n" in text
+    assert text.endswith("python run_a3c.py evaluate runs/one --episodes 100 --seed 7\n")
+    assert "\x1b" not in text
+
+
+def test_plain_output_survives_a_console_without_unicode() -> None:
+    raw = io.BytesIO()
+    view = Dashboard(Console(file=io.TextIOWrapper(raw, encoding="ascii")), live=False)
+    view.event(Event(1.5, "evaluated", "488.2 ± 58.6 漢"))
+    view.update(replace(sample_status(), mean_return=None))
+    assert raw.getvalue().decode() == (
+        "   1.5 s  evaluated: 488.2 +- 58.6 ?\n"
+        "   3.4 s  env steps 36,864  29,013/s  mean return -  last evaluation 488.2 (best 488.2, target 475)\n"
+    )
+
+
+def test_a_live_run_ends_with_the_last_frame_the_summary_and_the_cursor() -> None:
+    console = terminal()
+    with Dashboard(console, live=True) as view:
+        view.event(Event(1.5, "started", "shown by the next frame"))
+        view.update(unknown_status())
+        view.update(sample_status())
+        view.finish(sample_summary(), "runs/one")
+    text = written(console)
+    assert "shown by the next frame" not in text
+    assert text.index("36,864") < text.rindex(SHOW_CURSOR) < text.index("solved after")
+    assert text.count(HIDE_CURSOR) == text.count(SHOW_CURSOR) == 1
+
+
+def test_a_traceback_stands_above_the_live_frame() -> None:
+    console = terminal(color_system=None)
+    with Dashboard(console, live=True) as view:
+        view.update(sample_status())
+        before = len(written(console))
+        view.traceback("ValueError: boom")
+        text = written(console)[before:]
+        assert text.index("ValueError: boom") < text.index("CartPole-v1")
+
+
+def test_a_terminal_that_changed_its_size_is_drawn_afresh() -> None:
+    console = terminal()
+    with Dashboard(console, live=True) as view:
+        view.update(sample_status())
+        assert "\x1b[2J" not in written(console)
+        console.size = (60, 20)
+        view.update(sample_status())
+        assert written(console).count("\x1b[2J") == 1
+        view.update(sample_status())
+        assert written(console).count("\x1b[2J") == 1
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ValueError])
+def test_the_cursor_comes_back_when_the_caller_fails(error: type[BaseException]) -> None:
+    console = terminal()
+
+    def fail() -> None:
+        with Dashboard(console, live=True) as view:
+            view.update(sample_status())
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert written(console).rindex(SHOW_CURSOR) > written(console).rindex(HIDE_CURSOR)
+
+
+def test_the_terminal_can_be_given_back_and_taken_again() -> None:
+    console = terminal()
+    with Dashboard(console, live=True) as view:
+        view.stop()
+        view.start()
+        view.update(sample_status())
+    assert written(console).count(HIDE_CURSOR) == written(console).count(SHOW_CURSOR) == 2
+    assert "36,864" in written(console)
+
+
+def test_a_view_that_raises_gives_the_terminal_back_and_goes_on_in_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(status: Status, width: int, height: int) -> object:
+        raise KeyError("boom")
+
+    console = terminal()
+    with Dashboard(console, live=True) as view:
+        view.update(sample_status())
+        monkeypatch.setattr(dashboard, "render", broken)
+        view.update(sample_status())
+        assert written(console).rindex(SHOW_CURSOR) > written(console).rindex(HIDE_CURSOR)
+        before = len(written(console))
+        view.update(replace(sample_status(), elapsed_seconds=9.0))
+    assert written(console).count("the dashboard failed (KeyError: 'boom'); plain lines from here on") == 1
+    assert written(console)[before:] == plain_line(replace(sample_status(), elapsed_seconds=9.0)) + "\n"
+
+
+def test_a_reader_that_has_gone_does_not_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    pipe = os.fdopen(writer, "w")
+    monkeypatch.setattr("sys.stdout", pipe)
+    view = Dashboard(Console(file=pipe), live=False)
+    view.event(Event(1.0, "started", "nobody reads this"))
+    view.update(sample_status())
+    view.finish(sample_summary(), "runs/one")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_a_full_disk_behind_the_output_does_not_end_the_run() -> None:
+    with open("/dev/full", "w") as full:
+        console = Console(file=full)
+        Dashboard(console, live=False).event(Event(1.0, "started", "no room for this"))
+        assert console.quiet
+        with pytest.raises(OSError, match="space"):
+            full.flush()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
+
+
+@pytest.mark.parametrize(
+    ("status", "headline"),
+    [
+        ("solved", "CartPole-v1 solved after 36,864 env steps and 1.3 s of training, 3.6 s in all"),
+        (
+            "budget_exhausted",
+            "CartPole-v1 not solved: the budget of 38,000 env steps is spent; best mean 488.2 of 475",
+        ),
+        ("interrupted", "CartPole-v1 interrupted after 38,912 env steps, 3.6 s: because of a test"),
+        ("failed", "CartPole-v1 failed after 38,912 env steps, 3.6 s: because of a test"),
+    ],
+)
+def test_a_summary_says_how_it_ended_where_the_checkpoint_is_and_what_to_type(status: str, headline: str) -> None:
+    text = summary_text(sample_summary(status))
+    assert text.splitlines()[0] == headline
+    assert "488.2 ± 58.6 (min 293, max 500) over 100 episodes, seed 1012\n" in text
+    assert "38,912 env steps in 1.4 s (27,211/s), 152 updates, 431 episodes\n" in text
+    assert "async, 4 workers, seed 0, target 475\n" in text
+    assert "mean 1.3, p50 1.0, p95 3.0, max 9\n" in text
+    assert "checkpoint  runs/one/checkpoints/best\n" in text
+    assert "python run_a3c.py play runs/one\n" in text
+    assert "python run_a3c.py evaluate runs/one --episodes 100 --seed 7\n" in text
+    assert ("runs/one/logs" in text) == (status == "failed")
+
+
+def test_a_spent_budget_suggests_a_larger_one_or_another_seed() -> None:
+    text = summary_text(sample_summary("budget_exhausted"))
+    assert "python run_a3c.py --env CartPole-v1 --mode async --workers 4 --max-env-steps 76000\n" in text
+    assert "python run_a3c.py --env CartPole-v1 --mode async --workers 4 --seed 1\n" in text
+
+
+def test_without_a_target_a_spent_budget_is_no_failure() -> None:
+    text = summary_text(replace(sample_summary("budget_exhausted"), target_return=None))
+    assert text.startswith("CartPole-v1 finished: the budget of 38,000 env steps is spent\n")
+    assert "--max-env-steps" not in text
+
+
+def test_without_a_checkpoint_nothing_is_played() -> None:
+    text = summary_text(replace(sample_summary("failed"), checkpoint=None, evaluation=None, staleness=None))
+    assert "checkpoint  none" in text
+    assert "play" not in text
+
+
+def test_commands_of_a_summary_are_quoted_and_never_cut() -> None:
+    text = drawn(render_summary(sample_summary(), "my runs/" + "x" * 100, command="run-a3c"), width=40)
+    assert f"run-a3c play 'my runs/{'x' * 100}'\n" in text

@@ -1,0 +1,237 @@
+"""Looking environments up, refusing what cannot be used, and stepping several as one."""
+
+import pickle
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
+from gymnasium.spaces import Box, Discrete
+from gymnasium.vector import AutoresetMode
+
+from a3c.config import ConfigError
+from a3c.environments import SerialEnvironments, describe
+from tests.unit.scripted_environments import Endless, Script, Walk, register, scripted
+
+
+class Broken(gymnasium.Env):
+    def __init__(self):
+        raise RuntimeError("no licence\n  found")
+
+
+class Silent(gymnasium.Env):
+    def __init__(self):
+        raise KeyError
+
+
+class Image(Endless):
+    observation_space = Box(0, 255, (8, 8, 3), np.uint8)
+
+
+class SameStepCartPole(CartPoleVectorEnv):
+    metadata = CartPoleVectorEnv.metadata | {"autoreset_mode": AutoresetMode.SAME_STEP}
+
+
+def complaint(env_id):
+    with pytest.raises(ConfigError) as caught:
+        describe(env_id)
+    message = str(caught.value)
+    assert message.startswith("env: ")
+    assert "\n" not in message
+    return message
+
+
+def test_description_of_cartpole():
+    environment = describe("CartPole-v1")
+    assert (environment.env_id, environment.observation_size, environment.action_count) == ("CartPole-v1", 4, 2)
+    assert (environment.reward_threshold, environment.max_episode_steps) == (475.0, 500)
+
+
+def test_description_of_an_environment_without_limit_and_threshold():
+    environment = scripted(Endless, actions=5)
+    assert (environment.observation_size, environment.action_count) == (1, 5)
+    assert (environment.reward_threshold, environment.max_episode_steps) == (None, None)
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v9", "CartPole", "cartpole-v1", "Cartpol-v1", "gymnasium:CartPol-v1"])
+def test_unknown_id_is_refused_with_near_names(env_id):
+    message = complaint(env_id)
+    assert f"'{env_id}'" in message
+    assert "did you mean" in message
+    assert "CartPole-v1" in message
+
+
+@pytest.mark.parametrize("env_id", ["Qqqqqqqq-v0", "not an id", "", "a:b:c"])
+def test_id_near_to_nothing_is_refused(env_id):
+    assert f"'{env_id}'" in complaint(env_id)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "words"),
+    [
+        ("Pendulum-v1", ["acts in Box(1,)", "supported is Discrete"]),
+        ("FrozenLake-v1", ["observes Discrete", "supported is a Box with one dimension"]),
+        ("Blackjack-v1", ["observes Tuple"]),
+    ],
+)
+def test_unsupported_spaces_are_refused_by_name(env_id, words):
+    message = complaint(env_id)
+    assert all(word in message for word in [f"'{env_id}'", *words])
+
+
+def test_images_are_refused_with_their_shape():
+    assert "Box(8, 8, 3)" in complaint(register(Image))
+
+
+def test_environment_that_cannot_be_made_is_refused_with_the_cause_on_one_line():
+    assert "no licence found" in complaint(register(Broken))
+    assert "KeyError" in complaint(register(Silent))
+    assert "no_such_module" in complaint(register("no_such_module:Env"))
+
+
+def test_module_of_an_id_is_imported(tmp_path, monkeypatch):
+    (tmp_path / "islands.py").write_text(
+        "import gymnasium\n"
+        "gymnasium.register('Island-v0', 'gymnasium.envs.classic_control:CartPoleEnv', max_episode_steps=9)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "Island-v0" in complaint("Island-v0")
+    environment = describe("islands:Island-v0")
+    assert (environment.env_id, environment.max_episode_steps) == ("Island-v0", 9)
+    assert "did you mean Island-v0" in complaint("islands:Iland-v0")
+    assert "no_such_module" in complaint("no_such_module:Island-v0")
+
+
+def test_module_that_fails_to_import_is_refused_with_the_cause(tmp_path, monkeypatch):
+    (tmp_path / "sunken_islands.py").write_text("raise RuntimeError('sunk')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "sunk" in complaint("sunken_islands:Island-v0")
+
+
+def test_description_makes_environments_where_their_id_was_never_registered():
+    env_id = register("gymnasium.envs.classic_control:CartPoleEnv", max_episode_steps=7)
+    sent = pickle.dumps(describe(env_id))
+    del gymnasium.registry[env_id]
+    environments = pickle.loads(sent).make(2)
+    assert environments.reset(seed=0)[0].shape == (2, 4)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_environment_need_not_know_of_render_modes(count):
+    """A constructor without a `render_mode` argument is fine as long as nobody watches."""
+    assert scripted(Endless).make(count).reset(seed=0)[0].shape == (count, 1)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_max_episode_steps_cuts_serial_and_native_environments(count):
+    environment = describe("CartPole-v1", max_episode_steps=5)
+    assert environment.max_episode_steps == 5
+    environments = environment.make(count)
+    assert isinstance(environments, SerialEnvironments if count == 1 else CartPoleVectorEnv)
+    environments.reset(seed=0)
+    for step in range(1, 12):
+        _, _, terminated, truncated, _ = environments.step(np.full(count, step % 2))
+        assert (truncated == (step in (5, 11))).all()
+        assert not terminated.any()
+
+
+def test_max_episode_steps_may_exceed_the_environments_own():
+    environments = describe(register(Endless, max_episode_steps=3), max_episode_steps=6).make(1)
+    environments.reset()
+    assert [bool(environments.step(np.array([0]))[3][0]) for _ in range(6)] == [False] * 5 + [True]
+
+
+@pytest.mark.parametrize("max_episode_steps", [None, 800])
+def test_native_environment_has_the_limit_of_the_description(max_episode_steps):
+    assert describe("CartPole-v1", max_episode_steps).make(2).max_episode_steps == (max_episode_steps or 500)
+
+
+def test_native_environments_that_reset_within_a_step_are_not_used():
+    env_id = register("gymnasium.envs.classic_control:CartPoleEnv", vector_entry_point=SameStepCartPole)
+    assert isinstance(describe(env_id).make(3), SerialEnvironments)
+
+
+def test_native_environments_whose_actions_start_elsewhere_are_not_used():
+    class Shifted(CartPoleVectorEnv):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.single_action_space = Discrete(2, start=1)
+
+    env_id = register("gymnasium.envs.classic_control:CartPoleEnv", vector_entry_point=Shifted)
+    assert isinstance(describe(env_id).make(3), SerialEnvironments)
+
+
+def test_serial_environments_are_seeded_one_after_the_other():
+    scalars = [Endless() for _ in range(3)]
+    SerialEnvironments(scalars).reset(seed=40)
+    assert [scalar.np_random_seed for scalar in scalars] == [40, 41, 42]
+
+
+def test_serial_reset_gives_each_environment_its_own_first_observation():
+    observations, _ = describe("Acrobot-v1").make(3).reset(seed=11)
+    for b in range(3):
+        np.testing.assert_array_equal(observations[b], gymnasium.make("Acrobot-v1").reset(seed=11 + b)[0])
+
+
+def test_serial_environments_shift_actions_to_where_they_start():
+    scalars = [Endless(actions=3, action_start=start) for start in (5, 5)]
+    environments = SerialEnvironments(scalars)
+    environments.reset()
+    environments.step(np.array([0, 2]))
+    environments.step(np.array([1, 1]))
+    assert [scalar.received for scalar in scalars] == [[5, 6], [7, 6]]
+    assert all(type(action) is int for scalar in scalars for action in scalar.received)
+
+
+def test_serial_environment_that_ended_is_reset_by_the_next_step_alone():
+    environments = SerialEnvironments([Script([[1.0], [2.0, 3.0]]), Script([[4.0] * 9])])
+    environments.reset()
+    seen = []
+    for _ in range(4):
+        observations, rewards, terminated, _, _ = environments.step(np.zeros(2, np.int64))
+        seen.append((*observations[0].tolist(), float(rewards[0]), bool(terminated[0]), float(rewards[1])))
+    assert seen == [
+        (0, 1, 1, True, 4),  # the final observation of episode 0
+        (1, 0, 0, False, 4),  # the resetting step
+        (1, 1, 2, False, 4),
+        (1, 2, 3, True, 4),
+    ]
+
+
+def test_resetting_step_ignores_its_action():
+    walk = Walk()
+    environments = SerialEnvironments([walk])
+    environments.reset()
+    for _ in range(3):
+        environments.step(np.array([1]))
+    environments.step(np.array([1]))
+    assert walk.position == 0
+
+
+def test_reset_forgets_an_end():
+    environments = SerialEnvironments([Script([[1.0], [2.0, 3.0]])])
+    environments.reset()
+    environments.step(np.array([0]))
+    environments.reset()
+    _, rewards, _, _, _ = environments.step(np.array([0]))
+    assert rewards[0] == 2.0
+
+
+def test_closing_closes_every_environment(monkeypatch):
+    closed = []
+    monkeypatch.setattr(Endless, "close", lambda self: closed.append(self))
+    scalars = [Endless() for _ in range(3)]
+    SerialEnvironments(scalars).close()
+    assert closed == scalars
+
+
+@pytest.mark.parametrize("actions", [{"actions": 2}, {"action_space": "continuous"}])
+def test_description_closes_the_environment_it_made(monkeypatch, actions):
+    closed = []
+    monkeypatch.setattr(Endless, "close", lambda self: closed.append(self))
+    if "actions" in actions:
+        describe(register(Endless, **actions))
+    else:
+        monkeypatch.setattr(Endless, "observation_space", Box(0, 1, (2, 2)))
+        complaint(register(Endless))
+    assert len(closed) == 1

@@ -1,0 +1,117 @@
+"""Evaluation over a fixed number of whole episodes."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from a3c.environments import EnvironmentSpec, describe
+from a3c.evaluation import Returns, evaluate
+from tests.unit.scripted_environments import Endless, Script, SeededLength, Walk, scripted
+
+
+def always(action, actions=2):
+    """A policy that takes one action everywhere, by the smallest of margins."""
+    logits = np.zeros(actions, np.float32)
+    logits[action] = 1e-3
+    return lambda observations: np.tile(logits, (len(observations), 1))
+
+
+def tilting(observations):
+    """Pushes CartPole to where it leans: good for some tens of steps, how many depends on the start."""
+    return np.stack([-observations[:, 2], np.zeros(len(observations))], -1).astype(np.float32)
+
+
+def after(steps):
+    """Cancels an evaluation that should long be over, so that a fault fails instead of running for ever."""
+    asked = itertools.count()
+    return lambda: next(asked) > steps
+
+
+@pytest.mark.parametrize("episodes", [1, 2, 10, 11, 23])
+def test_each_episode_counts_once_whatever_its_length(episodes):
+    """Lengths 1 to 5 by seed; each reset without a seed would pay 1000, and a batch holds ten environments."""
+    result = evaluate(always(0), scripted(SeededLength), episodes, seed=7, cancelled=after(20))
+    lengths = [1 + (7 + episode) % 5 for episode in range(episodes)]
+    np.testing.assert_array_equal(result.lengths, lengths)
+    np.testing.assert_array_equal(result.returns, [2.0 * length for length in lengths])
+    assert result.seed == 7
+
+
+def test_statistics_are_mean_sample_deviation_minimum_and_maximum():
+    statistics = Returns(np.array([1.0, 2.0, 6.0]), np.array([1, 1, 1]), 0).statistics()
+    assert statistics == {"mean": 3.0, "std": pytest.approx(7**0.5), "min": 1.0, "max": 6.0}
+    assert Returns(np.array([4.0]), np.array([1]), 0).statistics() == {"mean": 4.0, "std": 0.0, "min": 4.0, "max": 4.0}
+
+
+@pytest.mark.parametrize(("action", "expected"), [(0, -1.5), (1, 4.5)])
+def test_most_probable_action_is_taken(action, expected):
+    result = evaluate(always(action), scripted(Walk), 12, seed=0)
+    np.testing.assert_array_equal(result.returns, np.full(12, expected))
+    np.testing.assert_array_equal(result.lengths, np.full(12, 3))
+
+
+def test_returns_are_undiscounted_sums_up_to_the_end():
+    result = evaluate(always(0), scripted(Script, rewards=[[1.0, -2.5, 4.0, 0.25]]), 1, seed=0)
+    assert (result.returns[0], result.lengths[0]) == (2.75, 4)
+
+
+def test_truncated_episodes_count_with_what_they_earned():
+    result = evaluate(always(0), scripted(Endless, max_episode_steps=6), 3, seed=0, cancelled=after(20))
+    np.testing.assert_array_equal(result.returns, [6, 6, 6])
+
+
+@pytest.mark.parametrize("episodes", [1, 30, 130])  # scalar, one native batch, two
+def test_equal_seeds_give_equal_returns_and_others_do_not(episodes):
+    environment = describe("CartPole-v1")
+    first, second, *others = (
+        evaluate(tilting, environment, episodes, seed).returns for seed in (3, 3, 1000, 2000, 3000)
+    )
+    assert len(first) == episodes
+    np.testing.assert_array_equal(first, second)
+    assert any((first != other).any() for other in others)
+
+
+def test_native_episodes_are_the_first_of_each_environment_played_by_hand():
+    environment = describe("CartPole-v1")
+    result = evaluate(tilting, environment, 130, seed=3)
+    expected = []
+    for first, count in ((0, 100), (100, 30)):
+        environments = environment.make(100)
+        observations, _ = environments.reset(seed=3 + first)
+        lengths = [None] * 100
+        for step in range(1, 501):
+            observations, _, terminated, truncated, _ = environments.step(tilting(observations).argmax(-1))
+            for b in np.flatnonzero(terminated | truncated):
+                lengths[b] = lengths[b] or step
+        expected += lengths[:count]
+    np.testing.assert_array_equal(result.lengths, expected)
+    np.testing.assert_array_equal(result.returns, expected)
+
+
+def test_seed_near_the_largest_is_no_error():
+    assert len(evaluate(always(0), describe("CartPole-v1"), 130, seed=2**32 - 1).returns) == 130
+
+
+def test_cancelled_evaluation_ends_within_one_step_and_closes_its_environments(monkeypatch):
+    asked, steps, closed = [], [], []
+    step = Endless.step
+    monkeypatch.setattr(Endless, "step", lambda self, action: steps.append(action) or step(self, action))
+    monkeypatch.setattr(Endless, "close", lambda self: closed.append(self))
+    environment = scripted(Endless)
+    closed.clear()
+
+    def cancelled():
+        asked.append(None)
+        return len(asked) > 4
+
+    assert evaluate(always(0), environment, 2, seed=0, cancelled=cancelled) is None
+    assert (len(asked), len(steps), len(closed)) == (5, 4 * 2, 2)
+
+
+@pytest.mark.parametrize(("env_id", "episodes", "batches"), [("CartPole-v1", 130, [100]), (None, 23, [10])])
+def test_environments_are_made_once_and_closed_after_the_last_batch(monkeypatch, env_id, episodes, batches):
+    made, make = [], EnvironmentSpec.make
+    monkeypatch.setattr(EnvironmentSpec, "make", lambda self, count: made.append(count) or make(self, count))
+    evaluate(always(0), describe(env_id) if env_id else scripted(SeededLength), episodes, seed=0)
+    assert made == batches

@@ -1,0 +1,14 @@
+"""Processes and what watches them: actor-learners, monitor, supervisor, dashboard."""
+
+from typing import Any
+
+__all__ = ["train"]
+
+
+def __getattr__(name: str) -> Any:
+    # Resolved on first use: a child process imports this package without the console, the console without torch.
+    if name == "train":
+        from workers.session import train
+
+        return train
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

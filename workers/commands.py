@@ -1,0 +1,81 @@
+"""What can be done with a trained policy: evaluate it, and watch it play."""
+
+import importlib.util
+import os
+import sys
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from a3c.checkpoint import Checkpoint, load_checkpoint
+from a3c.config import CheckpointError, ConfigError
+from a3c.environments import EnvironmentSpec, describe
+from a3c.evaluation import evaluate
+from a3c.policy import Policy
+
+
+def evaluate_checkpoint(path: str, episodes: int, seed: int) -> dict[str, Any]:
+    """Greedy episodes of a run directory's or file's policy: the statistics of their returns, as plain data."""
+    checkpoint, environment = _load(path)
+    result = evaluate(Policy(checkpoint.model).logits, environment, episodes, seed)
+    assert result is not None  # nobody cancels it
+    return {
+        "env_id": environment.env_id,
+        "checkpoint": str(checkpoint.path),
+        "episodes": episodes,
+        "seed": seed,
+        **result.statistics(),
+        "mean_length": float(result.lengths.mean()),
+        "target_return": environment.reward_threshold,
+    }
+
+
+def play_checkpoint(path: str, episodes: int, seed: int, render: str, greedy: bool) -> None:
+    """Play episodes with a learned policy, in a window or as text; print each one's return."""
+    checkpoint, environment = _load(path)
+    policy, rng = Policy(checkpoint.model), np.random.default_rng(seed)
+    one = _open(environment, _window_wanted(render))
+    start = int(one.action_space.start)  # type: ignore[attr-defined]
+    try:
+        for episode in range(episodes):
+            observation, _ = one.reset(seed=seed + episode)
+            episode_return, length, ended = 0.0, 0, False
+            while not ended:
+                action = policy(observation[None], greedy=greedy, rng=rng)[0]
+                observation, reward, terminated, truncated, _ = one.step(int(action) + start)
+                episode_return += float(reward)
+                length += 1
+                ended = terminated or truncated
+                if one.render_mode == "ansi":
+                    print(one.render())
+            end = "terminated" if terminated else "reached the time limit"
+            print(f"episode {episode + 1}: return {episode_return:g}, {length} steps, {end}", flush=True)
+    finally:
+        one.close()
+
+
+def _load(path: str) -> tuple[Checkpoint, EnvironmentSpec]:
+    checkpoint = load_checkpoint(path)
+    environment = describe(checkpoint.env_id, checkpoint.max_episode_steps)
+    model = checkpoint.model
+    if (environment.observation_size, environment.action_count) != (model.observation_size, model.action_count):
+        raise CheckpointError(f"{checkpoint.path}: its network does not fit the installed {environment.env_id}")
+    return checkpoint, environment
+
+
+def _window_wanted(render: str) -> bool:
+    if render != "auto":
+        return render == "human"
+    screen = sys.platform in ("win32", "darwin") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return bool(screen) and importlib.util.find_spec("pygame") is not None
+
+
+def _open(environment: EnvironmentSpec, window: bool) -> gymnasium.Env[Any, Any]:
+    modes = environment.make_one().metadata.get("render_modes", [])
+    if window and "human" not in modes:
+        raise ConfigError(f"render: {environment.env_id} has no window to show; use --render text")
+    try:
+        return environment.make_one("human" if window else "ansi" if "ansi" in modes else None)
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise ConfigError(f"render: {error}") from error

@@ -1,0 +1,301 @@
+"""The live view of a run: a pure function of a `Status` and the terminal's size."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from math import ceil
+
+from rich.console import RenderableType
+
+from workers.drawing import (
+    MARGIN,
+    UNKNOWN,
+    Chart,
+    Frame,
+    Line,
+    apart,
+    beside,
+    cells_of,
+    clean,
+    count,
+    duration,
+    figure,
+    finite,
+    fitted,
+    flowed,
+    gauge,
+    in_columns,
+    joined,
+    named,
+    number,
+    plural,
+    round_up,
+    sparkline,
+    stacked,
+)
+from workers.status import Evaluation, Status, WorkerStatus
+
+PHASES = {"solved": "bold green", "failed": "bold red", "training": "cyan", "verifying": "magenta"}
+STATES = {"running": ("●", "green"), "starting": ("○", "yellow"), "stopped": ("■", "dim"), "dead": ("✗", "bold red")}
+SHARES = {  # neighbours differ in shade too, for eyes and terminals without colour
+    "env": ("█", "cyan"),
+    "forward": ("▓", "blue"),
+    "backward": ("▒", "magenta"),
+    "pull": ("█", "green"),
+    "push": ("▓", "yellow"),
+    "other": ("░", "dim"),
+}
+EVENTS = {"solved": "green", "crashed": "bold red", "failed": "bold red", "interrupted": "yellow"}
+WORKER_TITLES = f"  {'state':<8}{'steps/s':>9}{'episodes':>9}{'return':>9}{'staleness':>10}{'CPU':>7}{'memory':>10}"
+WORKER_COLUMN = 4 + len(WORKER_TITLES) + 3  # cells of an index, a row and a gap
+GRID_COLUMN = 20
+LEARNING_COLUMN = 23
+
+
+def render(status: Status, width: int, height: int) -> RenderableType:
+    """The run at one moment, in at most `height` lines of at most `width` cells."""
+    if width < 60 or height < 14:
+        return Frame([fitted(line, width, pad=False) for line in _small(status, width)[:height]])
+    view = _wide if width >= 150 and height >= 24 else _tall
+    lines = view(status, width - 2, height)[:height]
+    return Frame([[(" ", ""), *fitted(line, width - 2, pad=False)] for line in lines])
+
+
+def _small(status: Status, width: int) -> list[Line]:
+    """Too small for sections: the facts one after the other, the important ones first."""
+    last, best = status.evaluations[-1:], status.best
+    running = sum(worker.state == "running" for worker in status.workers)
+    facts = [
+        [(f"{status.env_steps:,}", "bold"), (" env steps", "dim")],
+        figure("greedy", f"{number(last[0].mean if last else None)} of {target_words(status)}"),
+        [(f"{number(status.steps_per_second, 0)}/s", "bold")],
+        figure("sampled", number(status.mean_return)),
+        figure("best", number(best.mean if best else None)),
+        figure("running", f"{running} of {len(status.workers)}"),
+        [(duration(status.elapsed_seconds), "")],
+    ]
+    events: list[Line] = [[(clean(event.message), "dim")] for event in status.events[-2:]]
+    return [
+        *flowed([[(clean(status.env_id), "bold")], [_phase(status)]], width),
+        _progress(status, width, ""),
+        *flowed(facts, width),
+        *events,
+    ]
+
+
+def _tall(status: Status, width: int, height: int) -> list[Line]:
+    header = _header(status, width)
+    return header + _stack(status, width, height - len(header), tuple(SECTIONS))
+
+
+def _wide(status: Status, width: int, height: int) -> list[Line]:
+    """The chart on the left, the facts on the right; many workers get the whole width beneath."""
+    header, right, gap = _header(status, width), 78, 4
+    rows, facts, beneath = height - len(header), tuple(SECTIONS)[1:], list[Line]()
+    if len(status.workers) > 16:
+        wanted = ceil(len(status.workers) / (width // WORKER_COLUMN)) + 1
+        facts, beneath = facts[1:], [[], *_workers(status, width, min(wanted, rows - 11))]
+    rows = min(rows - len(beneath), 28)
+    left = width - right - gap
+    return header + beside(_returns(status, left, rows), _stack(status, right, rows, facts), left + gap) + beneath
+
+
+def _stack(status: Status, width: int, rows: int, names: Sequence[str]) -> list[Line]:
+    """Sections one below the other, each with the rows that its importance earns it."""
+    granted = _grant(_wishes(len(status.workers), names), rows)
+    spaced = [name for name in ("workers", "events", "time", "learning") if name in names[1:]][: granted["gaps"]]
+    lines: list[Line] = []
+    for name in names:
+        if granted[name]:
+            lines += [[]] * (name in spaced) + SECTIONS[name](status, width, granted[name])
+    return lines
+
+
+def _wishes(workers: int, names: Sequence[str]) -> dict[str, tuple[int, int, int]]:
+    """The least, a comfortable and the largest number of rows of each section, the most important first.
+
+    What changes while a run goes on plays no part here: the sections must not move.
+    """
+    wishes = {
+        "returns": (5, 7, 20),
+        "workers": (2, min(workers, 8) + 1, workers + 2),
+        "time": (2, 2, 2),
+        "learning": (3, 3, 3),
+        "events": (1, 2, 12),
+    }
+    return {name: wish for name, wish in wishes.items() if name in names} | {"gaps": (0, 1, 4)}
+
+
+def _grant(wishes: dict[str, tuple[int, int, int]], rows: int) -> dict[str, int]:
+    """Rows per section: first the least for each, then the comfortable, then the largest number."""
+    granted = dict.fromkeys(wishes, 0)
+    for level in range(3):
+        for name, wish in wishes.items():
+            more = min(wish[level] - granted[name], rows)
+            if more > 0 and granted[name] + more >= wish[0]:
+                granted[name] += more
+                rows -= more
+    return granted
+
+
+def _header(status: Status, width: int) -> list[Line]:
+    setting = f"{status.mode} · {plural(len(status.workers), 'worker')} · seed {status.seed}"
+    state: Line = [_phase(status), (f"  {duration(status.elapsed_seconds)}", "")]
+    names: list[Line] = [[(clean(status.env_id), "bold")], [(setting, "")], [(clean(status.run_dir), "dim")]]
+    title = joined(names, max(width - cells_of(state) - 2, len(status.env_id)))
+    facts: list[Line] = [
+        [(f"{status.env_steps:,}", "bold"), (f" of {status.max_env_steps:,} env steps", "dim")],
+        [(f"{number(status.steps_per_second, 0)}/s", "bold"), (f" {sparkline(_speeds(status.evaluations))}", "cyan")],
+        [(f"{status.updates:,}", ""), (" updates", "dim")],
+        [(f"{status.episodes:,}", ""), (" episodes", "dim")],
+    ]
+    return [apart(title, state, width), _progress(status, width, " of the budget"), joined(facts, width), []]
+
+
+def _phase(status: Status) -> tuple[str, str]:
+    return f"● {status.phase.replace('_', ' ')}", PHASES.get(status.phase, "yellow")
+
+
+def _progress(status: Status, width: int, unit: str) -> Line:
+    share = status.env_steps / max(status.max_env_steps, 1)
+    label = f" {100 * share:3.0f} %{unit}"
+    return [*gauge(share, width - len(label), PHASES.get(status.phase, "yellow")), (label, "dim")]
+
+
+def _speeds(evaluations: Sequence[Evaluation]) -> list[float]:
+    """Env steps per second between the latest evaluations."""
+    pairs = [(before, after) for before, after in pairwise(evaluations) if after.seconds > before.seconds]
+    return [(after.env_steps - before.env_steps) / (after.seconds - before.seconds) for before, after in pairs[-8:]]
+
+
+def target_words(status: Status) -> str:
+    return UNKNOWN if status.target_return is None else f"{status.target_return:,.6g}"
+
+
+def _returns(status: Status, width: int, rows: int) -> list[Line]:
+    """Mean returns in words, and the evaluation curve against the target."""
+    last, best = status.evaluations[-1:], status.best
+    facts = [
+        figure("greedy", f"{number(last[0].mean)} ± {number(last[0].std)}" if last else UNKNOWN),
+        figure("best", number(best.mean if best else None)),
+        figure("target", target_words(status)),
+        figure("sampled", number(status.mean_return)),
+    ]
+    points = sorted((e.env_steps, e.mean) for e in status.evaluations if finite(e.mean) is not None)
+    right = round_up(max([status.env_steps, 1000, *(steps for steps, _ in points)]))
+    mark = (best.env_steps, best.mean) if best and (best.env_steps, best.mean) in points else None
+    chart = Chart(tuple(points), right, "env steps", finite(status.target_return), mark)
+    return [named("return", joined(facts, width - MARGIN)), *chart.lines(width, rows - 1)]
+
+
+def _workers(status: Status, width: int, rows: int) -> list[Line]:
+    """A row per worker, or several columns of rows, or a grid of cells whose last line sums up the rest."""
+    workers, room = status.workers, rows - 1
+    if len(workers) > room * max(width // WORKER_COLUMN, 1):
+        return _worker_grid(workers, width, room)
+    if len(workers) > room:
+        columns = ceil(len(workers) / room)
+        titles = [(f"{'#':>3} {WORKER_TITLES}   " * columns, "dim")]
+        return [titles, *in_columns([_worker_row(worker, 4) for worker in workers], columns, WORKER_COLUMN)]
+    lines = [_worker_row(worker, MARGIN - 1) for worker in workers]
+    if room > len(workers):
+        monitor = f"{'monitor':>{MARGIN - 1}}"
+        lines.append([(f"{monitor}{_percent(status.monitor_cpu_percent):>{len(WORKER_TITLES) - 10}}", "dim")])
+    return [named("workers", [(WORKER_TITLES[1:], "dim")]), *lines]
+
+
+def _worker_row(worker: WorkerStatus, indent: int) -> Line:
+    glyph, style = STATES.get(worker.state, ("·", ""))
+    memory = UNKNOWN if worker.memory_bytes is None else f"{worker.memory_bytes / 2**20:,.0f} MiB"
+    figures = (
+        f"{number(worker.steps_per_second, 0):>9}{worker.episodes:>9,}{number(worker.mean_return):>9}"
+        f"{number(worker.staleness):>10}{_percent(worker.cpu_percent):>7}{memory:>10}"
+    )
+    healthy = worker.state != "dead"
+    row_style = "" if healthy else style
+    return [
+        (f"{worker.worker_index:>{indent}} ", row_style),
+        (glyph, style),
+        (f" {worker.state:<7}", "dim" if healthy else style),
+        (figures, row_style),
+    ]
+
+
+def _percent(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.0f} %"
+
+
+def _worker_grid(workers: Sequence[WorkerStatus], width: int, room: int) -> list[Line]:
+    columns = (width + 2) // GRID_COLUMN
+    shown = len(workers) if len(workers) <= columns * room else columns * (room - 1)
+    cells: list[Line] = []
+    for worker in workers[:shown]:
+        glyph, style = STATES.get(worker.state, ("·", ""))
+        speed = worker.steps_per_second
+        rate = number(speed, 0) if speed < 1e5 else f"{speed / 1000:,.0f}k"
+        cells.append(
+            [(f"{worker.worker_index:>3} ", ""), (glyph, style), (f"{rate:>6}{number(worker.mean_return):>7}", "")]
+        )
+    lines = in_columns(cells, columns, GRID_COLUMN) if cells else []
+    if rest := workers[shown:]:
+        states = ", ".join(f"{many:,} {state}" for state, many in Counter(worker.state for worker in rest).items())
+        speed = sum(worker.steps_per_second for worker in rest)
+        words = f"and {len(rest):,} more" if shown else f"{len(rest):,} workers"
+        lines.append([(f"{words}: {states}, {number(speed, 0)} env steps/s", "")])
+    return [named("workers", [("index, state, env steps/s, mean return", "dim")]), *lines]
+
+
+def _time(status: Status, width: int, rows: int) -> list[Line]:
+    """Where the workers' time goes."""
+    shares = {name: finite(share) or 0.0 for name, share in status.time_shares.items()}
+    looks = {name: SHARES.get(name, SHARES["other"]) for name in shares}
+    bar = stacked([(share, *looks[name]) for name, share in shares.items()], width - MARGIN)
+    facts: list[Line] = [[(f"{name} {100 * share:.0f}%", looks[name][1])] for name, share in shares.items()]
+    return [named("time", bar or [(UNKNOWN, "dim")]), [(" " * MARGIN, ""), *joined(facts, width - MARGIN, gap=2)]][
+        :rows
+    ]
+
+
+def _learning(status: Status, width: int, rows: int) -> list[Line]:
+    losses = status.losses
+    cells = [
+        ("policy loss", number(losses.policy_loss, 4) if losses else UNKNOWN),
+        ("value loss", number(losses.value_loss, 4) if losses else UNKNOWN),
+        ("entropy", number(losses.entropy, 4) if losses else UNKNOWN),
+        ("gradient norm", number(losses.gradient_norm, 4) if losses else UNKNOWN),
+        ("explained var", number(losses.explained_variance, 4) if losses else UNKNOWN),
+        ("learning rate", f"{losses.learning_rate:.2e}" if losses else UNKNOWN),
+        ("staleness p50", number(status.staleness_p50)),
+        ("staleness p95", number(status.staleness_p95)),
+        ("staleness max", count(status.staleness_max)),
+    ]
+    figures = [figure(f"{name:<13}", value) for name, value in cells]
+    columns = min(max((width - MARGIN + 1) // LEARNING_COLUMN, 1), 3)
+    first, *others = [
+        [part for cell in figures[row : row + columns] for part in fitted(cell, LEARNING_COLUMN)]
+        for row in range(0, 9, 3)
+    ]
+    return [named("learning", first), *([(" " * MARGIN, ""), *line] for line in others)][:rows]
+
+
+def _events(status: Status, width: int, rows: int) -> list[Line]:
+    latest = status.events[-rows:]
+    lines: list[Line] = [
+        [
+            (f"{'' if row else 'events':<{MARGIN}}", "bold"),
+            (f"{duration(event.seconds):>7}  ", "dim"),
+            (f"{clean(event.kind):<13} ", EVENTS.get(event.kind, "")),
+            (clean(event.message), "dim"),
+        ]
+        for row, event in enumerate(latest)
+    ]
+    return lines or [named("events", [(UNKNOWN, "dim")])]
+
+
+SECTIONS: dict[str, Callable[[Status, int, int], list[Line]]] = {  # (status, width, rows) -> at most that many lines
+    "returns": _returns,
+    "workers": _workers,
+    "time": _time,
+    "learning": _learning,
+    "events": _events,
+}

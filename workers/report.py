@@ -1,0 +1,132 @@
+"""What is known of a run: its history so far, told as a `Status` while it goes on and as a `Summary` at its end."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from a3c.config import Config
+from a3c.environments import EnvironmentSpec
+from shared.board import Board
+from workers.dashboard import Dashboard
+from workers.run_directory import RunDirectory
+from workers.status import Evaluation, Event, Status, Summary, WorkerStatus
+from workers.telemetry import Telemetry
+
+EVENTS_SHOWN = 50
+
+
+class Report:
+    """Keeps the history, writes it to the run directory and shows it.
+
+    Args:
+        started: time.time() when the user asked for the run.
+    """
+
+    def __init__(self, config: Config, environment: EnvironmentSpec, board: Board, directory: RunDirectory,
+                 dashboard: Dashboard, started: float):  # fmt: skip
+        self._config, self._environment, self._board = config, environment, board
+        self._directory, self._dashboard, self._started = directory, dashboard, started
+        self.telemetry = Telemetry(board)
+        self.solved: Evaluation | None = None
+        self._best: Evaluation | None = None
+        self._evaluations: list[Evaluation] = []
+        self._events: list[Event] = []
+        self._checkpoints: set[str] = set()
+        target = config.evaluation.target_return
+        self._target = environment.reward_threshold if target is None else target
+
+    def event(self, kind: str, message: str) -> None:
+        """Something happened: keep it and show it."""
+        event = Event(round(time.time() - self._started, 3), kind, message)
+        self._events = [*self._events, event][-EVENTS_SHOWN:]
+        self._directory.write_event(event)
+        self._dashboard.event(event)
+
+    def take(self, kind: str, data: Any) -> None:
+        """A message of the monitor's (see `workers.monitor`)."""
+        if kind == "evaluated":
+            self._evaluations.append(data)
+            self._directory.write_evaluation(data)
+            word = "verified" if data.verification else "evaluated"
+            self.event(word, f"{data.mean:.1f} +- {data.std:.1f} over {data.episodes} episodes at "
+                             f"{data.env_steps:,} env steps")  # fmt: skip
+        elif kind == "best":
+            self._best = data
+        elif kind == "checkpointed":
+            self._checkpoints.add(data)
+            self.event("checkpointed", f"checkpoints/{data}.json")
+        elif kind == "solved":
+            self.solved = data
+
+    def look(self, phase: str, workers: Sequence[WorkerStatus], monitor_cpu_percent: float | None) -> None:
+        """End an interval of the telemetry: a row of metrics, a frame of the dashboard."""
+        status = self._status(phase, workers, monitor_cpu_percent)
+        self._directory.write_metrics(status)
+        self._dashboard.update(status)
+
+    def summary(self, status: str, reason: str) -> Summary:
+        """How the run ended; also the last file of its directory."""
+        self.event("stopped", reason)
+        telemetry, seconds = self.telemetry, self._train_seconds()
+        env_steps = telemetry.total("env_steps")
+        name = next((name for name in ("best", "latest") if name in self._checkpoints), None)
+        summary = Summary(
+            status=status,
+            env_id=self._environment.env_id,
+            mode=self._config.mode,
+            workers=self._config.workers,
+            seed=self._config.seed,
+            env_steps=env_steps,
+            max_env_steps=self._config.max_env_steps,
+            updates=telemetry.total("updates"),
+            episodes=telemetry.total("episodes"),
+            wall_seconds=round(time.time() - self._started, 3),
+            train_seconds=round(seconds, 3),
+            steps_per_second=round(env_steps / seconds, 1) if seconds else 0.0,
+            solved_env_steps=self.solved.env_steps if self.solved else None,
+            solved_seconds=round(self.solved.seconds, 3) if self.solved else None,
+            target_return=self._target,
+            evaluation=self.solved or self._best,
+            staleness=telemetry.staleness(),
+            worker_restarts=0,
+            checkpoint=name and f"checkpoints/{name}.json",
+            reason=reason,
+        )
+        self._directory.write_summary(summary)
+        return summary
+
+    def _status(self, phase: str, workers: Sequence[WorkerStatus], monitor_cpu_percent: float | None) -> Status:
+        telemetry = self.telemetry
+        staleness = telemetry.staleness()
+        return Status(
+            env_id=self._environment.env_id,
+            mode=self._config.mode,
+            seed=self._config.seed,
+            run_dir=str(self._directory.path),
+            phase=phase,
+            elapsed_seconds=time.time() - self._started,
+            train_seconds=self._board.training_seconds(time.monotonic()),
+            env_steps=telemetry.total("env_steps"),
+            max_env_steps=self._config.max_env_steps,
+            updates=telemetry.total("updates"),
+            episodes=telemetry.total("episodes"),
+            steps_per_second=telemetry.steps_per_second(),
+            mean_return=telemetry.mean_return(),
+            target_return=self._target,
+            evaluations=tuple(self._evaluations),
+            best=self._best,
+            workers=tuple(workers),
+            time_shares=telemetry.time_shares(),
+            losses=telemetry.losses(),
+            staleness_p50=staleness.p50 if staleness else None,
+            staleness_p95=staleness.p95 if staleness else None,
+            staleness_max=staleness.max if staleness else None,
+            monitor_cpu_percent=monitor_cpu_percent,
+            events=tuple(self._events),
+        )
+
+    def _train_seconds(self) -> float:
+        """From the first worker's first step to the last one's last update."""
+        rows = self.telemetry.rows
+        started = rows["started"][rows["started"] > 0]
+        return max(0.0, float(rows["heartbeat"].max() - started.min())) if len(started) else 0.0

@@ -1,0 +1,66 @@
+"""One training run from its options to its summary."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from a3c.config import Config, ConfigError
+from workers.dashboard import Dashboard
+from workers.launch import start_forkserver
+from workers.run_directory import RunDirectory, default_run_dir
+from workers.status import Summary
+
+DASHBOARDS = ("auto", "on", "off")
+
+
+def train(config: Config | None = None, *, run_dir: str | Path | None = None, dashboard: str = "auto",
+          **options: Any) -> Summary:  # fmt: skip
+    """Train until solved or the budget is spent; the same as `python run_a3c.py train`.
+
+    Args:
+        config: the options as one object; or give them by name, `train(env="CartPole-v1", workers=4, gamma=0.98)`.
+        run_dir: where the run's files go; default: a new directory under runs/.
+        dashboard: "auto" draws live where the output is a terminal, else prints lines; "on" and "off" force it.
+    Raises:
+        ConfigError: an option, the environment or the run directory cannot be used; nothing was started.
+    """
+    if config is not None and options:
+        raise TypeError("give either a config or options by name")
+    return run(config or Config.from_options(options), run_dir, dashboard, started=time.time())[0]
+
+
+def run(config: Config, run_dir: str | Path | None, dashboard: str, started: float) -> tuple[Summary, int]:
+    """Train; return the summary and the exit code.
+
+    Args:
+        started: time.time() when the user asked for the run, from which its wall-clock seconds count.
+    """
+    # Everything that can be wrong is checked before a process starts. The default environment is known to be right, so
+    # that the usual run need not wait for gymnasium's import before the forkserver begins with its own.
+    environment = None if config.env == Config().env else _describe(config)
+    directory = RunDirectory(Path(run_dir) if run_dir is not None else default_run_dir(config))
+    try:
+        start_forkserver()
+        live = dashboard == "on" or (dashboard == "auto" and sys.stdout.isatty())
+        with Dashboard(Console(file=sys.stdout), live) as view:
+            from workers.supervisor import Supervisor  # imports torch, beside the forkserver
+
+            supervisor = Supervisor(config, environment or _describe(config), directory, view, started)
+            summary = supervisor.run()
+            view.finish(summary, str(directory.path))
+        return summary, supervisor.exit_code
+    finally:
+        directory.close()
+
+
+def _describe(config: Config) -> Any:
+    from a3c.environments import describe  # imports gymnasium
+
+    environment = describe(config.env, config.max_episode_steps)
+    if environment.max_episode_steps is None:
+        raise ConfigError(f"env: '{config.env}' has no time limit, so that a greedy episode may never end; "
+                          "give one with --max-episode-steps")  # fmt: skip
+    return environment

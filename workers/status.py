@@ -1,0 +1,127 @@
+"""What a run looks like at one moment: the plain data that the dashboard, the metrics and the summary are made from.
+
+The supervisor fills these from the board once per interval; whoever shows them reads nothing else, so a view is a pure
+function of a `Status`. Units stand in the comments; `None` means "not known yet".
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Greedy episodes of one snapshot of the shared policy."""
+
+    env_steps: int  # of all workers, when the snapshot was taken
+    updates: int  # shared optimizer steps, when the snapshot was taken
+    seconds: float  # since training started, when the snapshot was taken
+    episodes: int
+    mean: float  # of the undiscounted episode returns
+    std: float
+    min: float
+    max: float
+    seed: int
+    verification: bool = False  # the second evaluation, with fresh seeds, that decides "solved"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to the run, as `events.jsonl` keeps it and the dashboard shows it."""
+
+    seconds: float  # since the command was typed
+    kind: str  # started, evaluated, checkpointed, solved, crashed, interrupted, stopped, ...
+    message: str  # one line
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """One actor-learner."""
+
+    worker_index: int
+    pid: int | None
+    state: str  # starting, running, stopped, dead
+    env_steps: int
+    steps_per_second: float  # over the last interval
+    updates: int
+    episodes: int
+    mean_return: float | None  # of its last episodes (at most 100)
+    staleness: float | None  # mean over the last interval, in shared updates
+    cpu_percent: float | None  # of one core
+    memory_bytes: int | None  # resident set
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """Means over the workers' last rollouts."""
+
+    policy_loss: float
+    value_loss: float
+    entropy: float  # nats
+    explained_variance: float  # 1 is perfect, 0 is no better than a constant
+    gradient_norm: float  # before clipping
+    learning_rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The whole run at one moment."""
+
+    env_id: str
+    mode: str
+    seed: int
+    run_dir: str
+    phase: str  # starting, training, verifying, stopping, then the status of the summary: solved, ...
+    elapsed_seconds: float  # since the command was typed
+    train_seconds: float  # since the first worker started to act; 0.0 before
+    env_steps: int
+    max_env_steps: int
+    updates: int
+    episodes: int
+    steps_per_second: float  # over the last interval
+    mean_return: float | None  # of the workers' last episodes, sampled actions
+    target_return: float | None  # None: the environment names no threshold and none was given
+    evaluations: tuple[Evaluation, ...]  # oldest first
+    best: Evaluation | None
+    workers: tuple[WorkerStatus, ...]
+    time_shares: dict[str, float]  # of the workers' time, by phase and "other"; sums to 1, or empty
+    losses: Losses | None
+    staleness_p50: float | None  # over the whole run, in shared updates
+    staleness_p95: float | None
+    staleness_max: int | None
+    monitor_cpu_percent: float | None
+    events: tuple[Event, ...]  # oldest first
+
+
+@dataclass(frozen=True, slots=True)
+class Staleness:
+    """Shared updates made by anyone between a worker's pull and its push, over all pushes of a run."""
+
+    mean: float
+    p50: float
+    p95: float
+    max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How a run ended: `summary.json`, field for field, and the last thing the console shows."""
+
+    status: str  # solved, budget_exhausted, interrupted, failed
+    env_id: str
+    mode: str
+    workers: int
+    seed: int
+    env_steps: int  # all workers together, to the stop
+    max_env_steps: int
+    updates: int
+    episodes: int
+    wall_seconds: float  # since the command was typed
+    train_seconds: float  # since the first worker started to act
+    steps_per_second: float  # env_steps / train_seconds
+    solved_env_steps: int | None  # when the verified snapshot was taken
+    solved_seconds: float | None  # the same moment, since training started
+    target_return: float | None
+    evaluation: Evaluation | None  # of the best snapshot, which is `checkpoint`; the verification where it is solved
+    staleness: Staleness | None
+    worker_restarts: int
+    checkpoint: str | None  # path relative to the run directory
+    reason: str  # why it ended, one line

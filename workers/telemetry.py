@@ -1,0 +1,150 @@
+"""From the board's running totals to a `Status`: what happened in the last interval, and since the start."""
+
+import contextlib
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from shared.board import PHASES, Board
+from workers.status import Losses, Staleness, WorkerStatus
+
+MOMENTS = ("error_sum", "error_square_sum", "target_sum", "target_square_sum")
+PROCESS_INTERVAL = 1.0  # seconds between looks at a process's CPU time and memory
+
+
+class Telemetry:
+    """Compares the board with how it was one interval ago."""
+
+    def __init__(self, board: Board):
+        self._board = board
+        self._time = time.monotonic()
+        self._before = self.rows = board.read()
+        self._seconds = 0.0
+
+    def tick(self) -> None:
+        """End an interval: what is told below is about the time since the tick before."""
+        now = time.monotonic()
+        self._seconds, self._time = now - self._time, now
+        self._before, self.rows = self.rows, self._board.read()
+
+    def total(self, name: str) -> int:
+        """The sum of a counter over workers, since the start."""
+        return int(self.rows[name].sum())
+
+    def steps_per_second(self) -> float:
+        """Environment steps per second of all workers over the interval."""
+        return self._rate(self._gained("env_steps").sum())
+
+    def mean_return(self) -> float | None:
+        """Mean return of the workers' last episodes, of those workers that have finished one."""
+        means = self.rows["mean_return"]
+        known = means[~np.isnan(means)]
+        return float(known.mean()) if len(known) else None
+
+    def time_shares(self) -> dict[str, float]:
+        """Shares of the running workers' wall-clock time over the interval, by phase; empty where none ran."""
+        running = int((self._gained("updates") > 0).sum())
+        if not running or not self._seconds:
+            return {}
+        shares = {phase: float(self._gained(f"{phase}_seconds").sum()) / (running * self._seconds) for phase in PHASES}
+        spent = sum(shares.values())
+        if spent > 1:  # a phase that began before the interval was booked in it
+            shares = {phase: share / spent for phase, share in shares.items()}
+        return {**shares, "other": max(0.0, 1 - spent)}
+
+    def losses(self) -> Losses | None:
+        """Means over the interval's updates, or None where there was none."""
+        updates = int(self._gained("updates").sum())
+        if not updates:
+            return None
+        names = ("policy_loss", "value_loss", "entropy", "gradient_norm")
+        means = {name: float(self._gained(name).sum()) / updates for name in names}
+        rates = self.rows["learning_rate"][self.rows["updates"] > 0]
+        return Losses(**means, explained_variance=self._explained_variance(), learning_rate=float(rates.min()))
+
+    def staleness(self) -> Staleness | None:
+        """Over all pushes since the start, or None before the first."""
+        counts = self.rows["staleness_counts"].sum(0)
+        if not counts.sum():
+            return None
+        cumulative = np.cumsum(counts) / counts.sum()
+        return Staleness(
+            mean=_mean_of(counts),
+            p50=float(np.searchsorted(cumulative, 0.5)),
+            p95=float(np.searchsorted(cumulative, 0.95)),
+            max=int(self.rows["staleness_max"].max()),
+        )
+
+    def worker(self, index: int, pid: int | None, state: str, usage: "Usage") -> WorkerStatus:
+        """One worker's row."""
+        row, counts = self.rows[index], self._gained("staleness_counts")[index]
+        mean = float(row["mean_return"])
+        return WorkerStatus(
+            worker_index=index,
+            pid=pid,
+            state=state,
+            env_steps=int(row["env_steps"]),
+            steps_per_second=self._rate(self._gained("env_steps")[index]),
+            updates=int(row["updates"]),
+            episodes=int(row["episodes"]),
+            mean_return=None if math.isnan(mean) else mean,
+            staleness=_mean_of(counts) if counts.sum() else None,
+            cpu_percent=usage.cpu_percent,
+            memory_bytes=usage.memory_bytes,
+        )
+
+    def _gained(self, name: str) -> NDArray[Any]:
+        gained: NDArray[Any] = self.rows[name] - self._before[name]
+        return gained
+
+    def _rate(self, gained: Any) -> float:
+        return float(gained) / self._seconds if self._seconds else 0.0
+
+    def _explained_variance(self) -> float:
+        """1 - Var(G - V) / Var(G) over the interval's valid steps."""
+        steps = int(self._gained("env_steps").sum())
+        if not steps:
+            return math.nan
+        means = {name: self._gained(name).sum() / steps for name in MOMENTS}
+        unexplained = means["error_square_sum"] - means["error_sum"] ** 2
+        variance = means["target_square_sum"] - means["target_sum"] ** 2
+        return float(1 - unexplained / variance) if variance > 0 else math.nan
+
+
+class Usage:
+    """CPU time and memory of one process, looked at once a second at most."""
+
+    def __init__(self, pid: int):
+        self.cpu_percent: float | None = None  # of one core, since the last look
+        self.memory_bytes: int | None = None
+        self._cpu_seconds = 0.0
+        self._looked = 0.0
+        self._process: psutil.Process | None = None
+        with contextlib.suppress(psutil.Error):
+            self._process = psutil.Process(pid)
+            self._since = self._process.create_time()
+
+    def look(self) -> None:
+        """Refresh both figures where they are old; a process that is gone keeps its last ones."""
+        now = time.time()
+        if self._process is None or now - self._looked < PROCESS_INTERVAL:
+            return
+        try:
+            times = self._process.cpu_times()
+            self.memory_bytes = int(self._process.memory_info().rss)
+        except psutil.Error:
+            self._process = None
+            return
+        cpu_seconds = times.user + times.system
+        self.cpu_percent = 100 * (cpu_seconds - self._cpu_seconds) / max(now - self._since, 0.01)
+        self._cpu_seconds, self._since, self._looked = cpu_seconds, now, now
+
+
+def _mean_of(counts: Sequence[int] | NDArray[Any]) -> float:
+    counts = np.asarray(counts)
+    return float(counts @ np.arange(len(counts)) / counts.sum())
