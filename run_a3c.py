@@ -8,12 +8,11 @@ right; see `workers.session` for what happens then.
 import argparse
 import json
 import sys
-import time
 from typing import Any, NoReturn
 
 from a3c.config import CheckpointError, Config, ConfigError, OptionSpec, did_you_mean, option_specs
 
-EXIT_USAGE, EXIT_CHECKPOINT = 2, 4
+EXIT_USAGE, EXIT_CHECKPOINT, EXIT_INTERRUPTED = 2, 4, 130
 COMMANDS = ("train", "evaluate", "play")
 
 
@@ -32,6 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _complain(error, EXIT_USAGE)
     except CheckpointError as error:
         return _complain(error, EXIT_CHECKPOINT)
+    except KeyboardInterrupt:  # before there was anything to save, or while evaluating or playing
+        return _complain("interrupted", EXIT_INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has gone, as in `... | head -1`
         sys.stderr.close()
         return 0
@@ -39,12 +40,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def train(options: dict[str, Any]) -> int:
     """Train until solved or the budget is spent."""
-    started = _process_started()
     run_dir, dashboard = options.pop("run_dir"), options.pop("dashboard")
     config = Config.from_options(options)
     from workers.session import run
 
-    return run(config, run_dir, dashboard, started)[1]
+    return run(config, run_dir, dashboard)[1]
 
 
 def evaluate(options: dict[str, Any]) -> int:
@@ -139,14 +139,7 @@ def _natural(text: str) -> int:
     return number
 
 
-def _process_started() -> float:
-    """When the user typed the command, as time.time(): the interpreter's own start belongs to the waiting."""
-    import psutil
-
-    return min(float(psutil.Process().create_time()), time.time())
-
-
-def _complain(error: Exception, code: int) -> int:
+def _complain(error: object, code: int) -> int:
     print(f"run_a3c.py: error: {error}", file=sys.stderr)
     return code
 

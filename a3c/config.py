@@ -104,6 +104,7 @@ class EvaluationConfig:
     target_return: float | None = option(None, "mean return that counts as solved; default: the environment's own")
     eval_episodes: int = option(100, "greedy episodes per evaluation", POSITIVE_INT)
     eval_interval: int = option(1000, "environment steps between the starts of two evaluations", POSITIVE_INT)
+    eval_share: float = option(0.05, "largest share of one core for evaluations, after a first second", FRACTION)
     checkpoint_interval: float = option(10.0, "seconds between saved checkpoints", POSITIVE)
 
 

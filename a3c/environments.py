@@ -43,6 +43,16 @@ class EnvironmentSpec:
     def env_id(self) -> str:
         return self.spec.id
 
+    def facts(self) -> dict[str, Any]:
+        """What can be written down of it."""
+        return {
+            "env_id": self.env_id,
+            "observation_size": self.observation_size,
+            "action_count": self.action_count,
+            "reward_threshold": self.reward_threshold,
+            "max_episode_steps": self.max_episode_steps,
+        }
+
     def make(self, count: int) -> Environments:
         """`count` environments: Gymnasium's native vector version where there is one, else one after the other.
 

@@ -20,7 +20,8 @@ from shared.store import SharedStore, Snapshot
 from workers import border
 from workers.status import Evaluation
 
-POLL_SECONDS = 0.002
+POLL_SECONDS = 0.002  # between two looks at the env steps
+FREE_SECONDS = 1.0  # of CPU time for evaluations beyond their share
 
 
 def main(
@@ -52,10 +53,11 @@ class Monitor:
         self._parameters = torch.zeros(flat_size(self._model))
         bind(self._model, self._parameters)
         self._network = ClosedForm(self._model)
+        self._cpu_at_start = time.process_time()
         due, saved, solved = 0, time.monotonic(), False
         while not solved and (request := self._board.requested()) == RUN:
             env_steps = self._board.env_steps()
-            if env_steps >= due:
+            if env_steps >= due and self._affordable():
                 due = env_steps + self._config.evaluation.eval_interval
                 solved = self._judge()
             else:
@@ -68,6 +70,11 @@ class Monitor:
         self._save()
         if solved:
             self._messages.send(("solved", self._best))
+
+    def _affordable(self) -> bool:
+        """Whether another evaluation keeps to its share of the CPU; the first second is free, for short runs."""
+        allowance = FREE_SECONDS + self._config.evaluation.eval_share * self._board.training_seconds(time.monotonic())
+        return time.process_time() - self._cpu_at_start < allowance
 
     def _judge(self) -> bool:
         """Evaluate a snapshot; where it reaches the target, again with fresh seeds. Whether it did both times."""

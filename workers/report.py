@@ -1,7 +1,7 @@
 """What is known of a run: its history so far, told as a `Status` while it goes on and as a `Summary` at its end."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from a3c.config import Config
@@ -12,7 +12,9 @@ from workers.run_directory import RunDirectory
 from workers.status import Evaluation, Event, Status, Summary, WorkerStatus
 from workers.telemetry import Telemetry
 
+Workers = Callable[[], Sequence[WorkerStatus]]  # asked after the telemetry's interval has ended
 EVENTS_SHOWN = 50
+CURVE_POINTS = 500  # a console has room for fewer
 
 
 class Report:
@@ -32,6 +34,8 @@ class Report:
         self._evaluations: list[Evaluation] = []
         self._events: list[Event] = []
         self._checkpoints: set[str] = set()
+        self._next_row = 0.0  # elapsed seconds
+        self._logged_env_steps = -1
         target = config.evaluation.target_return
         self._target = environment.reward_threshold if target is None else target
 
@@ -46,6 +50,8 @@ class Report:
         """A message of the monitor's (see `workers.monitor`)."""
         if kind == "evaluated":
             self._evaluations.append(data)
+            if len(self._evaluations) > CURVE_POINTS:  # evaluations.csv keeps them all
+                del self._evaluations[1:-1:2]
             self._directory.write_evaluation(data)
             word = "verified" if data.verification else "evaluated"
             self.event(word, f"{data.mean:.1f} +- {data.std:.1f} over {data.episodes} episodes at "
@@ -58,16 +64,31 @@ class Report:
         elif kind == "solved":
             self.solved = data
 
-    def look(self, phase: str, workers: Sequence[WorkerStatus], monitor_cpu_percent: float | None) -> None:
-        """End an interval of the telemetry: a row of metrics, a frame of the dashboard."""
-        status = self._status(phase, workers, monitor_cpu_percent)
-        self._directory.write_metrics(status)
+    def look(self, phase: str, workers: Workers, monitor_cpu_percent: float | None) -> None:
+        """End an interval of the telemetry: a frame of the dashboard and, where one is due, a row of metrics.
+
+        Rows are a thousandth of the elapsed time apart at least, so that a short run is told in detail and the file
+        of a long one stays small.
+        """
+        self.telemetry.tick()
+        status = self._status(phase, workers(), monitor_cpu_percent)
         self._dashboard.update(status)
+        if status.elapsed_seconds >= self._next_row:
+            self._log(status)
+
+    def end(self, phase: str, workers: Workers, monitor_cpu_percent: float | None) -> None:
+        """The last row of metrics, and a last frame that shows averages over the whole run."""
+        self.telemetry.tick()
+        status = self._status(phase, workers(), monitor_cpu_percent)
+        if status.env_steps != self._logged_env_steps:
+            self._log(status)
+        self.telemetry.whole()
+        self._dashboard.update(self._status(phase, workers(), monitor_cpu_percent))
 
     def summary(self, status: str, reason: str) -> Summary:
         """How the run ended; also the last file of its directory."""
         self.event("stopped", reason)
-        telemetry, seconds = self.telemetry, self._train_seconds()
+        telemetry, seconds = self.telemetry, self.telemetry.train_seconds()
         env_steps = telemetry.total("env_steps")
         name = next((name for name in ("best", "latest") if name in self._checkpoints), None)
         summary = Summary(
@@ -94,6 +115,11 @@ class Report:
         )
         self._directory.write_summary(summary)
         return summary
+
+    def _log(self, status: Status) -> None:
+        self._directory.write_metrics(status)
+        self._next_row = status.elapsed_seconds * 1.001
+        self._logged_env_steps = status.env_steps
 
     def _status(self, phase: str, workers: Sequence[WorkerStatus], monitor_cpu_percent: float | None) -> Status:
         telemetry = self.telemetry
@@ -124,9 +150,3 @@ class Report:
             monitor_cpu_percent=monitor_cpu_percent,
             events=tuple(self._events),
         )
-
-    def _train_seconds(self) -> float:
-        """From the first worker's first step to the last one's last update."""
-        rows = self.telemetry.rows
-        started = rows["started"][rows["started"] > 0]
-        return max(0.0, float(rows["heartbeat"].max() - started.min())) if len(started) else 0.0

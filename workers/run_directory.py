@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import importlib.metadata
 import json
 import os
 import platform
@@ -56,10 +55,13 @@ class RunDirectory:
         except OSError as error:
             raise ConfigError(f"run_dir: '{path}' cannot be written: {error.strerror}") from error
 
-    def write_config(self, config: Config) -> None:
-        """config.json: every option, and what it ran on."""
+    def write_config(self, config: Config, environment: dict[str, Any]) -> None:
+        """config.json: every option, what the environment made of those left open, and what it ran on."""
+        import importlib.metadata  # not needed before the processes run
+
         content = {
             "options": config.to_options(),
+            "environment": environment,
             "versions": {"python": platform.python_version()}
             | {name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "numpy")},
             "git_commit": _git_commit(),

@@ -5,13 +5,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from a3c.config import Config, ConfigError
-from workers.dashboard import Dashboard
 from workers.launch import start_forkserver
 from workers.run_directory import RunDirectory, default_run_dir
-from workers.status import Summary
+from workers.status import Summary, starting
 
 DASHBOARDS = ("auto", "on", "off")
 
@@ -32,11 +29,14 @@ def train(config: Config | None = None, *, run_dir: str | Path | None = None, da
     return run(config or Config.from_options(options), run_dir, dashboard, started=time.time())[0]
 
 
-def run(config: Config, run_dir: str | Path | None, dashboard: str, started: float) -> tuple[Summary, int]:
+def run(
+    config: Config, run_dir: str | Path | None, dashboard: str, started: float | None = None
+) -> tuple[Summary, int]:
     """Train; return the summary and the exit code.
 
     Args:
-        started: time.time() when the user asked for the run, from which its wall-clock seconds count.
+        started: time.time() when the user asked for the run, from which its wall-clock seconds count; default: when
+            this process began.
     """
     # Everything that can be wrong is checked before a process starts. The default environment is known to be right, so
     # that the usual run need not wait for gymnasium's import before the forkserver begins with its own.
@@ -44,16 +44,36 @@ def run(config: Config, run_dir: str | Path | None, dashboard: str, started: flo
     directory = RunDirectory(Path(run_dir) if run_dir is not None else default_run_dir(config))
     try:
         start_forkserver()
-        live = dashboard == "on" or (dashboard == "auto" and sys.stdout.isatty())
-        with Dashboard(Console(file=sys.stdout), live) as view:
-            from workers.supervisor import Supervisor  # imports torch, beside the forkserver
-
-            supervisor = Supervisor(config, environment or _describe(config), directory, view, started)
-            summary = supervisor.run()
-            view.finish(summary, str(directory.path))
-        return summary, supervisor.exit_code
+        return _supervise(config, environment, directory, dashboard, started)
     finally:
         directory.close()
+
+
+def _supervise(
+    config: Config, environment: Any, directory: RunDirectory, dashboard: str, started: float | None
+) -> tuple[Summary, int]:
+    """The imports from here on run beside the forkserver's own."""
+    from rich.console import Console
+
+    from workers.dashboard import Dashboard
+
+    started = _process_started() if started is None else started
+    live = dashboard == "on" or (dashboard == "auto" and sys.stdout.isatty())
+    with Dashboard(Console(file=sys.stdout), live) as view:
+        view.update(starting(config, str(directory.path), time.time() - started))
+        from workers.supervisor import Supervisor  # imports torch
+
+        supervisor = Supervisor(config, environment or _describe(config), directory, view, started)
+        summary = supervisor.run()
+        view.finish(summary, str(directory.path))
+    return summary, supervisor.exit_code
+
+
+def _process_started() -> float:
+    """When the command was typed: the interpreter's own start belongs to the waiting."""
+    import psutil
+
+    return float(min(psutil.Process().create_time(), time.time()))
 
 
 def _describe(config: Config) -> Any:

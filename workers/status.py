@@ -6,6 +6,8 @@ function of a `Status`. Units stand in the comments; `None` means "not known yet
 
 from dataclasses import dataclass
 
+from a3c.config import Config
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
@@ -125,3 +127,36 @@ class Summary:
     worker_restarts: int
     checkpoint: str | None  # path relative to the run directory
     reason: str  # why it ended, one line
+
+
+def starting(config: Config, run_dir: str, elapsed_seconds: float) -> Status:
+    """What a run looks like before there is anything to look at."""
+    workers = (
+        WorkerStatus(index, None, "starting", 0, 0.0, 0, 0, None, None, None, None) for index in range(config.workers)
+    )
+    return Status(
+        env_id=config.env,
+        mode=config.mode,
+        seed=config.seed,
+        run_dir=run_dir,
+        phase="starting",
+        elapsed_seconds=elapsed_seconds,
+        train_seconds=0.0,
+        env_steps=0,
+        max_env_steps=config.max_env_steps,
+        updates=0,
+        episodes=0,
+        steps_per_second=0.0,
+        mean_return=None,
+        target_return=config.evaluation.target_return,
+        evaluations=(),
+        best=None,
+        workers=tuple(workers),
+        time_shares={},
+        losses=None,
+        staleness_p50=None,
+        staleness_p95=None,
+        staleness_max=None,
+        monitor_cpu_percent=None,
+        events=(),
+    )

@@ -63,8 +63,7 @@ class Supervisor:
                 self._kill()
         self._read_messages()
         status, reason = self._ending()
-        self._phase = status
-        self._look()
+        self._report.end(status, self._worker_statuses, self._usage["monitor"].cpu_percent)
         return self._report.summary(status, reason)
 
     # -- starting -------------------------------------------------------------------------------------------------
@@ -81,7 +80,7 @@ class Supervisor:
         sender.close()  # the monitor has its own end now: when that closes, nothing more will come
         self._phase = "training"
         self._report.event("started", f"{self._config.workers} workers and a monitor, seed {self._config.seed}")
-        self._directory.write_config(self._config)
+        self._directory.write_config(self._config, self._environment.facts())
 
     def _spawn(self, name: str, target: Callable[..., None], arguments: tuple[Any, ...]) -> BaseProcess:
         process: BaseProcess = context().Process(target=target, args=arguments, name=name)  # type: ignore[attr-defined]
@@ -150,10 +149,10 @@ class Supervisor:
         self._looked = time.monotonic()
         for usage in self._usage.values():
             usage.look()
-        self._report.telemetry.tick()
-        workers = [self._worker_status(index) for index in range(len(self._workers))]
-        monitor_cpu_percent = self._usage["monitor"].cpu_percent if self._monitor else None
-        self._report.look(self._phase, workers, monitor_cpu_percent)
+        self._report.look(self._phase, self._worker_statuses, self._usage["monitor"].cpu_percent)
+
+    def _worker_statuses(self) -> list[WorkerStatus]:
+        return [self._worker_status(index) for index in range(len(self._workers))]
 
     def _worker_status(self, index: int) -> WorkerStatus:
         process = self._workers[index]

@@ -32,6 +32,15 @@ class Telemetry:
         self._seconds, self._time = now - self._time, now
         self._before, self.rows = self.rows, self._board.read()
 
+    def whole(self) -> None:
+        """Let the interval be the whole training: what is told below are averages over the run."""
+        self._before, self._seconds = np.zeros_like(self.rows), self.train_seconds()
+
+    def train_seconds(self) -> float:
+        """From the first worker's first step to the latest update of any."""
+        started = self.rows["started"][self.rows["started"] > 0]
+        return max(0.0, float(self.rows["heartbeat"].max() - started.min())) if len(started) else 0.0
+
     def total(self, name: str) -> int:
         """The sum of a counter over workers, since the start."""
         return int(self.rows[name].sum())

@@ -1,0 +1,54 @@
+"""Draw the README's picture of the live console from a real run: python docs/picture.py [SEED]."""
+
+import io
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from rich.console import Console
+
+from a3c.config import Config
+from a3c.environments import describe
+from workers.dashboard import Dashboard
+from workers.launch import start_forkserver
+from workers.panels import render
+from workers.run_directory import RunDirectory
+from workers.status import Status
+from workers.supervisor import Supervisor
+
+WIDTH, HEIGHT = 100, 32
+PICTURE = Path(__file__).with_name("console.svg")
+
+
+class Recorder(Dashboard):
+    """Keeps every status that a live console would have shown."""
+
+    def __init__(self) -> None:
+        super().__init__(Console(file=io.StringIO()), live=False)
+        self.statuses: list[Status] = []
+
+    def update(self, status: Status) -> None:
+        self.statuses.append(status)
+
+
+def main(seed: int) -> None:
+    """Train, and export the frame at which the solution was being verified."""
+    started = time.time()
+    config = Config(seed=seed)
+    start_forkserver()
+    recorder = Recorder()
+    with tempfile.TemporaryDirectory() as folder:
+        directory = RunDirectory(Path(folder) / "runs" / "CartPole-v1")
+        Supervisor(config, describe(config.env), directory, recorder, started).run()
+        directory.close()
+    training = [status for status in recorder.statuses if status.phase == "training" and status.losses]
+    console = Console(record=True, width=WIDTH, height=HEIGHT, file=io.StringIO(), force_terminal=True)
+    console.print(render(training[-1], WIDTH, HEIGHT), end="")
+    PICTURE.write_text(console.export_svg(title="python run_a3c.py --workers 4"))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
