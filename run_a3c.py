@@ -11,8 +11,8 @@ import sys
 from typing import Any, NoReturn
 
 from a3c.config import CheckpointError, Config, ConfigError, OptionSpec, did_you_mean, option_specs
+from workers import exit_codes
 
-EXIT_USAGE, EXIT_CHECKPOINT, EXIT_INTERRUPTED = 2, 4, 130
 COMMANDS = ("train", "evaluate", "play")
 
 
@@ -28,14 +28,16 @@ def main(arguments: list[str] | None = None) -> int:
         command = {"train": train, "evaluate": evaluate, "play": play}[options.pop("command")]
         return command(options)
     except ConfigError as error:
-        return _complain(error, EXIT_USAGE)
+        return _complain(error, exit_codes.USAGE)
     except CheckpointError as error:
-        return _complain(error, EXIT_CHECKPOINT)
+        return _complain(error, exit_codes.CHECKPOINT)
     except KeyboardInterrupt:  # before there was anything to save, or while evaluating or playing
-        return _complain("interrupted", EXIT_INTERRUPTED)
+        return _complain("interrupted", exit_codes.INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has gone, as in `... | head -1`
         sys.stderr.close()
-        return 0
+        return exit_codes.FINISHED
+    except OSError as error:
+        return _complain(f"{error.filename or 'output'}: {error.strerror}", exit_codes.DISK)
 
 
 def train(options: dict[str, Any]) -> int:

@@ -50,7 +50,8 @@ def save_checkpoint(directory: Path, name: str, model: ActorCritic, facts: dict[
         OSError: it cannot be written; the older checkpoint is then still there.
     """
     weights = safetensors.torch.save(model.state_dict())
-    weights_name = f"{name}-{facts['updates']}.safetensors"
+    digest = hashlib.sha256(weights).hexdigest()
+    weights_name = f"{name}-{digest[:12]}.safetensors"  # by content, so that no save touches an older one's file
     manifest = {
         "format": FORMAT,
         **facts,
@@ -60,7 +61,7 @@ def save_checkpoint(directory: Path, name: str, model: ActorCritic, facts: dict[
             "hidden_sizes": model.hidden_sizes,
             "value_scale": model.value_scale,
         },
-        "weights": {"file": weights_name, "sha256": hashlib.sha256(weights).hexdigest()},
+        "weights": {"file": weights_name, "sha256": digest},
     }
     write_durably(directory / weights_name, weights)
     path = directory / f"{name}.json"
@@ -80,6 +81,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     manifest_path = _find_manifest(Path(path))
     try:
         manifest = json.loads(manifest_path.read_bytes())
+        if manifest["format"] != FORMAT:
+            raise CheckpointError(f"{manifest_path}: format {manifest['format']!r}, but {FORMAT} is read here")
         network, weights_entry = manifest["network"], manifest["weights"]
         weights_path = manifest_path.parent / Path(weights_entry["file"]).name
         weights = weights_path.read_bytes()

@@ -43,6 +43,10 @@ class EnvironmentSpec:
     def env_id(self) -> str:
         return self.spec.id
 
+    def target(self, wanted: float | None) -> float | None:
+        """The return that counts as solved: the user's where one is given, else the environment's own."""
+        return self.reward_threshold if wanted is None else wanted
+
     def facts(self) -> dict[str, Any]:
         """What can be written down of it."""
         return {

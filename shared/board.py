@@ -10,30 +10,33 @@ from shared.memory import SharedArray
 STALENESS_BINS = 256  # exact counts of 0, 1, 2, ... shared updates; the last bin holds all that is larger
 PHASES = ("env", "forward", "backward", "pull", "push")
 
-ROW = np.dtype(
-    [
-        ("env_steps", "i8"),
-        ("updates", "i8"),
-        ("episodes", "i8"),
-        ("return_sum", "f8"),  # of all finished episodes
-        ("mean_return", "f8"),  # of the last episodes; NaN before the first has ended
-        ("policy_loss", "f8"),  # sums over updates, as are the next three
-        ("value_loss", "f8"),
-        ("entropy", "f8"),
-        ("gradient_norm", "f8"),
-        ("learning_rate", "f8"),  # of the last push
-        ("target_sum", "f8"),  # sums over valid steps, from which explained variance follows
-        ("target_square_sum", "f8"),
-        ("error_sum", "f8"),
-        ("error_square_sum", "f8"),
-        ("staleness_max", "i8"),
-        ("staleness_counts", "i8", (STALENESS_BINS,)),
-        *[(f"{phase}_seconds", "f8") for phase in PHASES],
-        ("started", "f8"),  # time.monotonic() of the first step; 0 before
-        ("heartbeat", "f8"),  # time.monotonic() of the last update; 0 before the worker runs
-    ],
-    align=True,
+SUMS = (  # to which every update adds
+    "updates",
+    "policy_loss",
+    "value_loss",
+    "entropy",
+    "gradient_norm",
+    "target_sum",  # over valid steps, as are the next three, from which explained variance follows
+    "target_square_sum",
+    "error_sum",
+    "error_square_sum",
+    "pull_seconds",
+    "backward_seconds",
+    "push_seconds",
 )
+LATEST = (  # which every update replaces
+    "env_steps",
+    "episodes",
+    "return_sum",  # of all finished episodes
+    "mean_return",  # of the last episodes; NaN before the first has ended
+    "env_seconds",
+    "forward_seconds",
+    "learning_rate",
+    "staleness_max",
+    "started",  # time.monotonic() of the first step; 0 before
+    "heartbeat",  # time.monotonic() of the last update; 0 before the first
+)
+ROW = np.dtype([(name, "f8") for name in (*SUMS, *LATEST)])  # one type, so that a row is written as one vector
 
 SUPERVISOR, MONITOR = 0, 1  # who may ask for a stop
 RUN, FINISH, STOP = 0, 1, 2  # go on; stop after a last evaluation; stop at once
@@ -42,23 +45,32 @@ RUN, FINISH, STOP = 0, 1, 2  # go on; stop after a last evaluation; stop at once
 class Board:
     """Rows of running totals that everybody may read at any time.
 
-    Row i is written by worker i alone, whole, once per update; totals are sums over rows, so no counter is raced. A
-    read during a write may mix two consecutive states of one row, which costs a display one update's worth of error.
-    The two stop requests are written by the supervisor and by the monitor, one each.
+    Row i, and row i of the staleness counts, are written by worker i alone, once per update; totals are sums over rows,
+    so no counter is raced. A read during a write may mix two consecutive states of one row, which costs a display one
+    update's worth of error. The two stop requests are written by the supervisor and by the monitor, one each.
     """
 
     def __init__(self, workers: int):
         self._rows = SharedArray((workers,), ROW)
         self._rows.array["mean_return"] = np.nan
+        self._staleness = SharedArray((workers, STALENESS_BINS), "int64")
         self._stop = SharedArray((2,), "int64")
 
-    def publish(self, worker_index: int, row: NDArray[Any]) -> None:
-        """Replace a worker's row by `row`, an array of shape [] and type ROW."""
-        self._rows.array[worker_index] = row
+    def publish(self, worker_index: int, values: NDArray[np.float64]) -> None:
+        """Replace a worker's row by the values of SUMS and LATEST, in this order."""
+        self._rows.array[worker_index : worker_index + 1].view(np.float64)[:] = values
+
+    def count_staleness(self, worker_index: int, staleness: int) -> None:
+        """Count one push of a worker."""
+        self._staleness.array[worker_index, min(staleness, STALENESS_BINS - 1)] += 1
 
     def read(self) -> NDArray[Any]:
-        """A copy of all rows, [workers]."""
+        """A copy of all rows, [workers] of type ROW."""
         return self._rows.array.copy()
+
+    def staleness_counts(self) -> NDArray[np.int64]:
+        """A copy of how many pushes had which staleness, [workers, STALENESS_BINS]."""
+        return self._staleness.array.copy()
 
     def env_steps(self) -> int:
         """Environment steps of all workers."""
@@ -72,6 +84,10 @@ class Board:
     def request(self, who: int, what: int) -> None:
         """Ask everybody to FINISH or to STOP, as SUPERVISOR or as MONITOR."""
         self._stop.array[who] = what
+
+    def requested_by(self, who: int) -> int:
+        """What the SUPERVISOR, or the MONITOR, has requested."""
+        return int(self._stop.array[who])
 
     def requested(self) -> int:
         """The strongest request made: RUN where there is none."""

@@ -1,8 +1,9 @@
 """The actor-learner: the loop that is the whole algorithm."""
 
+import math
+import os
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,16 +15,22 @@ from a3c.gradients import RolloutStatistics, autograd_gradient, clip_by_global_n
 from a3c.networks import build
 from a3c.rollouts import Collector
 from a3c.schedules import annealed_learning_rate
-from shared.board import ROW, RUN, STALENESS_BINS, Board
+from shared.board import LATEST, RUN, SUMS, Board
 from shared.parameters import bind, flat_size
 from shared.store import SharedStore
 from workers import border
+
+# Workers are many and in no hurry; an evaluation is one process, and a run is over as soon as it says so. Where there
+# are more processes than cores this puts the monitor, the console and the user's other programs first.
+NICENESS = 10
 
 
 def main(
     worker_index: int, config: Config, environment: EnvironmentSpec, store: SharedStore, board: Board, log: Path
 ) -> None:
     """Process target: act, compute gradients and push them until the budget is spent or a stop is requested."""
+    if hasattr(os, "nice"):
+        os.nice(NICENESS)
     border.run(log, lambda: learn(worker_index, config, environment, store, board))
 
 
@@ -38,8 +45,7 @@ def learn(worker_index: int, config: Config, environment: EnvironmentSpec, store
     rng = np.random.default_rng([config.seed, worker_index])
     environments = environment.make(config.envs_per_worker)
     collector = Collector(environments, config.n_steps, environment.action_count, rng)
-    row = WorkerRow(collector)
-    board.publish(worker_index, row.values)
+    row = WorkerRow(worker_index, board, collector)
     now = time.perf_counter
     while board.requested() == RUN and (env_steps := board.env_steps()) < config.max_env_steps:
         learning_rate = annealed_learning_rate(config, env_steps)
@@ -52,46 +58,45 @@ def learn(worker_index: int, config: Config, environment: EnvironmentSpec, store
         norm = clip_by_global_norm(gradient.numpy(), config.optimizer.max_grad_norm)
         pushing = now()
         staleness = store.push(worker_index, gradient, learning_rate, pulled)
-        row.add(statistics, norm, staleness, learning_rate)
-        row.spend(pull=collecting - started, backward=pushing - learning, push=now() - pushing)
-        board.publish(worker_index, row.values)
+        seconds = (collecting - started, pushing - learning, now() - pushing)
+        row.publish(statistics, norm, staleness, learning_rate, seconds)
     environments.close()
 
 
 class WorkerRow:
-    """A worker's running totals, kept to itself until they are published."""
+    """A worker's row of the board."""
 
-    def __init__(self, collector: Collector):
-        self.values = np.zeros((), ROW)
-        self.values["mean_return"] = np.nan
-        self.values["started"] = time.monotonic()
-        self._collector = collector
+    def __init__(self, worker_index: int, board: Board, collector: Collector):
+        self._worker_index, self._board, self._collector = worker_index, board, collector
+        self._values = np.zeros(len(SUMS) + len(LATEST))
+        self._sums, self._latest = self._values[: len(SUMS)], self._values[len(SUMS) :]
+        self._started = time.monotonic()
+        self._staleness_max = 0
+        self._episodes, self._mean_return = 0, math.nan
+        self._latest[LATEST.index("mean_return")] = math.nan
+        self._latest[LATEST.index("started")] = self._started
+        board.publish(worker_index, self._values)
 
-    def add(self, statistics: RolloutStatistics, norm: float, staleness: int, learning_rate: float) -> None:
-        """Count one update and the episodes that ended on the way to it."""
-        row, collector = self.values, self._collector
-        row["env_steps"] = collector.env_steps
-        row["updates"] += 1
-        if collector.episodes != row["episodes"]:
-            row["episodes"] = collector.episodes
-            row["return_sum"] = collector.return_sum
-            row["mean_return"] = sum(collector.recent_returns) / len(collector.recent_returns)
-        for name, value in zip(statistics.terms._fields, statistics.terms, strict=True):
-            row[name] += value
-        row["gradient_norm"] += norm
-        row["learning_rate"] = learning_rate
-        row["target_sum"] += statistics.return_sum
-        row["target_square_sum"] += statistics.return_square_sum
-        row["error_sum"] += statistics.error_sum
-        row["error_square_sum"] += statistics.error_square_sum
-        row["staleness_max"] = max(row["staleness_max"], staleness)
-        row["staleness_counts"][min(staleness, STALENESS_BINS - 1)] += 1
-
-    def spend(self, **seconds: Any) -> None:
-        """Add to the time spent in each phase; acting's two phases are timed by the collector."""
-        row = self.values
-        for phase, spent in seconds.items():
-            row[f"{phase}_seconds"] += spent
-        row["env_seconds"] = self._collector.env_seconds
-        row["forward_seconds"] = self._collector.forward_seconds
-        row["heartbeat"] = time.monotonic()
+    def publish(self, statistics: RolloutStatistics, norm: float, staleness: int, learning_rate: float,
+                seconds: tuple[float, float, float]) -> None:  # fmt: skip
+        """Count one update; `seconds` are those of its pull, its backward pass and its push."""
+        collector = self._collector
+        if collector.episodes != self._episodes:
+            self._episodes = collector.episodes
+            self._mean_return = sum(collector.recent_returns) / len(collector.recent_returns)
+        self._staleness_max = max(self._staleness_max, staleness)
+        self._sums += (1, *statistics.terms, norm, *statistics[1:], *seconds)
+        self._latest[:] = (
+            collector.env_steps,
+            collector.episodes,
+            collector.return_sum,
+            self._mean_return,
+            collector.env_seconds,
+            collector.forward_seconds,
+            learning_rate,
+            self._staleness_max,
+            self._started,
+            time.monotonic(),
+        )
+        self._board.publish(self._worker_index, self._values)
+        self._board.count_staleness(self._worker_index, staleness)

@@ -13,7 +13,11 @@ from pathlib import Path
 
 import torch
 
-EXIT_USAGE, EXIT_WORKER, EXIT_CHECKPOINT, EXIT_NUMERICS, EXIT_DISK = 2, 3, 4, 5, 74
+from workers import exit_codes
+
+
+class DiskError(RuntimeError):
+    """A checkpoint could not be written; one line that names the file. Other OSErrors are the environment's own."""
 
 
 def run(log: Path, work: Callable[[], None]) -> None:
@@ -26,11 +30,11 @@ def run(log: Path, work: Callable[[], None]) -> None:
     try:
         work()
     except FloatingPointError:
-        _fail(EXIT_NUMERICS)
-    except OSError:
-        _fail(EXIT_DISK)
+        _fail(exit_codes.NUMERICS)
+    except DiskError:
+        _fail(exit_codes.DISK)
     except (Exception, SystemExit):  # an environment that calls sys.exit has not finished its worker's run
-        _fail(EXIT_WORKER)
+        _fail(exit_codes.WORKER)
 
 
 def last_words(log: Path) -> str:
@@ -58,7 +62,7 @@ def _exit_with_parent() -> None:
 
     def watch() -> None:
         multiprocessing.connection.wait([parent.sentinel])
-        os._exit(EXIT_WORKER)
+        os._exit(exit_codes.WORKER)
 
     threading.Thread(target=watch, name="exit-with-parent", daemon=True).start()
 

@@ -27,7 +27,7 @@ def evaluate_checkpoint(path: str, episodes: int, seed: int) -> dict[str, Any]:
         "seed": seed,
         **result.statistics(),
         "mean_length": float(result.lengths.mean()),
-        "target_return": environment.reward_threshold,
+        "target_return": checkpoint.manifest.get("target_return"),
     }
 
 
@@ -72,7 +72,9 @@ def _window_wanted(render: str) -> bool:
 
 
 def _open(environment: EnvironmentSpec, window: bool) -> gymnasium.Env[Any, Any]:
-    modes = environment.make_one().metadata.get("render_modes", [])
+    plain = environment.make_one()
+    modes = plain.metadata.get("render_modes", [])
+    plain.close()
     if window and "human" not in modes:
         raise ConfigError(f"render: {environment.env_id} has no window to show; use --render text")
     try:

@@ -33,28 +33,29 @@ def start_forkserver() -> None:
     if context().get_start_method() != "forkserver":
         return
     multiprocessing.set_forkserver_preload(PRELOAD)
-    multiprocessing.resource_tracker.ensure_running()  # starting it unblocks SIGINT, so it goes first
+    multiprocessing.resource_tracker.ensure_running()  # starting it unblocks signals, so it goes first
     with inherited():
         multiprocessing.forkserver.ensure_running()
 
 
 @contextmanager
 def inherited() -> Iterator[None]:
-    """What a process started inside inherits: single-threaded BLAS, importable packages, a blocked SIGINT.
+    """What a process started inside inherits: single-threaded BLAS, importable packages, blocked signals.
 
-    Ctrl-C in a terminal reaches every process of the group. Only the parent acts on it; blocking rather than ignoring
-    it in the children leaves no moment in which one of them could die of it.
+    A terminal's Ctrl-C and hang-up, or `timeout`, signal every process of the group. Only the parent acts on them;
+    blocking rather than ignoring them in the children leaves no moment in which one of them could die of it.
     """
     packages = str(Path(__file__).resolve().parent.parent)
     changed = {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join(filter(None, [packages, os.environ.get("PYTHONPATH")]))}
     before = {name: os.environ.get(name) for name in changed}
     os.environ.update(changed)
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if sys.platform != "win32" else set()
+    if sys.platform != "win32":
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     try:
         yield
     finally:
         if sys.platform != "win32":
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for name, value in before.items():
             if value is None:
                 del os.environ[name]

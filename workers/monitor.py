@@ -1,9 +1,10 @@
 """The monitor: evaluates snapshots of the shared policy, keeps the checkpoints, and decides when it is solved."""
 
+import dataclasses
+import math
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -43,7 +44,9 @@ class Monitor:
                  messages: Connection, checkpoints: Path):  # fmt: skip
         self._config, self._environment, self._store, self._board = config, environment, store, board
         self._messages, self._checkpoints = messages, checkpoints
+        self._target = environment.target(config.evaluation.target_return)
         self._evaluations = 0
+        self._cpu_seconds = 0.0  # spent on them
         self._best: Evaluation | None = None
         self._unsaved: tuple[Snapshot, Evaluation] | None = None  # better than the best on disk
 
@@ -53,7 +56,6 @@ class Monitor:
         self._parameters = torch.zeros(flat_size(self._model))
         bind(self._model, self._parameters)
         self._network = ClosedForm(self._model)
-        self._cpu_at_start = time.process_time()
         due, saved, solved = 0, time.monotonic(), False
         while not solved and (request := self._board.requested()) == RUN:
             env_steps = self._board.env_steps()
@@ -74,17 +76,17 @@ class Monitor:
     def _affordable(self) -> bool:
         """Whether another evaluation keeps to its share of the CPU; the first second is free, for short runs."""
         allowance = FREE_SECONDS + self._config.evaluation.eval_share * self._board.training_seconds(time.monotonic())
-        return time.process_time() - self._cpu_at_start < allowance
+        return self._cpu_seconds < allowance
 
     def _judge(self) -> bool:
         """Evaluate a snapshot; where it reaches the target, again with fresh seeds. Whether it did both times."""
-        env_steps = self._board.env_steps()
+        env_steps, seconds = self._board.env_steps(), self._board.training_seconds(time.monotonic())
         snapshot = self._store.snapshot()
         self._parameters.copy_(snapshot.parameters)
-        evaluation = self._evaluate(snapshot, env_steps, verification=False)
+        evaluation = self._evaluate(snapshot, env_steps, seconds, verification=False)
         reached = evaluation is not None and self._reaches_target(evaluation)
         if reached:  # a lucky evaluation is not a solution, and its mean not the one to remember
-            evaluation = self._evaluate(snapshot, env_steps, verification=True)
+            evaluation = self._evaluate(snapshot, env_steps, seconds, verification=True)
         if evaluation is None:
             return False
         solved = reached and self._reaches_target(evaluation)
@@ -96,21 +98,23 @@ class Monitor:
         return solved
 
     def _reaches_target(self, evaluation: Evaluation) -> bool:
-        target = self._config.evaluation.target_return
-        target = self._environment.reward_threshold if target is None else target
-        return target is not None and evaluation.mean >= target
+        return self._target is not None and evaluation.mean >= self._target
 
-    def _evaluate(self, snapshot: Snapshot, env_steps: int, verification: bool) -> Evaluation | None:
+    def _evaluate(self, snapshot: Snapshot, env_steps: int, seconds: float, verification: bool) -> Evaluation | None:
         seed = evaluation_seed(self._config.seed, self._evaluations)
         self._evaluations += 1
-        seconds = self._board.training_seconds(time.monotonic())
         episodes = self._config.evaluation.eval_episodes
+        cpu_before = time.process_time()
         result = evaluate(self._network.policy_logits, self._environment, episodes, seed, self._cancelled)
+        self._cpu_seconds += time.process_time() - cpu_before
         if result is None:
             return None
-        statistics: dict[str, Any] = result.statistics()
-        evaluation = Evaluation(env_steps, snapshot.updates, seconds, episodes, seed=seed, verification=verification,
-                                **statistics)  # fmt: skip
+        statistics = result.statistics()
+        if not math.isfinite(statistics["mean"]):
+            raise FloatingPointError("an evaluated episode's return is not finite; check the environment's rewards")
+        evaluation = Evaluation(
+            env_steps, snapshot.updates, seconds, episodes, **statistics, seed=seed, verification=verification
+        )
         self._messages.send(("evaluated", evaluation))
         return evaluation
 
@@ -126,19 +130,20 @@ class Monitor:
 
     def _write(self, name: str, snapshot: Snapshot, evaluation: Evaluation | None) -> None:
         self._parameters.copy_(snapshot.parameters)
-        env_steps = self._board.env_steps() if evaluation is None else evaluation.env_steps
         facts = {
             "env_id": self._environment.env_id,
             "max_episode_steps": self._environment.max_episode_steps,
+            "target_return": self._target,
             "seed": self._config.seed,
-            "env_steps": env_steps,
+            "env_steps": evaluation.env_steps if evaluation else self._board.env_steps(),
             "updates": snapshot.updates,
             "consistent": snapshot.consistent,
-            "evaluation": evaluation and {"mean": evaluation.mean, "std": evaluation.std, "min": evaluation.min,
-                                          "max": evaluation.max, "episodes": evaluation.episodes,
-                                          "seed": evaluation.seed, "verification": evaluation.verification},
-        }  # fmt: skip
-        save_checkpoint(self._checkpoints, name, self._model, facts)
+            "evaluation": dataclasses.asdict(evaluation) if evaluation else None,
+        }
+        try:
+            save_checkpoint(self._checkpoints, name, self._model, facts)
+        except OSError as error:
+            raise border.DiskError(f"{self._checkpoints / name}: cannot be written: {error.strerror}") from error
         self._messages.send(("checkpointed", name))
 
 

@@ -45,7 +45,7 @@ SHARES = {  # neighbours differ in shade too, for eyes and terminals without col
     "push": ("▓", "yellow"),
     "other": ("░", "dim"),
 }
-EVENTS = {"solved": "green", "crashed": "bold red", "failed": "bold red", "interrupted": "yellow"}
+EVENTS = {"verified": "green", "crashed": "bold red", "interrupted": "yellow"}
 WORKER_TITLES = f"  {'state':<8}{'steps/s':>9}{'episodes':>9}{'return':>9}{'staleness':>10}{'CPU':>7}{'memory':>10}"
 WORKER_COLUMN = 4 + len(WORKER_TITLES) + 3  # cells of an index, a row and a gap
 GRID_COLUMN = 20

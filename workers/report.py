@@ -31,13 +31,13 @@ class Report:
         self.telemetry = Telemetry(board)
         self.solved: Evaluation | None = None
         self._best: Evaluation | None = None
+        self._saved: Evaluation | None = None  # of the best on disk
         self._evaluations: list[Evaluation] = []
         self._events: list[Event] = []
         self._checkpoints: set[str] = set()
         self._next_row = 0.0  # elapsed seconds
         self._logged_env_steps = -1
-        target = config.evaluation.target_return
-        self._target = environment.reward_threshold if target is None else target
+        self._target = environment.target(config.evaluation.target_return)
 
     def event(self, kind: str, message: str) -> None:
         """Something happened: keep it and show it."""
@@ -60,6 +60,7 @@ class Report:
             self._best = data
         elif kind == "checkpointed":
             self._checkpoints.add(data)
+            self._saved = self._best if data == "best" else self._saved
             self.event("checkpointed", f"checkpoints/{data}.json")
         elif kind == "solved":
             self.solved = data
@@ -107,7 +108,7 @@ class Report:
             solved_env_steps=self.solved.env_steps if self.solved else None,
             solved_seconds=round(self.solved.seconds, 3) if self.solved else None,
             target_return=self._target,
-            evaluation=self.solved or self._best,
+            evaluation=self.solved or self._saved,
             staleness=telemetry.staleness(),
             worker_restarts=0,
             checkpoint=name and f"checkpoints/{name}.json",

@@ -1,5 +1,6 @@
 """The run directory: who may write to it, and the files a run leaves there."""
 
+import contextlib
 import csv
 import dataclasses
 import json
@@ -97,7 +98,8 @@ class RunDirectory:
         self._unlock()
 
     def _unlock(self) -> None:
-        (self.path / LOCK).unlink(missing_ok=True)  # while it is still held, so that nobody else's is removed
+        with contextlib.suppress(OSError):  # Windows removes no open file
+            (self.path / LOCK).unlink()  # while it is still held, so that nobody else's is removed
         self._lock.close()
 
 

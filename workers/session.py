@@ -1,5 +1,6 @@
 """One training run from its options to its summary."""
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -20,7 +21,8 @@ def train(config: Config | None = None, *, run_dir: str | Path | None = None, da
     Args:
         config: the options as one object; or give them by name, `train(env="CartPole-v1", workers=4, gamma=0.98)`.
         run_dir: where the run's files go; default: a new directory under runs/.
-        dashboard: "auto" draws live where the output is a terminal, else prints lines; "on" and "off" force it.
+        dashboard: "auto" draws live where the output is a terminal, else prints lines; "on" and
+            "off" force it.
     Raises:
         ConfigError: an option, the environment or the run directory cannot be used; nothing was started.
     """
@@ -59,7 +61,8 @@ def _supervise(
 
     started = _process_started() if started is None else started
     live = dashboard == "on" or (dashboard == "auto" and sys.stdout.isatty())
-    with Dashboard(Console(file=sys.stdout), live) as view:
+    console = Console(file=sys.stdout, force_terminal=True if dashboard == "on" else None)
+    with Dashboard(console, live) as view:
         view.update(starting(config, str(directory.path), time.time() - started))
         from workers.supervisor import Supervisor  # imports torch
 
@@ -71,6 +74,10 @@ def _supervise(
 
 def _process_started() -> float:
     """When the command was typed: the interpreter's own start belongs to the waiting."""
+    if sys.platform == "linux":  # in clock ticks since boot; psutil adds them to a boot time rounded to seconds
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+        return time.time() - age
     import psutil
 
     return float(min(psutil.Process().create_time(), time.time()))

@@ -30,7 +30,7 @@ class Event:
     """Something that happened to the run, as `events.jsonl` keeps it and the dashboard shows it."""
 
     seconds: float  # since the command was typed
-    kind: str  # started, evaluated, checkpointed, solved, crashed, interrupted, stopped, ...
+    kind: str  # started, evaluated, verified, checkpointed, crashed, interrupted, stopped
     message: str  # one line
 
 
@@ -53,7 +53,7 @@ class WorkerStatus:
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """Means over the workers' last rollouts."""
+    """Means over the updates of an interval."""
 
     policy_loss: float
     value_loss: float

@@ -12,9 +12,10 @@ from typing import Any
 from a3c.config import Config
 from a3c.environments import EnvironmentSpec
 from shared.board import FINISH, RUN, STOP, SUPERVISOR, Board
-from workers import actor_learner, border, monitor
+from workers import actor_learner, border, exit_codes, monitor
 from workers.assembly import build_store
 from workers.dashboard import Dashboard
+from workers.drawing import plural
 from workers.launch import context, inherited
 from workers.report import Report
 from workers.run_directory import RunDirectory
@@ -42,7 +43,7 @@ class Supervisor:
         self._signals: list[int] = []
         self._alarm, self._bell = context().Pipe(duplex=False)  # wakes the wait below when a signal has come
         self._looked = 0.0
-        self._stop_deadline: float | None = None
+        self._stop_deadline: float | None = None  # when a stop has been asked for, by whomever
         self._phase = "starting"
         self._reason = ""
         self.exit_code = 0
@@ -55,12 +56,12 @@ class Supervisor:
                 while self._alive():
                     self._wait()
                     self._read_messages()
-                    self._bury()
                     self._obey()
+                    self._bury()
                     if time.monotonic() - self._looked >= TICK_SECONDS:
                         self._look()
             finally:
-                self._kill()
+                self._kill(self._processes())
         self._read_messages()
         status, reason = self._ending()
         self._report.end(status, self._worker_statuses, self._usage["monitor"].cpu_percent)
@@ -79,7 +80,9 @@ class Supervisor:
         self._monitor = self._spawn("monitor", monitor.main, (*shared, sender, self._directory.path))
         sender.close()  # the monitor has its own end now: when that closes, nothing more will come
         self._phase = "training"
-        self._report.event("started", f"{self._config.workers} workers and a monitor, seed {self._config.seed}")
+        self._report.event(
+            "started", f"{plural(self._config.workers, 'worker')} and a monitor, seed {self._config.seed}"
+        )
         self._directory.write_config(self._config, self._environment.facts())
 
     def _spawn(self, name: str, target: Callable[..., None], arguments: tuple[Any, ...]) -> BaseProcess:
@@ -131,19 +134,20 @@ class Supervisor:
 
     def _crashed(self, process: BaseProcess) -> None:
         """Tell what a process died of, and stop the run. (The place where restarts will be decided.)"""
-        if self._stop_deadline is not None:
-            return  # it was asked to end, or killed for not doing so
         code = process.exitcode or 0
+        if code <= 0 and self._stop_deadline is not None:
+            return  # killed for not ending when it was asked to
         report = border.last_words(self._directory.path / "logs" / f"{process.name}.log")
         ended = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code} without a word"
         cause = report.splitlines()[-1] if report and code >= 0 else ended
-        known = (border.EXIT_NUMERICS, border.EXIT_DISK)
-        self.exit_code = code if code in known else border.EXIT_WORKER
+        known = (exit_codes.NUMERICS, exit_codes.DISK)
+        self.exit_code = code if code in known else exit_codes.WORKER
         self._reason = f"{process.name} died: {cause}"
         self._report.event("crashed", f"{self._reason} (logs/{process.name}.log)")
         if report:
             self._dashboard.traceback(report)
-        self._stop()
+        if self._stop_deadline is None:
+            self._stop()
 
     def _look(self) -> None:
         self._looked = time.monotonic()
@@ -171,19 +175,23 @@ class Supervisor:
             self._reason = f"interrupted by {name}"
             self._report.event("interrupted", f"{name}: saving a checkpoint; once more to leave at once")
             self._stop()
-        overdue = self._stop_deadline is not None and time.monotonic() > self._stop_deadline
-        if overdue or len(self._signals) > 1:
-            self._kill()
+        elif self._stop_deadline is None and self._board.requested() == STOP:  # solved, says the monitor
+            self._stop_deadline = time.monotonic() + STOP_SECONDS
+        if len(self._signals) > 1:
+            self._kill(self._processes())
+        elif self._stop_deadline is not None and time.monotonic() > self._stop_deadline:
+            # Where it is solved, the monitor has the time it needs to save; on a signal, the user decides.
+            self._kill(self._processes() if self._board.requested_by(SUPERVISOR) else self._workers)
 
     def _stop(self) -> None:
         self._phase = "stopping"
         self._stop_deadline = time.monotonic() + STOP_SECONDS
         self._board.request(SUPERVISOR, STOP)
 
-    def _kill(self) -> None:
-        for process in self._alive():
+    def _kill(self, processes: list[BaseProcess]) -> None:
+        for process in processes:
             process.kill()
-        for process in self._processes():
+        for process in processes:
             process.join()
 
     def _ending(self) -> tuple[str, str]:

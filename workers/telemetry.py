@@ -24,6 +24,7 @@ class Telemetry:
         self._board = board
         self._time = time.monotonic()
         self._before = self.rows = board.read()
+        self._stale_before = self._stale = board.staleness_counts()
         self._seconds = 0.0
 
     def tick(self) -> None:
@@ -31,10 +32,12 @@ class Telemetry:
         now = time.monotonic()
         self._seconds, self._time = now - self._time, now
         self._before, self.rows = self.rows, self._board.read()
+        self._stale_before, self._stale = self._stale, self._board.staleness_counts()
 
     def whole(self) -> None:
         """Let the interval be the whole training: what is told below are averages over the run."""
         self._before, self._seconds = np.zeros_like(self.rows), self.train_seconds()
+        self._stale_before = np.zeros_like(self._stale)
 
     def train_seconds(self) -> float:
         """From the first worker's first step to the latest update of any."""
@@ -78,7 +81,7 @@ class Telemetry:
 
     def staleness(self) -> Staleness | None:
         """Over all pushes since the start, or None before the first."""
-        counts = self.rows["staleness_counts"].sum(0)
+        counts = self._stale.sum(0)
         if not counts.sum():
             return None
         cumulative = np.cumsum(counts) / counts.sum()
@@ -91,7 +94,7 @@ class Telemetry:
 
     def worker(self, index: int, pid: int | None, state: str, usage: "Usage") -> WorkerStatus:
         """One worker's row."""
-        row, counts = self.rows[index], self._gained("staleness_counts")[index]
+        row, counts = self.rows[index], self._stale[index] - self._stale_before[index]
         mean = float(row["mean_return"])
         return WorkerStatus(
             worker_index=index,

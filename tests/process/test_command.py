@@ -134,20 +134,43 @@ def test_a_spent_budget_is_a_finished_run_with_a_last_evaluation(tmp_path: Path)
     assert "not solved" in output
 
 
-@pytest.mark.parametrize("options", [("--envs-per-worker", 1, "--n-steps", 5), ("--optimizer", "rmsprop"),
-                                     ("--gradients", "autograd", "--hidden-sizes", 32),
-                                     ("--normalize-advantages", "--no-anneal", "--max-episode-steps", 20),
-                                     ("--env", "Acrobot-v1", "--envs-per-worker", 3)])  # fmt: skip
-def test_options_reach_the_workers(tmp_path: Path, options: tuple[object, ...]) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"envs_per_worker": 1, "n_steps": 5},
+        {"optimizer": "rmsprop", "n_steps": 7},
+        {"gradients": "autograd", "hidden_sizes": [32], "envs_per_worker": 2},
+        {"normalize_advantages": True, "anneal": False, "max_episode_steps": 20},
+        {"env": "Acrobot-v1", "envs_per_worker": 3, "target_return": 0.0},
+    ],
+    ids=str,
+)
+def test_options_reach_the_workers(tmp_path: Path, options: dict[str, Any]) -> None:
     run_dir = tmp_path / "run"
-    code, output = run(*options, "--workers", 2, "--max-env-steps", 2000, "--eval-episodes", 5, "--run-dir", run_dir)
+    options = {"workers": 2, "max_env_steps": 2000, "eval_episodes": 5, **options}
+    code, output = run(*flags(options), "--run-dir", run_dir)
     assert code == 0, output
     summary = json.loads((run_dir / "summary.json").read_text())
-    assert summary["updates"] > 0
-    assert summary["episodes"] >= 0
     used = json.loads((run_dir / "config.json").read_text())["options"]
-    flag = str(options[0]).removeprefix("--").replace("-", "_")
-    assert used[flag] != Config().to_options()[flag] or flag.startswith("normalize")
+    assert {name: used[name] for name in options} == options
+    rollout = used["n_steps"] * used["envs_per_worker"]
+    assert 2000 <= summary["env_steps"] <= 2000 + 2 * rollout
+    assert rollout * 0.8 < summary["env_steps"] / summary["updates"] <= rollout
+    best = json.loads((run_dir / "checkpoints" / "best.json").read_text())
+    assert best["network"]["hidden_sizes"] == used["hidden_sizes"]
+    assert best["evaluation"]["max"] <= (used["max_episode_steps"] or 500)
+
+
+def flags(options: dict[str, Any]) -> list[object]:
+    """Options by name as a command line."""
+    arguments: list[object] = []
+    for name, value in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            arguments.append(flag if value else flag.replace("--", "--no-", 1))
+        else:
+            arguments += [flag, *(value if isinstance(value, list) else [value])]
+    return arguments
 
 
 def test_the_same_run_can_be_had_from_python_without_a_main_file() -> None:

@@ -37,7 +37,7 @@ def test_a_signal_saves_a_checkpoint_and_leaves_nobody(tmp_path: Path, number: s
     with Program(*FOREVER, "--run-dir", run_dir, size=(80, 24)) as program:
         program.until_training(run_dir)
         asked = time.monotonic()
-        os.killpg(program.process.pid, number) if number == signal.SIGINT else program.process.send_signal(number)
+        os.killpg(program.process.pid, number)  # as a terminal does, and `timeout`
         assert program.wait(10) == code
         assert time.monotonic() - asked < 5
         program.assert_nobody_left()
@@ -47,6 +47,16 @@ def test_a_signal_saves_a_checkpoint_and_leaves_nobody(tmp_path: Path, number: s
     assert load_policy(run_dir / "checkpoints" / "latest.json")
     assert "Traceback" not in program.text
     assert program.output.rindex("\x1b[?25h") > program.output.rindex("\x1b[?25l")
+
+
+def test_an_interrupt_before_training_is_no_traceback(tmp_path: Path) -> None:
+    with Program(*FOREVER, "--run-dir", tmp_path / "run") as program:
+        program.until(lambda: (tmp_path / "run" / "events.jsonl").exists())
+        program.note_family()
+        os.killpg(program.process.pid, signal.SIGINT)
+        assert program.wait(10) == 130
+        program.assert_nobody_left()
+    assert "Traceback" not in program.text
 
 
 def test_a_second_interrupt_leaves_at_once(tmp_path: Path) -> None:

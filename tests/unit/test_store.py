@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from a3c.networks import ActorCritic, initialize
-from shared.board import FINISH, MONITOR, ROW, RUN, STOP, SUPERVISOR, Board
+from shared.board import FINISH, LATEST, MONITOR, ROW, RUN, STALENESS_BINS, STOP, SUMS, SUPERVISOR, Board
 from shared.optimizers import AdamOptions, RMSPropOptions, SharedAdam, SharedRMSProp
 from shared.parameters import bind, flat_size
 from shared.store import SharedStore
@@ -18,6 +18,10 @@ SIZE = 100
 
 def adam_store(initial: torch.Tensor, workers: int = 1, **options: float) -> SharedStore:
     return SharedStore(initial, SharedAdam(len(initial), AdamOptions(**options)), workers)
+
+
+def row(**values: float) -> np.ndarray:
+    return np.array([values.get(name, 0.0) for name in (*SUMS, *LATEST)])
 
 
 def test_a_bound_module_computes_the_same_and_lives_in_the_vector() -> None:
@@ -136,10 +140,9 @@ def test_a_snapshot_taken_during_a_push_says_so() -> None:
 
 
 def test_totals_are_sums_over_rows_and_a_read_is_a_copy() -> None:
-    board, row = Board(3), np.zeros((), ROW)
+    board = Board(3)
     for worker in range(3):
-        row["env_steps"] = 10**worker
-        board.publish(worker, row)
+        board.publish(worker, row(env_steps=10**worker))
     assert board.env_steps() == 111
     rows = board.read()
     rows["env_steps"] = 0
@@ -156,9 +159,29 @@ def test_the_strongest_request_to_stop_counts() -> None:
 
 
 def test_training_seconds_count_from_the_first_workers_start() -> None:
-    board, row = Board(2), np.zeros((), ROW)
+    board = Board(2)
     assert board.training_seconds(now=50.0) == 0.0
     for worker, started in ((0, 20.0), (1, 10.0)):
-        row["started"] = started
-        board.publish(worker, row)
+        board.publish(worker, row(started=started))
     assert board.training_seconds(now=50.0) == 40.0
+
+
+def test_a_row_is_read_by_the_names_it_was_written_with() -> None:
+    board = Board(2)
+    names = ROW.names or ()
+    board.publish(1, np.arange(len(names), dtype=np.float64))
+    assert [board.read()[1][name] for name in names] == list(range(len(names)))
+    assert not board.read()[0]["env_steps"]
+
+
+def test_staleness_is_counted_exactly_up_to_the_last_bin() -> None:
+    board = Board(2)
+    for staleness in (0, 3, 3, STALENESS_BINS - 1, 10 * STALENESS_BINS):
+        board.count_staleness(1, staleness)
+    counts = board.staleness_counts()
+    assert not counts[0].any()
+    assert {int(value): int(counts[1][value]) for value in counts[1].nonzero()[0]} == {
+        0: 1,
+        3: 2,
+        STALENESS_BINS - 1: 2,
+    }

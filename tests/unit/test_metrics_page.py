@@ -1,0 +1,111 @@
+"""docs/metrics.md defines every number there is, and none that there is no more."""
+
+import dataclasses
+import io
+import json
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from a3c.checkpoint import save_checkpoint
+from a3c.config import Config
+from a3c.environments import describe
+from a3c.networks import build
+from shared.board import ROW
+from tests.unit.status_samples import sample_status, sample_summary
+from workers import report, supervisor
+from workers.commands import evaluate_checkpoint
+from workers.panels import render
+from workers.run_directory import RunDirectory, metrics_row
+from workers.status import Evaluation, Event, Staleness, Summary
+from workers.words import plain_line, render_summary
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "metrics.md").read_text()
+CODE = re.compile(r"`([^`]+)`")
+SEPARATOR = re.compile(r"\|[-|]+\|")
+
+
+def tables(section: str) -> list[list[str]]:
+    """The names in the first column of each table of a section, in order."""
+    text = PAGE.split(f"\n## {section}\n")[1].split("\n## ")[0]
+    blocks = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
+    assert blocks
+    assert all(SEPARATOR.fullmatch(block[1]) for block in blocks), "a table was cut by an empty line"
+    names = [[CODE.findall(line.split("|")[1]) for line in block[2:]] for block in blocks]
+    assert all(len(found) == 1 for table in names for found in table), "one name per row"
+    return [[found[0] for found in table] for table in names]
+
+
+def fields(owner: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(owner)]  # type: ignore[arg-type]
+
+
+def config_keys(folder: Path) -> Iterable[str]:
+    directory = RunDirectory(folder / "run")
+    directory.write_config(Config(), describe(Config().env).facts())
+    directory.close()
+    return json.loads((folder / "run" / "config.json").read_text())
+
+
+def evaluate_keys(folder: Path) -> Iterable[str]:
+    torch.manual_seed(0)
+    environment = describe(Config().env)
+    facts = {"env_id": environment.env_id, "max_episode_steps": 5, "updates": 0}
+    path = save_checkpoint(folder, "best", build(Config(), environment), facts)
+    return evaluate_checkpoint(str(path), episodes=1, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("section", "table", "names"),
+    [
+        ("The board", 0, lambda _: ROW.names),
+        ("metrics.csv", 0, lambda _: metrics_row(sample_status())),
+        ("evaluations.csv", 0, lambda _: fields(Evaluation)),
+        ("events.jsonl", 0, lambda _: fields(Event)),
+        ("summary.json", 0, lambda _: fields(Summary)),
+        ("summary.json", 1, lambda _: fields(Staleness)),
+        ("config.json", 0, config_keys),
+        ("The evaluate command", 0, evaluate_keys),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_the_page_and_the_code_name_the_same_things_in_the_same_order(
+    section: str, table: int, names: Callable[[Path], Iterable[str]], tmp_path: Path
+) -> None:
+    assert tables(section)[table] == list(names(tmp_path))
+
+
+def test_every_kind_of_event_is_one_that_the_code_can_make() -> None:
+    sources = "".join(Path(str(module.__file__)).read_text() for module in (report, supervisor))
+    kinds = tables("events.jsonl")[1]
+    made = set(re.findall(r"\.event\(\s*\"(\w+)\"", sources))
+    assert made <= set(kinds)
+    assert all(f'"{kind}"' in sources for kind in kinds)
+
+
+def test_every_label_of_the_page_stands_on_the_screen() -> None:
+    console = Console(file=io.StringIO(), width=200)
+    console.print(render(sample_status(), 200, 60), render_summary(sample_summary(), "runs/one"))
+    console.print(plain_line(sample_status()), soft_wrap=True)
+    assert isinstance(console.file, io.StringIO)
+    screen = console.file.getvalue()
+    labels = [label for table in tables("On screen") for label in table]
+    assert labels
+    assert [label for label in labels if label not in screen] == []
+
+
+def test_files_and_functions_that_the_page_points_to_exist() -> None:
+    pointers = set(re.findall(r"`((?:a3c|shared|workers|tests)/[\w/]+\.py)`(?:,\s+`([A-Za-z_.]+)`)?", PAGE))
+    assert pointers
+    for path, name in pointers:
+        source = (ROOT / path).read_text()
+        for part in filter(None, name.split(".")):
+            assert re.search(rf"^\s*(def|class) {part}\b|^{part}\b.* = ", source, re.MULTILINE), (path, name)
+    telemetry = (ROOT / "workers" / "telemetry.py").read_text()
+    for name in re.findall(r"`Telemetry\.(\w+)`", PAGE):
+        assert f"def {name}(" in telemetry, name
