@@ -1,4 +1,4 @@
-"""PFRL's own A3C on CartPole-v1, timed: prints {"env_steps": ..., "seconds": ...} as one line of JSON.
+"""PFRL's own A3C on CartPole-v1, timed: writes {"env_steps": ..., "seconds": ...} as JSON.
 
 Runs in the virtual environment that `benchmarks.peer_environment` makes. Everything that trains is PFRL's:
 `train_agent_async`, `A3C`, the shared RMSProp and the settings of its A3C example; here are only the network of the
@@ -17,6 +17,7 @@ import multiprocessing
 import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -60,24 +61,25 @@ class Clock:
     def __init__(self, warm_up_steps: int, seconds: float, stop: Any):
         self._warm_up_steps, self._seconds, self._stop = warm_up_steps, seconds, stop
         self._started = multiprocessing.Value("d", 0.0)  # of the first counted step
-        self._last = multiprocessing.Array("d", 2)  # the last counted step: its number and its time
+        self._last_step = multiprocessing.Value("q", 0)
+        self._ended = multiprocessing.Value("d", 0.0)  # the time of the last counted step
 
     def __call__(self, _environment: Any, _agent: Any, step: int) -> None:
         now = time.monotonic()
         if step == self._warm_up_steps:
             self._started.value = now
         elif step > self._warm_up_steps and self._started.value and now - self._started.value >= self._seconds:
-            with self._last.get_lock():
+            with self._last_step.get_lock():
                 if not self._stop.is_set():
-                    self._last[:] = step, now
+                    self._last_step.value, self._ended.value = step, now
                     self._stop.set()
 
     def result(self) -> dict[str, float]:
         """Steps and seconds between the first counted step and the last."""
-        step, stopped = self._last
-        if not step:
+        if not self._last_step.value:
             sys.exit("PFRL ended before the clock had run: see its messages above")
-        return {"env_steps": int(step) - self._warm_up_steps, "seconds": stopped - self._started.value}
+        steps, seconds = self._last_step.value - self._warm_up_steps, self._ended.value - self._started.value
+        return {"env_steps": steps, "seconds": seconds}
 
 
 def build_agent() -> Any:
@@ -112,6 +114,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--warm-up-steps", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.multiprocessing.set_start_method("fork")  # PFRL's process targets are closures
@@ -131,7 +134,7 @@ def main() -> None:
             random_seeds=seeds,
             stop_event=stop,
         )
-    print(json.dumps(clock.result()))
+    options.output.write_text(json.dumps(clock.result()))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,199 @@
+"""The benchmarks' bookkeeping; what they measure is measured by `make bench`."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+
+from benchmarks import __main__ as command
+from benchmarks.benchmark import Benchmark, Size
+from benchmarks.catalogue import CATALOGUE
+from benchmarks.figures import Count, Figure, Limit, number, quantile, table
+from benchmarks.machine import program_digest
+from benchmarks.page import page
+from benchmarks.results import Record, Results, outstanding, planned, under
+from benchmarks.solve import verified_seconds
+
+HERE = {"cpu": "a", "cores": 2, "memory_gib": 4, "system": "s", "program": "p",
+        **dict.fromkeys(("python", "torch", "gymnasium", "numpy"), "1")}  # fmt: skip
+
+
+def record(number, conditions=HERE, **values):
+    return Record("steps", {"number": number}, values, conditions, "commit", "2025-01-02T03:04:05+00:00", 0.1)
+
+
+def counting_benchmark(measured, failing=()):
+    """Three trials whose value is their own number; those in `failing` are interrupted."""
+
+    def measure(parameters):
+        if parameters["number"] in failing:
+            raise KeyboardInterrupt
+        measured.append(parameters["number"])
+        return {"value": parameters["number"]}
+
+    def rows(trials):
+        return [Figure("value", tuple(float(trial.values["value"]) for trial in trials))]
+
+    return Benchmark("steps", "counts", lambda size: [{"number": number} for number in range(3)], measure, rows)
+
+
+def bench(directory, benchmark, *options):
+    return command.main(["--results", str(directory), *options], {benchmark.name: benchmark})
+
+
+@pytest.mark.parametrize(
+    ("samples", "fraction", "expected"),
+    [((3, 1, 2), 0.5, 2), ((1, 2), 0.5, 1.5), ((1, 2, 3, 4, 5), 0.25, 2), ((1, 2, 3, 4), 0.75, 3.25), ((7,), 0.25, 7),
+     ((1, math.inf), 0.0, 1), ((1, math.inf, math.inf), 0.5, math.inf), ((1, 2, math.inf), 0.5, 2)],
+)  # fmt: skip
+def test_quantile_is_linear_between_neighbours_and_bears_infinite_samples(samples, fraction, expected):
+    assert quantile(samples, fraction) == expected
+
+
+@pytest.mark.parametrize(
+    ("limits", "verdict"),
+    [((Limit(2), Limit(1.5)), "met, not the aim"), ((Limit(2), Limit(1.9)), "met, and the aim"),
+     ((Limit(1.5), Limit(1)), "**missed**"), ((Limit(1.5, at_most=False), None), "met"),
+     ((Limit(2, at_most=False), None), "**missed**"), ((None, None), "-")],
+)  # fmt: skip
+def test_verdict_compares_the_median_with_bar_and_aim(limits, verdict):
+    assert Figure("f", (1.0, 1.8, 9.0), "x", *limits).verdict() == verdict
+
+
+def test_a_run_that_never_got_there_counts_against_the_bar():
+    assert Figure("f", (1.0, math.inf, math.inf), "x", Limit(2)).row()[-2:] == (
+        "never x (range 1.00 to never, n 3)",
+        "**missed**",
+    )
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "verdict"),
+    [((True,) * 3, "met"), ((True,) * 2, "open: needs 3"), ((True, False), "**missed**"), ((), "open: needs 3")],
+)
+def test_a_count_is_met_by_enough_successes_and_missed_by_one_failure(outcomes, verdict):
+    assert Count("f", outcomes, needed=3).verdict() == verdict
+
+
+def test_table_shows_quartiles_of_many_samples_and_the_range_of_few():
+    text = table([Figure("many", tuple(map(float, range(1, 10))), "s", Limit(40_000)), Figure("few", (1.0, 2.0)),
+                  Figure("one", (1234.5,)), Figure("none", (), "", Limit(1))])  # fmt: skip
+    assert text.splitlines()[2:] == [
+        "| many | at most 40,000 s |  | 5.00 s (quartiles 3.00 to 7.00, n 9) | met |",
+        "| few |  |  | 1.50 (range 1.00 to 2.00, n 2) | - |",
+        "| one |  |  | 1,234 (n 1) | - |",
+        "| none | at most 1 |  | not measured | - |",
+    ]
+
+
+def test_numbers_keep_about_three_digits():
+    assert [number(value) for value in (0.567, 12.34, 123.4, 12345.6, -0.5)] == [
+        "0.57",
+        "12.3",
+        "123",
+        "12,346",
+        "-0.50",
+    ]
+
+
+def test_an_interrupted_bench_measures_only_what_is_left(tmp_path, capsys):
+    measured = []
+    assert bench(tmp_path, counting_benchmark(measured, failing={1})) == command.EXIT_INTERRUPTED
+    assert bench(tmp_path, counting_benchmark(measured)) == 0
+    assert measured == [0, 1, 2]
+    assert "| value |  |  | 1.00 (range 0.00 to 2.00, n 3) | - |" in capsys.readouterr().out
+    assert bench(tmp_path, counting_benchmark(measured), "--fresh") == 0
+    assert measured == [0, 1, 2, 0, 1, 2]
+
+
+def test_report_measures_nothing(tmp_path, capsys):
+    measured = []
+    assert bench(tmp_path, counting_benchmark(measured), "--report") == command.EXIT_USAGE
+    bench(tmp_path, counting_benchmark(measured))
+    capsys.readouterr()
+    assert bench(tmp_path, counting_benchmark(measured), "--report") == 0
+    assert measured == [0, 1, 2]
+    assert "n 3" in capsys.readouterr().out
+
+
+def test_results_under_other_conditions_are_not_mixed_in():
+    elsewhere = {**HERE, "program": "older"}
+    records = under([record(0, elsewhere), record(1), record(2)], HERE)
+    plan = [{"number": number} for number in range(3)]
+    assert outstanding(plan, records) == [{"number": 0}]
+    assert planned(plan[:2], records) == [record(1)]
+
+
+@pytest.mark.parametrize(
+    "torn", ['{"benchmark": "steps", "param', '{"benchmark": "steps", "parameters": {"number": 7}']
+)
+def test_a_line_cut_short_is_measured_again_and_does_no_harm(tmp_path, torn):
+    results = Results(tmp_path)
+    results.append(record(0))
+    with open(tmp_path / "steps.jsonl", "a") as file:
+        file.write(torn)
+    assert results.load("steps") == [record(0)]
+    results.append(record(1))
+    assert results.load("steps") == [record(0), record(1)]
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [(["slove"], "unknown benchmark 'slove'; did you mean solve?"),
+     (["xyzzy"], f"unknown benchmark 'xyzzy'; there are {', '.join(CATALOGUE)}"),
+     (["--seeds", "0"], "--seeds must be at least 1, got 0"), (["--quick", "--write"], "--quick measures nothing"),
+     (["--fresh", "--report"], "--fresh discards what --report is to show")],
+)  # fmt: skip
+def test_options_that_cannot_be_followed_are_refused(options, complaint, capsys):
+    assert command.main(options) == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_no_two_trials_of_a_plan_are_the_same():
+    for size in (Size(), Size(seeds=3, quick=True)):
+        for benchmark in CATALOGUE.values():
+            identities = [json.dumps(parameters, sort_keys=True) for parameters in benchmark.plan(size)]
+            assert len(set(identities)) == len(identities) > 0
+
+
+def test_page_tells_figures_machine_and_method():
+    benchmark = counting_benchmark([])
+    text = page({"steps": [record(0, value=1), record(1, value=3)]}, {"steps": benchmark})
+    for part in ("| value |  |  | 2.00", "2 cores", "commit commit", "2025-01-02", "**steps**: counts"):
+        assert part in text
+
+
+def test_only_write_writes_the_page(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "PAGE", tmp_path / "page.md")
+    monkeypatch.setattr(command, "ROOT", tmp_path)
+    for options, written in (((), False), (("--write",), True)):
+        assert bench(tmp_path / "results", counting_benchmark([]), *options) == 0
+        assert command.PAGE.exists() is written
+    assert "n 3" in command.PAGE.read_text()
+
+
+def test_every_benchmark_makes_rows_of_nothing_measured():
+    assert "not measured" in page(dict.fromkeys(CATALOGUE, ()), CATALOGUE)
+
+
+def test_only_a_verified_checkpoint_counts(tmp_path):
+    manifest = tmp_path / "best.json"
+    assert verified_seconds(manifest, 0) is None
+    for evaluation, seconds in ((None, False), ({"verification": False}, False), ({"verification": True}, True)):
+        manifest.write_text(json.dumps({"evaluation": evaluation}))
+        assert (verified_seconds(manifest, 0) is not None) is seconds
+    assert verified_seconds(manifest, manifest.stat().st_ctime_ns - 1_500_000_000) == 1.5
+
+
+def test_program_digest_follows_the_sources(tmp_path):
+    (tmp_path / "a3c").mkdir()
+    before = program_digest(tmp_path)
+    (tmp_path / "a3c" / "x.py").write_text("1")
+    assert program_digest(tmp_path) != before == program_digest(tmp_path / "a3c")
+
+
+def test_records_survive_the_file(tmp_path):
+    Results(tmp_path).append(record(0, value=[1.5, None]))
+    (loaded,) = Results(tmp_path).load("steps")
+    assert dataclasses.asdict(loaded) == dataclasses.asdict(record(0, value=[1.5, None]))
