@@ -77,9 +77,9 @@ class LossConfig:
 
     gamma: float = option(0.97, "discount per environment step", FRACTION)
     gae_lambda: float = option(0.98, "lambda of the returns; 1 is the paper's n-step return, 0 is TD(0)", FRACTION)
-    entropy_coef: float = option(0.0, "weight of the entropy bonus", NON_NEGATIVE)
-    value_coef: float = option(0.25, "weight of the value loss", NON_NEGATIVE)
-    value_scale: float = option(50.0, "unit in which the critic learns returns; 1 leaves them as they are", POSITIVE)
+    entropy_coef: float = option(0.01, "weight of the entropy bonus", NON_NEGATIVE)
+    value_coef: float = option(0.5, "weight of the value loss", NON_NEGATIVE)
+    value_scale: float = option(20.0, "unit in which the critic learns returns; 1 leaves them as they are", POSITIVE)
     normalize_advantages: bool = option(False, "scale the advantages of a rollout to mean 0 and deviation 1")
 
 
@@ -88,13 +88,13 @@ class OptimizerConfig:
     """The shared optimizer (shared.optimizers) and what is done to a gradient before it is pushed."""
 
     optimizer: str = option("adam", "shared optimizer; rmsprop is the paper's", Bounds(choices=("adam", "rmsprop")))
-    learning_rate: float = option(2.8e-3, "learning rate at the first environment step", POSITIVE)
+    learning_rate: float = option(4e-3, "learning rate at the first environment step", POSITIVE)
     anneal: bool = option(True, "lower the learning rate linearly to 0 over the env-step budget")
     adam_beta1: float = option(0.0, "decay of Adam's first moment", HALF_OPEN_FRACTION)
     adam_beta2: float = option(0.999, "decay of Adam's second moment", HALF_OPEN_FRACTION)
     rmsprop_decay: float = option(0.99, "decay of RMSProp's squared gradient", HALF_OPEN_FRACTION)
-    epsilon: float = option(1e-8, "added to the denominator (Adam) or under the root (RMSProp)", POSITIVE)
-    max_grad_norm: float = option(0.5, "global norm to which a gradient is clipped", POSITIVE)
+    epsilon: float = option(1e-5, "added to the denominator (Adam) or under the root (RMSProp)", POSITIVE)
+    max_grad_norm: float = option(1.0, "global norm to which a gradient is clipped", POSITIVE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class Config:
     workers: int = option(4, "actor-learner processes", Bounds(low=1, high=1024))
     envs_per_worker: int = option(1, "environments each worker steps together", Bounds(low=1, high=65536))
     n_steps: int = option(
-        32, "environment steps per rollout (t_max), of each environment", Bounds(low=1, high=1_000_000)
+        48, "environment steps per rollout (t_max), of each environment", Bounds(low=1, high=1_000_000)
     )
     max_env_steps: int = option(200_000, "env-step budget of all workers together", POSITIVE_INT)
     max_episode_steps: int | None = option(
