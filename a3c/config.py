@@ -114,7 +114,9 @@ class Config:
 
     env: str = option("CartPole-v1", "Gymnasium environment id")
     mode: str = option(
-        "async", "what a push does: async steps the shared optimizer, no lock", Bounds(choices=("async",))
+        "async",
+        "async: push without a lock; locked: one at a time; sync: average all workers' gradients (A2C)",
+        Bounds(choices=("async", "locked", "sync")),
     )
     workers: int = option(4, "actor-learner processes", Bounds(low=1, high=1024))
     envs_per_worker: int = option(1, "environments each worker steps together", Bounds(low=1, high=65536))

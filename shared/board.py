@@ -85,6 +85,10 @@ class Board:
         """Ask everybody to FINISH or to STOP, as SUPERVISOR or as MONITOR."""
         self._stop.array[who] = what
 
+    def stopping(self) -> bool:
+        """Whether anybody has asked for a stop at once."""
+        return self.requested() == STOP
+
     def requested_by(self, who: int) -> int:
         """What the SUPERVISOR, or the MONITOR, has requested."""
         return int(self._stop.array[who])

@@ -1,6 +1,11 @@
 """The parameter store: what a worker pulls from and pushes to. The one seam at which the modes differ."""
 
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,6 +15,15 @@ from shared.memory import SharedArray
 from shared.optimizers import SharedOptimizer
 
 SNAPSHOT_ATTEMPTS = 1000
+QUEUE_SLOTS = 32
+WAIT_SECONDS = 0.05  # between two looks at whether the run is being stopped
+
+
+class Pulled(NamedTuple):
+    """How far training had come when a worker pulled."""
+
+    updates: int  # shared optimizer steps, by anyone
+    env_steps: int  # of all workers, as of their last pushes
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +32,8 @@ class Snapshot:
 
     parameters: Tensor  # [P], the reader's own
     updates: int  # shared optimizer steps it contains
+    env_steps: int  # of all workers
+    taken: float  # time.monotonic()
     consistent: bool  # no step was under way while it was copied; else up to one step per worker is there in part
 
 
@@ -26,16 +42,19 @@ class SharedStore:
 
     Written by every worker at once: the parameters and the optimizer's moments. A pull that overlaps another worker's
     push copies some elements from before and some from after it; Hogwild tolerates that (docs/decisions/0002).
-    Written by one worker each: its two counters of pushes begun and pushes done. Their sums are the number of shared
-    updates: no increment is ever lost, and each process can tell whether a push is under way.
+    Written by one worker each: its counters of pushes begun, pushes done and environment steps. Their sums are the
+    totals: no increment is ever lost, and each process can tell whether a push is under way.
     """
 
+    queues = False  # whether the snapshots to evaluate are kept until somebody takes them
+
     def __init__(self, initial: Tensor, optimizer: SharedOptimizer, workers: int):
+        self.optimizer = optimizer
         self._parameters = SharedArray(tuple(initial.shape), "float32")
         self._parameters.array[:] = initial.detach().numpy()
-        self.optimizer = optimizer
         self._begun = SharedArray((workers,), "int64")
         self._done = SharedArray((workers,), "int64")
+        self._env_steps = SharedArray((workers,), "int64")
 
     @property
     def parameters(self) -> Tensor:
@@ -47,22 +66,33 @@ class SharedStore:
         """Optimizer steps made so far, by anyone."""
         return int(self._done.array.sum())
 
-    def pull(self, into: Tensor) -> int:
-        """Copy the shared parameters into [P]; return how many updates had been made before."""
-        updates = self.updates
-        np.copyto(into.numpy(), self._parameters.array)
-        return updates
+    @property
+    def env_steps(self) -> int:
+        """Environment steps of all workers, as of their last pushes."""
+        return int(self._env_steps.array.sum())
 
-    def push(self, worker_index: int, gradient: Tensor, learning_rate: float, pulled: int) -> int:
+    def pull(self, into: Tensor) -> Pulled:
+        """Copy the shared parameters into [P]; return how far training had come just before."""
+        pulled = Pulled(self.updates, self.env_steps)
+        np.copyto(into.numpy(), self._parameters.array)
+        return pulled
+
+    def push(
+        self, worker_index: int, gradient: Tensor, learning_rate: float, env_steps: int, pulled: Pulled
+    ) -> int | None:
         """Step the shared optimizer along a gradient [P] that was computed at the pull which returned `pulled`.
 
-        Returns: the staleness, updates made by anyone between that pull and this push.
+        Args:
+            env_steps: this worker's environment steps so far.
+        Returns: the staleness, updates made by anyone between that pull and this push; None where the run is being
+            stopped and the step was not made.
         """
         before = self.updates
         self._begun.array[worker_index] += 1
         self.optimizer.step(self.parameters, gradient, learning_rate, before + 1)
+        self._env_steps.array[worker_index] = env_steps
         self._done.array[worker_index] += 1
-        return before - pulled
+        return before - pulled.updates
 
     def snapshot(self) -> Snapshot:
         """A copy during which nobody pushed, or after many attempts one that says that somebody did."""
@@ -70,7 +100,142 @@ class SharedStore:
             begun = int(self._begun.array.sum())
             if begun != self.updates:
                 continue
-            copy = self.parameters.clone()
+            copy, env_steps = self.parameters.clone(), self.env_steps
             if int(self._begun.array.sum()) == begun:
-                return Snapshot(copy, begun, consistent=True)
-        return Snapshot(self.parameters.clone(), self.updates, consistent=False)
+                return Snapshot(copy, begun, env_steps, time.monotonic(), consistent=True)
+        return Snapshot(self.parameters.clone(), self.updates, self.env_steps, time.monotonic(), consistent=False)
+
+    def due_snapshot(self, env_steps: int) -> Snapshot | None:
+        """The next snapshot to evaluate once training has come to `env_steps`; None before."""
+        return self.snapshot() if self.env_steps >= env_steps else None
+
+    def last_snapshots(self) -> Iterator[Snapshot]:
+        """What is left to evaluate when training has ended."""
+        yield self.snapshot()
+
+
+class LockedStore(SharedStore):
+    """The same, one worker at a time (`--mode locked`).
+
+    The lock is one on a file, which the kernel takes back from a process that dies with it.
+    """
+
+    def __init__(self, initial: Tensor, optimizer: SharedOptimizer, workers: int, lock_path: str):
+        super().__init__(initial, optimizer, workers)
+        self._lock_path = lock_path
+        self._lock: int | None = None  # opened by each process for itself: locks belong to whoever opened the file
+
+    def push(
+        self, worker_index: int, gradient: Tensor, learning_rate: float, env_steps: int, pulled: Pulled
+    ) -> int | None:
+        """As `SharedStore.push`, after waiting for one's turn."""
+        import fcntl
+        import os
+
+        if self._lock is None:
+            self._lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        try:
+            return super().push(worker_index, gradient, learning_rate, env_steps, pulled)
+        finally:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+
+
+class SyncStore(SharedStore):
+    """All workers wait, their gradients are averaged in worker order, one step is taken (`--mode sync`, A2C).
+
+    Worker 0 leads: it waits for everybody's gradient, steps, and lets everybody go. So one thread of control decides
+    everything that depends on order, the snapshots to evaluate included, and a run repeats itself bit for bit however
+    the machine schedules it. One worker alone is a special case of this.
+    Written by one worker each: its gradient. Written by worker 0: everything else. The queue of snapshots is written
+    by worker 0 and emptied by the monitor; where it is full, training waits for the monitor.
+
+    Args:
+        interval: environment steps between two snapshots; from 20 intervals on a twentieth of the steps so far.
+        stopping: whether the run is being stopped, so that nobody waits for somebody who has left.
+    """
+
+    queues = True
+
+    def __init__(
+        self, initial: Tensor, optimizer: SharedOptimizer, workers: int, interval: int, stopping: Callable[[], bool]
+    ):
+        super().__init__(initial, optimizer, workers)
+        self._workers, self._interval, self._stopping = workers, interval, stopping
+        self._gradients = SharedArray((workers, len(initial)), "float32")
+        self._total = SharedArray((1,), "int64")  # env steps of all workers as of the last step
+        self._queue = SharedArray((QUEUE_SLOTS, len(initial)), "float32")
+        self._queue_facts = SharedArray((QUEUE_SLOTS, 3), "float64")  # updates, env steps, time.monotonic()
+        self._queued = SharedArray((1,), "int64")
+        self._taken = SharedArray((1,), "int64")
+        self._due = 0
+        self._arrivals = Pipe(duplex=False)
+        self._departures = [Pipe(duplex=False) for _ in range(workers)]
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps of all workers as of the last step: the same for whoever asks between two steps."""
+        return int(self._total.array[0])
+
+    def push(
+        self, worker_index: int, gradient: Tensor, learning_rate: float, env_steps: int, pulled: Pulled
+    ) -> int | None:
+        """Hand in a gradient and wait until the step with everybody's has been made. The staleness is always 0."""
+        self._gradients.array[worker_index] = gradient.numpy()
+        self._env_steps.array[worker_index] = env_steps
+        if worker_index != 0:
+            self._arrivals[1].send_bytes(b"!")
+            return 0 if self._wait_for(self._departures[worker_index][0]) else None
+        if pulled.updates == 0:
+            self._enqueue()
+        if not all(self._wait_for(self._arrivals[0]) for _ in range(self._workers - 1)):
+            return None
+        average = self._gradients.array[0].copy()
+        for other in self._gradients.array[1:]:
+            average += other
+        average /= self._workers
+        super().push(0, torch.from_numpy(average), learning_rate, env_steps, pulled)
+        self._total.array[0] = self._env_steps.array.sum()
+        if self.env_steps >= self._due:
+            self._enqueue()
+        for _, departure in self._departures[1:]:
+            departure.send_bytes(b"!")
+        return 0
+
+    def due_snapshot(self, env_steps: int) -> Snapshot | None:
+        """The next snapshot of the queue, in order; which there are does not depend on when somebody asks."""
+        taken = int(self._taken.array[0])
+        if taken == self._queued.array[0]:
+            return None
+        slot = taken % QUEUE_SLOTS
+        updates, steps, moment = self._queue_facts.array[slot]
+        copy = torch.from_numpy(self._queue.array[slot].copy())
+        self._taken.array[0] += 1
+        return Snapshot(copy, int(updates), int(steps), float(moment), consistent=True)
+
+    def last_snapshots(self) -> Iterator[Snapshot]:
+        """The rest of the queue, and the end of training where that is not its last."""
+        last = -1
+        while (snapshot := self.due_snapshot(0)) is not None:
+            last = snapshot.updates
+            yield snapshot
+        if last != self.updates:
+            yield self.snapshot()
+
+    def _enqueue(self) -> None:
+        while self._queued.array[0] - self._taken.array[0] == QUEUE_SLOTS:
+            if self._stopping():
+                return
+            time.sleep(WAIT_SECONDS / 10)
+        slot = int(self._queued.array[0]) % QUEUE_SLOTS
+        self._queue.array[slot] = self._parameters.array
+        self._queue_facts.array[slot] = (self.updates, self.env_steps, time.monotonic())
+        self._queued.array[0] += 1
+        self._due = self.env_steps + max(self._interval, self.env_steps // 20)
+
+    def _wait_for(self, connection: "Connection[bytes, bytes]") -> bool:
+        while not connection.poll(WAIT_SECONDS):
+            if self._stopping():
+                return False
+        connection.recv_bytes()
+        return True

@@ -47,17 +47,21 @@ def learn(worker_index: int, config: Config, environment: EnvironmentSpec, store
     collector = Collector(environments, config.n_steps, environment.action_count, rng)
     row = WorkerRow(worker_index, board, collector)
     now = time.perf_counter
-    while board.requested() == RUN and (env_steps := board.env_steps()) < config.max_env_steps:
-        learning_rate = annealed_learning_rate(config, env_steps)
+    while board.requested() == RUN:
         started = now()
         pulled = store.pull(parameters)
+        if pulled.env_steps >= config.max_env_steps:
+            break
+        learning_rate = annealed_learning_rate(config, pulled.env_steps)
         collecting = now()
         rollout = collector.collect(policy_logits)
         learning = now()
         statistics = compute_gradient(rollout)
         norm = clip_by_global_norm(gradient.numpy(), config.optimizer.max_grad_norm)
         pushing = now()
-        staleness = store.push(worker_index, gradient, learning_rate, pulled)
+        staleness = store.push(worker_index, gradient, learning_rate, collector.env_steps, pulled)
+        if staleness is None:
+            break
         seconds = (collecting - started, pushing - learning, now() - pushing)
         row.publish(statistics, norm, staleness, learning_rate, seconds)
     environments.close()

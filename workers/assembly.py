@@ -1,22 +1,33 @@
 """From a run's options to the shared state that its processes get."""
 
+from pathlib import Path
+
 import torch
 
 from a3c.config import Config, OptimizerConfig
 from a3c.environments import EnvironmentSpec
 from a3c.networks import build, initialize
+from shared.board import Board
 from shared.optimizers import AdamOptions, RMSPropOptions, SharedAdam, SharedOptimizer, SharedRMSProp
 from shared.parameters import bind, flat_size
-from shared.store import SharedStore
+from shared.store import LockedStore, SharedStore, SyncStore
 
 
-def build_store(config: Config, environment: EnvironmentSpec) -> SharedStore:
-    """The shared parameters, initialised by the run's seed, and the shared optimizer."""
+def build_store(config: Config, environment: EnvironmentSpec, board: Board, lock_path: Path) -> SharedStore:
+    """The shared parameters, initialised by the run's seed, the shared optimizer, and the mode's way to push.
+
+    One worker has nobody to be asynchronous to: it is given the store that makes a run repeat itself.
+    """
     model = build(config, environment)
     initialize(model, config.seed)
     vector = torch.zeros(flat_size(model))
     bind(model, vector)
-    return SharedStore(vector, build_optimizer(config.optimizer, len(vector)), config.workers)
+    optimizer = build_optimizer(config.optimizer, len(vector))
+    if config.mode == "sync" or config.workers == 1:
+        return SyncStore(vector, optimizer, config.workers, config.evaluation.eval_interval, board.stopping)
+    if config.mode == "locked":
+        return LockedStore(vector, optimizer, config.workers, str(lock_path))
+    return SharedStore(vector, optimizer, config.workers)
 
 
 def build_optimizer(config: OptimizerConfig, size: int) -> SharedOptimizer:

@@ -5,6 +5,7 @@ import math
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,6 +34,13 @@ def main(
     border.run(run_dir / "logs" / "monitor.log", monitor.watch)
 
 
+class Judged(NamedTuple):
+    """A snapshot and what its policy reached."""
+
+    snapshot: Snapshot
+    evaluation: Evaluation
+
+
 class Monitor:
     """Evaluates on its own copy of the parameters, so that nobody waits for it.
 
@@ -47,8 +55,8 @@ class Monitor:
         self._target = environment.target(config.evaluation.target_return)
         self._evaluations = 0
         self._cpu_seconds = 0.0  # spent on them
-        self._best: Evaluation | None = None
-        self._unsaved: tuple[Snapshot, Evaluation] | None = None  # better than the best on disk
+        self._best: Judged | None = None
+        self._best_saved = False
 
     def watch(self) -> None:
         """Evaluate at every interval of env steps; end with both checkpoints on disk."""
@@ -58,49 +66,49 @@ class Monitor:
         self._network = ClosedForm(self._model)
         due, saved, solved = 0, time.monotonic(), False
         while not solved and (request := self._board.requested()) == RUN:
-            env_steps = self._board.env_steps()
-            if env_steps >= due and self._affordable():
-                due = env_steps + self._config.evaluation.eval_interval
-                solved = self._judge()
-            else:
+            snapshot = self._store.due_snapshot(due) if self._store.queues or self._affordable() else None
+            if snapshot is None:
                 time.sleep(POLL_SECONDS)
+            else:
+                due = snapshot.env_steps + self._config.evaluation.eval_interval
+                solved = self._judge(snapshot)
             if not solved and time.monotonic() - saved > self._config.evaluation.checkpoint_interval:
-                self._save()
+                self._save(latest=self._store.snapshot())
                 saved = time.monotonic()
         if not solved and request == FINISH:
-            solved = self._judge()
-        self._save()
-        if solved:
-            self._messages.send(("solved", self._best))
+            solved = any(self._judge(snapshot) for snapshot in self._store.last_snapshots())
+        if solved and self._best is not None:
+            self._save(latest=self._best.snapshot)
+            self._messages.send(("solved", self._best.evaluation))
+        else:
+            self._save(latest=self._store.snapshot())
 
     def _affordable(self) -> bool:
         """Whether another evaluation keeps to its share of the CPU; the first second is free, for short runs."""
         allowance = FREE_SECONDS + self._config.evaluation.eval_share * self._board.training_seconds(time.monotonic())
         return self._cpu_seconds < allowance
 
-    def _judge(self) -> bool:
+    def _judge(self, snapshot: Snapshot) -> bool:
         """Evaluate a snapshot; where it reaches the target, again with fresh seeds. Whether it did both times."""
-        env_steps, seconds = self._board.env_steps(), self._board.training_seconds(time.monotonic())
-        snapshot = self._store.snapshot()
         self._parameters.copy_(snapshot.parameters)
-        evaluation = self._evaluate(snapshot, env_steps, seconds, verification=False)
+        evaluation = self._evaluate(snapshot, verification=False)
         reached = evaluation is not None and self._reaches_target(evaluation)
         if reached:  # a lucky evaluation is not a solution, and its mean not the one to remember
-            evaluation = self._evaluate(snapshot, env_steps, seconds, verification=True)
+            evaluation = self._evaluate(snapshot, verification=True)
         if evaluation is None:
             return False
         solved = reached and self._reaches_target(evaluation)
         if solved:
             self._board.request(MONITOR, STOP)
-        if solved or self._best is None or evaluation.mean > self._best.mean:
-            self._best, self._unsaved = evaluation, (snapshot, evaluation)
+        if solved or self._best is None or evaluation.mean > self._best.evaluation.mean:
+            self._best, self._best_saved = Judged(snapshot, evaluation), False
             self._messages.send(("best", evaluation))
         return solved
 
     def _reaches_target(self, evaluation: Evaluation) -> bool:
         return self._target is not None and evaluation.mean >= self._target
 
-    def _evaluate(self, snapshot: Snapshot, env_steps: int, seconds: float, verification: bool) -> Evaluation | None:
+    def _evaluate(self, snapshot: Snapshot, verification: bool) -> Evaluation | None:
         seed = evaluation_seed(self._config.seed, self._evaluations)
         self._evaluations += 1
         episodes = self._config.evaluation.eval_episodes
@@ -113,7 +121,13 @@ class Monitor:
         if not math.isfinite(statistics["mean"]):
             raise FloatingPointError("an evaluated episode's return is not finite; check the environment's rewards")
         evaluation = Evaluation(
-            env_steps, snapshot.updates, seconds, episodes, **statistics, seed=seed, verification=verification
+            env_steps=snapshot.env_steps,
+            updates=snapshot.updates,
+            seconds=self._board.training_seconds(snapshot.taken),
+            episodes=episodes,
+            **statistics,
+            seed=seed,
+            verification=verification,
         )
         self._messages.send(("evaluated", evaluation))
         return evaluation
@@ -121,12 +135,12 @@ class Monitor:
     def _cancelled(self) -> bool:
         return self._board.requested() == STOP
 
-    def _save(self) -> None:
-        """Put the best snapshot not yet saved and the latest parameters on disk."""
-        if self._unsaved is not None:
-            self._write("best", *self._unsaved)
-            self._unsaved = None
-        self._write("latest", self._store.snapshot(), None)
+    def _save(self, latest: Snapshot) -> None:
+        """Put the best snapshot, where it is not there yet, and the latest one on disk."""
+        if self._best is not None and not self._best_saved:
+            self._write("best", *self._best)
+            self._best_saved = True
+        self._write("latest", latest, None)
 
     def _write(self, name: str, snapshot: Snapshot, evaluation: Evaluation | None) -> None:
         self._parameters.copy_(snapshot.parameters)
@@ -135,7 +149,7 @@ class Monitor:
             "max_episode_steps": self._environment.max_episode_steps,
             "target_return": self._target,
             "seed": self._config.seed,
-            "env_steps": evaluation.env_steps if evaluation else self._board.env_steps(),
+            "env_steps": snapshot.env_steps,
             "updates": snapshot.updates,
             "consistent": snapshot.consistent,
             "evaluation": dataclasses.asdict(evaluation) if evaluation else None,

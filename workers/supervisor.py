@@ -23,6 +23,7 @@ from workers.status import Summary, WorkerStatus
 from workers.telemetry import Usage
 
 TICK_SECONDS = 0.2  # between two looks at the board
+PUSH_LOCK = ".push-lock"  # in the run directory, for --mode locked
 STOP_SECONDS = 3.0  # a process that has not followed a request to stop by then is killed
 
 
@@ -70,8 +71,8 @@ class Supervisor:
     # -- starting -------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        store = build_store(self._config, self._environment)
         logs = self._directory.path / "logs"
+        store = build_store(self._config, self._environment, self._board, self._directory.path / PUSH_LOCK)
         self._messages, sender = context().Pipe(duplex=False)
         shared = (self._config, self._environment, store, self._board)
         for index in range(self._config.workers):

@@ -16,7 +16,7 @@ SIZE, WORKERS, PUSHES = 1000, 4, 500
 
 
 def push_once(store: SharedStore, board: Board, local: torch.Tensor, answer: Connection) -> None:
-    store.push(0, torch.ones(SIZE), 0.1, store.pull(local))
+    store.push(0, torch.ones(SIZE), 0.1, 3, store.pull(local))
     board.publish(0, np.array([7.0 if name == "env_steps" else 0.0 for name in ROW.names or ()]))
     answer.send((store.optimizer.state()["exp_avg"].clone().numpy(), local.numpy().copy()))
 
@@ -24,7 +24,7 @@ def push_once(store: SharedStore, board: Board, local: torch.Tensor, answer: Con
 def push_many(store: SharedStore, worker_index: int) -> None:
     local, gradient = torch.zeros(SIZE), torch.ones(SIZE)
     for _ in range(PUSHES):
-        store.push(worker_index, gradient, 1e-3, store.pull(local))
+        store.push(worker_index, gradient, 1e-3, 0, store.pull(local))
 
 
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])

@@ -20,6 +20,10 @@ def adam_store(initial: torch.Tensor, workers: int = 1, **options: float) -> Sha
     return SharedStore(initial, SharedAdam(len(initial), AdamOptions(**options)), workers)
 
 
+def push(store: SharedStore, worker: int, gradient: torch.Tensor, learning_rate: float) -> int | None:
+    return store.push(worker, gradient, learning_rate, 0, store.pull(torch.zeros(len(gradient))))
+
+
 def row(**values: float) -> np.ndarray:
     return np.array([values.get(name, 0.0) for name in (*SUMS, *LATEST)])
 
@@ -45,7 +49,7 @@ def test_every_parameter_starts_at_a_cache_line_and_the_padding_stays_zero() -> 
     logits, values = model(torch.randn(3, 4))
     (logits.sum() + values.sum()).backward()
     store = adam_store(vector)
-    store.push(0, gradient, 0.1, 0)
+    push(store, 0, gradient, 0.1)
     used = torch.zeros_like(vector, dtype=torch.bool)
     for parameter in model.parameters():
         used[parameter.storage_offset() : parameter.storage_offset() + parameter.numel()] = True
@@ -56,9 +60,9 @@ def test_every_parameter_starts_at_a_cache_line_and_the_padding_stays_zero() -> 
 
 def test_pull_copies_the_shared_parameters_and_push_leaves_the_local_ones_alone() -> None:
     store, local = adam_store(torch.arange(SIZE, dtype=torch.float32)), torch.zeros(SIZE)
-    assert store.pull(local) == 0
+    assert store.pull(local) == (0, 0)
     assert torch.equal(local, torch.arange(SIZE, dtype=torch.float32))
-    store.push(0, torch.ones(SIZE), 0.1, 0)
+    push(store, 0, torch.ones(SIZE), 0.1)
     assert torch.equal(local, torch.arange(SIZE, dtype=torch.float32))
     assert not torch.equal(store.parameters, local)
 
@@ -73,7 +77,7 @@ def test_shared_adam_equals_torch_adam_bit_for_bit() -> None:
         gradient = torch.randn(SIZE, generator=generator)
         reference.grad = gradient.clone()
         optimizer.step()
-        store.push(0, gradient, 0.01, store.updates)
+        push(store, 0, gradient, 0.01)
         assert torch.equal(store.parameters, reference.detach())
 
 
@@ -82,7 +86,7 @@ def test_three_pushes_of_a_known_gradient_neither_freeze_nor_accumulate() -> Non
     store = adam_store(torch.zeros(SIZE), beta1=0.0, beta2=0.0, epsilon=1e6)
     positions = []
     for factor in (1.0, 2.0, -4.0):
-        store.push(0, torch.full((SIZE,), factor), 1e6, store.updates)
+        push(store, 0, torch.full((SIZE,), factor), 1e6)
         positions.append(float(store.parameters[0]))
     assert positions == pytest.approx([-1.0, -3.0, 1.0], rel=1e-4)
 
@@ -96,7 +100,7 @@ def test_shared_rmsprop_follows_the_papers_equations() -> None:
         for i in range(SIZE):
             average[i] = 0.9 * average[i] + 0.1 * gradient[i] ** 2
             parameters[i] -= 0.05 * gradient[i] / math.sqrt(average[i] + 0.1)
-        store.push(0, torch.from_numpy(gradient.astype(np.float32)), 0.05, store.updates)
+        push(store, 0, torch.from_numpy(gradient.astype(np.float32)), 0.05)
     np.testing.assert_allclose(store.parameters.numpy(), parameters, rtol=1e-5, atol=1e-6)
 
 
@@ -112,18 +116,19 @@ def test_adams_step_count_is_the_one_handed_in_however_large(count: int) -> None
 def test_staleness_counts_the_updates_of_anyone_between_pull_and_push() -> None:
     store, local, gradient = adam_store(torch.zeros(SIZE), workers=3), torch.zeros(SIZE), torch.ones(SIZE)
     pulled = [store.pull(local) for _ in range(3)]
-    assert [store.push(worker, gradient, 0.1, pulled[worker]) for worker in range(3)] == [0, 1, 2]
-    assert store.push(0, gradient, 0.1, store.pull(local)) == 0
+    assert [store.push(worker, gradient, 0.1, 5, pulled[worker]) for worker in range(3)] == [0, 1, 2]
+    assert store.push(0, gradient, 0.1, 10, store.pull(local)) == 0
+    assert store.pull(local) == (4, 20)
     assert store.updates == 4
 
 
 def test_a_snapshot_is_a_copy_of_one_generation() -> None:
     store = adam_store(torch.zeros(SIZE))
-    store.push(0, torch.ones(SIZE), 0.1, 0)
+    push(store, 0, torch.ones(SIZE), 0.1)
     snapshot = store.snapshot()
     assert (snapshot.updates, snapshot.consistent) == (1, True)
     before = snapshot.parameters.clone()
-    store.push(0, torch.ones(SIZE), 0.1, 1)
+    push(store, 0, torch.ones(SIZE), 0.1)
     assert torch.equal(snapshot.parameters, before)
 
 
@@ -135,7 +140,7 @@ def test_a_snapshot_taken_during_a_push_says_so() -> None:
             taken.append(store.snapshot())
 
     store = SharedStore(torch.zeros(SIZE), Interrupted(SIZE, AdamOptions()), 1)
-    store.push(0, torch.ones(SIZE), 0.1, 0)
+    push(store, 0, torch.ones(SIZE), 0.1)
     assert not taken[0].consistent
 
 
