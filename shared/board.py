@@ -31,6 +31,7 @@ LATEST = (  # which every update replaces
     "mean_return",  # of the last episodes; NaN before the first has ended
     "env_seconds",
     "forward_seconds",
+    "cpu_seconds",  # of the whole process since its start
     "learning_rate",
     "staleness_max",
     "started",  # time.monotonic() of the first step; 0 before

@@ -97,6 +97,7 @@ class WorkerRow:
             self._mean_return,
             collector.env_seconds,
             collector.forward_seconds,
+            time.process_time(),
             learning_rate,
             self._staleness_max,
             self._started,

@@ -36,23 +36,32 @@ def play_checkpoint(path: str, episodes: int, seed: int, render: str, greedy: bo
     checkpoint, environment = _load(path)
     policy, rng = Policy(checkpoint.model), np.random.default_rng(seed)
     one = _open(environment, _window_wanted(render))
-    start = int(one.action_space.start)  # type: ignore[attr-defined]
     try:
         for episode in range(episodes):
-            observation, _ = one.reset(seed=seed + episode)
-            episode_return, length, ended = 0.0, 0, False
-            while not ended:
-                action = policy(observation[None], greedy=greedy, rng=rng)[0]
-                observation, reward, terminated, truncated, _ = one.step(int(action) + start)
-                episode_return += float(reward)
-                length += 1
-                ended = terminated or truncated
-                if one.render_mode == "ansi":
-                    print(one.render())
+            episode_return, length, terminated = _play(one, policy, seed + episode, greedy, rng)
             end = "terminated" if terminated else "reached the time limit"
             print(f"episode {episode + 1}: return {episode_return:g}, {length} steps, {end}", flush=True)
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise ConfigError(f"render: {error}") from error
     finally:
         one.close()
+
+
+def _play(
+    environment: gymnasium.Env[Any, Any], policy: Policy, seed: int, greedy: bool, rng: np.random.Generator
+) -> tuple[float, int, bool]:
+    """One episode: its return, its length, and whether it terminated rather than being cut."""
+    start = int(environment.action_space.start)  # type: ignore[attr-defined]
+    observation, _ = environment.reset(seed=seed)
+    episode_return, length, terminated, truncated = 0.0, 0, False, False
+    while not (terminated or truncated):
+        action = policy(observation[None], greedy=greedy, rng=rng)[0]
+        observation, reward, terminated, truncated, _ = environment.step(int(action) + start)
+        episode_return += float(reward)
+        length += 1
+        if environment.render_mode == "ansi":
+            print(environment.render())
+    return episode_return, length, terminated
 
 
 def _load(path: str) -> tuple[Checkpoint, EnvironmentSpec]:
@@ -65,10 +74,11 @@ def _load(path: str) -> tuple[Checkpoint, EnvironmentSpec]:
 
 
 def _window_wanted(render: str) -> bool:
-    if render != "auto":
-        return render == "human"
-    screen = sys.platform in ("win32", "darwin") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    return bool(screen) and importlib.util.find_spec("pygame") is not None
+    drivers = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
+    screen = sys.platform in ("win32", "darwin") or any(os.environ.get(name) for name in drivers)
+    if render == "human" and not screen:
+        raise ConfigError("render: there is no screen here to open a window on; use --render text")
+    return render == "human" or (render == "auto" and screen and importlib.util.find_spec("pygame") is not None)
 
 
 def _open(environment: EnvironmentSpec, window: bool) -> gymnasium.Env[Any, Any]:
@@ -77,7 +87,4 @@ def _open(environment: EnvironmentSpec, window: bool) -> gymnasium.Env[Any, Any]
     plain.close()
     if window and "human" not in modes:
         raise ConfigError(f"render: {environment.env_id} has no window to show; use --render text")
-    try:
-        return environment.make_one("human" if window else "ansi" if "ansi" in modes else None)
-    except gymnasium.error.DependencyNotInstalled as error:
-        raise ConfigError(f"render: {error}") from error
+    return environment.make_one("human" if window else "ansi" if "ansi" in modes else None)

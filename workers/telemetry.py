@@ -106,7 +106,7 @@ class Telemetry:
             episodes=int(row["episodes"]),
             mean_return=None if math.isnan(mean) else mean,
             staleness=_mean_of(counts) if counts.sum() else None,
-            cpu_percent=usage.cpu_percent,
+            cpu_percent=100 * self._rate(self._gained("cpu_seconds")[index]) if row["updates"] else None,
             memory_bytes=usage.memory_bytes,
         )
 

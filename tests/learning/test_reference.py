@@ -30,6 +30,7 @@ OPTIONS: dict[str, Any] = {
     "max_grad_norm": 0.5,
     "adam_beta1": 0.9,
     "adam_beta2": 0.999,
+    "epsilon": 1e-8,
     "entropy_coef": 0.01,
     "value_coef": 0.5,
     "value_scale": 1.0,

@@ -92,6 +92,19 @@ def test_play_as_text_tells_each_episodes_return(solved_run: SolvedRun) -> None:
     assert all("return " in line for line in lines)
 
 
+def test_a_window_that_cannot_be_opened_is_one_line(solved_run: SolvedRun) -> None:
+    for variables in ({}, {"SDL_VIDEODRIVER": "dummy"}):
+        screenless = {"DISPLAY": "", "WAYLAND_DISPLAY": "", "SDL_VIDEODRIVER": "", **variables}
+        code, output = run("play", solved_run[0], "--episodes", 1, "--render", "human", environment=screenless)
+        if code == 0:  # pygame is installed, and its dummy screen takes every window
+            assert variables
+            assert output.startswith("episode 1: return")
+        else:
+            assert code == 2
+            assert len(output.splitlines()) == 1
+            assert output.startswith("run_a3c.py: error: render: ")
+
+
 def test_load_policy_acts_greedily_on_a_numpy_batch(solved_run: SolvedRun) -> None:
     policy = load_policy(solved_run[0])
     observations = np.random.default_rng(0).standard_normal((7, 4))
