@@ -1,5 +1,6 @@
 """From a rollout to a clipped gradient."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -40,8 +41,8 @@ GradientFunction = Callable[[Rollout], RolloutStatistics]
 
 def targets(rollout: Rollout, values: Array, config: LossConfig) -> Targets:
     """Returns and advantages of a rollout, given V(s_0) ... V(s_T), [T + 1, B]."""
-    discounts = np.float32(config.gamma) * (1 - rollout.terminated.astype(np.float32))
-    lambdas = np.float32(config.gae_lambda) * (1 - rollout.truncated.astype(np.float32))
+    discounts = np.float32(config.gamma) * ~rollout.terminated
+    lambdas = np.float32(config.gae_lambda) * ~rollout.truncated
     returns = lambda_returns(rollout.rewards, discounts, lambdas, values)
     advantages = returns - values[:-1]
     valid = rollout.valid.astype(np.float32)
@@ -91,10 +92,10 @@ def clip_by_global_norm(gradient: Array, max_norm: float) -> float:
         FloatingPointError: the gradient is not finite; it must not reach the shared parameters.
     """
     with np.errstate(over="ignore"):
-        norm = float(np.sqrt(gradient @ gradient))
-    if not np.isfinite(norm):  # the squares of a large finite gradient overflow in float32
+        norm = math.sqrt(np.dot(gradient, gradient))
+    if not math.isfinite(norm):  # the squares of a large finite gradient overflow in float32
         norm = float(np.linalg.norm(gradient.astype(np.float64)))
-    if not np.isfinite(norm):
+    if not math.isfinite(norm):
         raise FloatingPointError("the gradient is not finite; lower learning_rate, or check the environment's rewards")
     if norm > max_norm:
         gradient *= np.float32(max_norm / norm)
@@ -104,7 +105,6 @@ def clip_by_global_norm(gradient: Array, max_norm: float) -> float:
 def _statistics(terms: LossTerms, target: Targets, values: Array) -> RolloutStatistics:
     valid, returns = target.valid.reshape(-1), target.returns.reshape(-1)
     counted = returns * valid
-    errors = (returns - values) * valid
-    return RolloutStatistics(
-        terms, float(counted.sum()), float(counted @ counted), float(errors.sum()), float(errors @ errors)
-    )
+    errors = counted - values * valid
+    sums = (np.dot(returns, valid), np.dot(counted, counted), np.add.reduce(errors), np.dot(errors, errors))
+    return RolloutStatistics(terms, *map(float, sums))

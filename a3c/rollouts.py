@@ -90,10 +90,13 @@ class Collector:
 
     def _count(self, rollout: Rollout) -> None:
         ended = rollout.terminated | rollout.truncated
-        rollout.valid[0] = ~self._ended
-        rollout.valid[1:] = ~ended[:-1]
+        np.logical_not(self._ended, out=rollout.valid[0])
+        np.logical_not(ended[:-1], out=rollout.valid[1:])
         self._ended = ended[-1].copy()
         self.env_steps += int(np.count_nonzero(rollout.valid))
+        if not np.count_nonzero(ended):
+            self._running_returns += np.add.reduce(rollout.rewards, 0)
+            return
         first = np.zeros(len(self._ended), np.int64)  # each environment's first step not yet counted
         for environment, t in np.argwhere(ended.T):
             episode = rollout.rewards[first[environment] : t + 1, environment]

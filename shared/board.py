@@ -48,7 +48,7 @@ class Board:
 
     Row i, and row i of the staleness counts, are written by worker i alone, once per update; totals are sums over rows,
     so no counter is raced. A read during a write may mix two consecutive states of one row, which costs a display one
-    update's worth of error. The two stop requests are written by the supervisor and by the monitor, one each.
+    update's worth of error in it. The two stop requests are written by the supervisor and by the monitor, one each.
     """
 
     def __init__(self, workers: int):
@@ -57,9 +57,9 @@ class Board:
         self._staleness = SharedArray((workers, STALENESS_BINS), "int64")
         self._stop = SharedArray((2,), "int64")
 
-    def publish(self, worker_index: int, values: NDArray[np.float64]) -> None:
-        """Replace a worker's row by the values of SUMS and LATEST, in this order."""
-        self._rows.array[worker_index : worker_index + 1].view(np.float64)[:] = values
+    def row(self, worker_index: int) -> NDArray[np.float64]:
+        """A worker's row itself, for that worker to write: the values of SUMS and LATEST, in this order."""
+        return self._rows.array[worker_index : worker_index + 1].view(np.float64)
 
     def count_staleness(self, worker_index: int, staleness: int) -> None:
         """Count one push of a worker."""
@@ -96,4 +96,4 @@ class Board:
 
     def requested(self) -> int:
         """The strongest request made: RUN where there is none."""
-        return int(self._stop.array.max())
+        return int(max(self._stop.array.tolist()))

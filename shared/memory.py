@@ -1,5 +1,6 @@
 """Shared memory as NumPy arrays."""
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,11 @@ class SharedArray:
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         self._memory = torch.zeros(max(size, 1), dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
         self._attach(shape, np.dtype(dtype))
+
+    @cached_property
+    def tensor(self) -> torch.Tensor:
+        """The same memory as a torch tensor."""
+        return torch.from_numpy(self.array)
 
     def _attach(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         size = int(np.prod(shape)) * dtype.itemsize

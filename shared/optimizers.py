@@ -57,8 +57,8 @@ class SharedAdam:
         torch._fused_adam_(
             [parameters],
             [gradient],
-            [torch.from_numpy(self._exp_avg.array)],
-            [torch.from_numpy(self._exp_avg_sq.array)],
+            [self._exp_avg.tensor],
+            [self._exp_avg_sq.tensor],
             [],
             [torch.tensor(float(count))],
             lr=learning_rate,
@@ -72,8 +72,8 @@ class SharedAdam:
 
     def state(self) -> dict[str, Tensor]:
         return {
-            "exp_avg": torch.from_numpy(self._exp_avg.array),
-            "exp_avg_sq": torch.from_numpy(self._exp_avg_sq.array),
+            "exp_avg": self._exp_avg.tensor,
+            "exp_avg_sq": self._exp_avg_sq.tensor,
         }
 
 
@@ -88,11 +88,11 @@ class SharedRMSProp:
         self._square_avg = SharedArray((size,), "float32")
 
     def step(self, parameters: Tensor, gradient: Tensor, learning_rate: float, count: int) -> None:
-        square_avg = torch.from_numpy(self._square_avg.array)
+        square_avg = self._square_avg.tensor
         # Computed aside and stored once, so that no other worker reads a half-decayed average.
         updated = torch.lerp(gradient.square(), square_avg, self._options.decay)
         square_avg.copy_(updated)
         parameters.addcdiv_(gradient, updated.add_(self._options.epsilon).sqrt_(), value=-learning_rate)
 
     def state(self) -> dict[str, Tensor]:
-        return {"square_avg": torch.from_numpy(self._square_avg.array)}
+        return {"square_avg": self._square_avg.tensor}

@@ -59,17 +59,17 @@ class SharedStore:
     @property
     def parameters(self) -> Tensor:
         """The shared vector itself, [P]."""
-        return torch.from_numpy(self._parameters.array)
+        return self._parameters.tensor
 
     @property
     def updates(self) -> int:
         """Optimizer steps made so far, by anyone."""
-        return int(self._done.array.sum())
+        return int(np.add.reduce(self._done.array))
 
     @property
     def env_steps(self) -> int:
         """Environment steps of all workers, as of their last pushes."""
-        return int(self._env_steps.array.sum())
+        return int(np.add.reduce(self._env_steps.array))
 
     def pull(self, into: Tensor) -> Pulled:
         """Copy the shared parameters into [P]; return how far training had come just before."""

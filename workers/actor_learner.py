@@ -23,6 +23,7 @@ from workers import border
 # Workers are many and in no hurry; an evaluation is one process, and a run is over as soon as it says so. Where there
 # are more processes than cores this puts the monitor, the console and the user's other programs first.
 NICENESS = 10
+CPU_INTERVAL = 0.05  # seconds between two looks at the CPU time: the kernel takes its time to answer
 
 
 def main(
@@ -72,14 +73,13 @@ class WorkerRow:
 
     def __init__(self, worker_index: int, board: Board, collector: Collector):
         self._worker_index, self._board, self._collector = worker_index, board, collector
-        self._values = np.zeros(len(SUMS) + len(LATEST))
-        self._sums, self._latest = self._values[: len(SUMS)], self._values[len(SUMS) :]
+        row = board.row(worker_index)
+        self._sums, self._latest = row[: len(SUMS)], row[len(SUMS) :]
         self._started = time.monotonic()
         self._staleness_max = 0
+        self._cpu_seconds, self._cpu_due = time.process_time(), 0.0
         self._episodes, self._mean_return = 0, math.nan
-        self._latest[LATEST.index("mean_return")] = math.nan
         self._latest[LATEST.index("started")] = self._started
-        board.publish(worker_index, self._values)
 
     def publish(self, statistics: RolloutStatistics, norm: float, staleness: int, learning_rate: float,
                 seconds: tuple[float, float, float]) -> None:  # fmt: skip
@@ -89,6 +89,9 @@ class WorkerRow:
             self._episodes = collector.episodes
             self._mean_return = sum(collector.recent_returns) / len(collector.recent_returns)
         self._staleness_max = max(self._staleness_max, staleness)
+        now = time.monotonic()
+        if now >= self._cpu_due:
+            self._cpu_seconds, self._cpu_due = time.process_time(), now + CPU_INTERVAL
         self._sums += (1, *statistics.terms, norm, *statistics[1:], *seconds)
         self._latest[:] = (
             collector.env_steps,
@@ -97,11 +100,10 @@ class WorkerRow:
             self._mean_return,
             collector.env_seconds,
             collector.forward_seconds,
-            time.process_time(),
+            self._cpu_seconds,
             learning_rate,
             self._staleness_max,
             self._started,
-            time.monotonic(),
+            now,
         )
-        self._board.publish(self._worker_index, self._values)
         self._board.count_staleness(self._worker_index, staleness)

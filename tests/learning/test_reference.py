@@ -1,5 +1,6 @@
 """One asynchronous worker against A2C written plainly, on one page, with torch.optim.Adam."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def plain_a2c(config: Config) -> tuple[ActorCritic, int]:
         entropy = -((log_probs.exp() * log_probs).sum(-1) * counts).sum() / counts.sum()
         gradient.zero_()
         (policy_loss + config.loss.value_coef * value_loss - config.loss.entropy_coef * entropy).backward()
-        norm = np.sqrt(gradient.numpy() @ gradient.numpy())
+        norm = math.sqrt(gradient.numpy() @ gradient.numpy())
         if norm > config.optimizer.max_grad_norm:
             gradient *= float(np.float32(config.optimizer.max_grad_norm / norm))
         optimizer.step()

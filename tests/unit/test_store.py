@@ -147,7 +147,7 @@ def test_a_snapshot_taken_during_a_push_says_so() -> None:
 def test_totals_are_sums_over_rows_and_a_read_is_a_copy() -> None:
     board = Board(3)
     for worker in range(3):
-        board.publish(worker, row(env_steps=10**worker))
+        board.row(worker)[:] = row(env_steps=10**worker)
     assert board.env_steps() == 111
     rows = board.read()
     rows["env_steps"] = 0
@@ -167,14 +167,14 @@ def test_training_seconds_count_from_the_first_workers_start() -> None:
     board = Board(2)
     assert board.training_seconds(now=50.0) == 0.0
     for worker, started in ((0, 20.0), (1, 10.0)):
-        board.publish(worker, row(started=started))
+        board.row(worker)[:] = row(started=started)
     assert board.training_seconds(now=50.0) == 40.0
 
 
 def test_a_row_is_read_by_the_names_it_was_written_with() -> None:
     board = Board(2)
     names = ROW.names or ()
-    board.publish(1, np.arange(len(names), dtype=np.float64))
+    board.row(1)[:] = np.arange(len(names))
     assert [board.read()[1][name] for name in names] == list(range(len(names)))
     assert not board.read()[0]["env_steps"]
 
