@@ -65,7 +65,7 @@ BENCHMARK = Benchmark(
     "paper-shape",
     "Env steps/s with 4 workers, one environment each, 5 steps per rollout and a tied 2 x 128 ReLU network, beside "
     "PFRL 0.4's A3C with 4 processes, t_max 5 and the same network, on CartPole-v1, one thread per process on both "
-    "sides. Ours runs without the console but with its monitor, which evaluates all the time, and counts from the "
+    "sides. Ours runs without the console but with its monitor, which evaluates as in every run, and counts from the "
     "first worker's first step; PFRL does not evaluate and counts after a warm-up.",
     plan,
     measure,

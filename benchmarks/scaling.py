@@ -42,7 +42,7 @@ def _count(number: int, word: str) -> str:
 BENCHMARK = Benchmark(
     "scaling",
     f"Env steps/s over the number of workers and of environments per worker, {N_STEPS} steps per rollout, without the "
-    "console but with the monitor, which evaluates all the time.",
+    "console but with the monitor, which evaluates as in every run.",
     plan,
     measure,
     rows,

@@ -1,5 +1,6 @@
 """Draw the README's picture of the live console from a real run: python docs/picture.py [SEED]."""
 
+import dataclasses
 import io
 import sys
 import tempfile
@@ -46,8 +47,9 @@ def main(seed: int) -> None:
         directory.close()
     training = [status for status in recorder.statuses if status.phase == "training" and status.losses]
     console = Console(record=True, width=WIDTH, height=HEIGHT, file=io.StringIO(), force_terminal=True)
-    console.print(render(training[-1], WIDTH, HEIGHT), end="")
-    PICTURE.write_text(console.export_svg(title="python run_a3c.py --workers 4"))
+    status = dataclasses.replace(training[-1], run_dir="runs/CartPole-v1-async")
+    console.print(render(status, WIDTH, HEIGHT), end="")
+    PICTURE.write_text(console.export_svg(title=f"python run_a3c.py --workers 4 --seed {seed}"))
 
 
 if __name__ == "__main__":
