@@ -73,10 +73,6 @@ class Board:
         """A copy of how many pushes had which staleness, [workers, STALENESS_BINS]."""
         return self._staleness.array.copy()
 
-    def env_steps(self) -> int:
-        """Environment steps of all workers."""
-        return int(self._rows.array["env_steps"].sum())
-
     def training_seconds(self, now: float) -> float:
         """Seconds from the first worker's first step to `now`, a time.monotonic(); 0.0 before."""
         started = self._rows.array["started"]

@@ -7,6 +7,7 @@ from typing import Any
 from a3c.config import Config
 from a3c.environments import EnvironmentSpec
 from shared.board import Board
+from shared.store import SharedStore
 from workers.dashboard import Dashboard
 from workers.run_directory import RunDirectory
 from workers.status import Evaluation, Event, Status, Summary, WorkerStatus
@@ -24,9 +25,10 @@ class Report:
         started: time.time() when the user asked for the run.
     """
 
-    def __init__(self, config: Config, environment: EnvironmentSpec, board: Board, directory: RunDirectory,
-                 dashboard: Dashboard, started: float):  # fmt: skip
-        self._config, self._environment, self._board = config, environment, board
+    def __init__(self, config: Config, environment: EnvironmentSpec, board: Board, store: SharedStore,
+                 directory: RunDirectory, dashboard: Dashboard, started: float):  # fmt: skip
+        self._config, self._environment = config, environment
+        self._board, self._store = board, store
         self._directory, self._dashboard, self._started = directory, dashboard, started
         self.telemetry = Telemetry(board)
         self.solved: Evaluation | None = None
@@ -100,7 +102,7 @@ class Report:
             seed=self._config.seed,
             env_steps=env_steps,
             max_env_steps=self._config.max_env_steps,
-            updates=telemetry.total("updates"),
+            updates=self._store.updates,
             episodes=telemetry.total("episodes"),
             wall_seconds=round(time.time() - self._started, 3),
             train_seconds=round(seconds, 3),
@@ -135,7 +137,7 @@ class Report:
             train_seconds=self._board.training_seconds(time.monotonic()),
             env_steps=telemetry.total("env_steps"),
             max_env_steps=self._config.max_env_steps,
-            updates=telemetry.total("updates"),
+            updates=self._store.updates,
             episodes=telemetry.total("episodes"),
             steps_per_second=telemetry.steps_per_second(),
             mean_return=telemetry.mean_return(),

@@ -35,7 +35,8 @@ class Supervisor:
         self._config, self._environment = config, environment
         self._directory, self._dashboard = directory, dashboard
         self._board = Board(config.workers)
-        self._report = Report(config, environment, self._board, directory, dashboard, started)
+        self._store = build_store(config, environment, self._board, directory.path / PUSH_LOCK)
+        self._report = Report(config, environment, self._board, self._store, directory, dashboard, started)
         self._workers: list[BaseProcess] = []
         self._monitor: BaseProcess | None = None
         self._messages: Connection | None = None  # from the monitor
@@ -72,9 +73,8 @@ class Supervisor:
 
     def _start(self) -> None:
         logs = self._directory.path / "logs"
-        store = build_store(self._config, self._environment, self._board, self._directory.path / PUSH_LOCK)
         self._messages, sender = context().Pipe(duplex=False)
-        shared = (self._config, self._environment, store, self._board)
+        shared = (self._config, self._environment, self._store, self._board)
         for index in range(self._config.workers):
             arguments = (index, *shared, logs / f"worker-{index}.log")
             self._workers.append(self._spawn(f"worker-{index}", actor_learner.main, arguments))
@@ -131,7 +131,7 @@ class Supervisor:
             self._board.request(SUPERVISOR, FINISH)
 
     def _may_end(self) -> bool:
-        return self._board.requested() != RUN or self._board.env_steps() >= self._config.max_env_steps
+        return self._board.requested() != RUN or self._store.env_steps >= self._config.max_env_steps
 
     def _crashed(self, process: BaseProcess) -> None:
         """Tell what a process died of, and stop the run. (The place where restarts will be decided.)"""

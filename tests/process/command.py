@@ -15,6 +15,8 @@ from pathlib import Path
 
 import psutil
 
+from workers.launch import context, inherited
+
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, str(ROOT / "run_a3c.py")]
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -113,6 +115,17 @@ class Program:
                 os.close(self._reader)
                 return
             self._chunks.append(chunk)
+
+
+def run_in_processes(target: Callable[..., None], arguments: Sequence[tuple[object, ...]]) -> None:
+    """Run a function in as many processes at once as there are tuples of arguments, all of which must end well."""
+    processes = [context().Process(target=target, args=args) for args in arguments]  # type: ignore[attr-defined]
+    with inherited():
+        for process in processes:
+            process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
 
 
 def run(*arguments: object, **options: object) -> tuple[int, str]:

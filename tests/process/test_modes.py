@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from a3c import Config
 from shared.board import STOP, SUPERVISOR, Board
 from shared.optimizers import AdamOptions, SharedAdam, SharedOptimizer
 from shared.store import LockedStore, SharedStore, SyncStore
-from tests.process.command import FOREVER, Program
+from tests.process.command import FOREVER, Program, run_in_processes
 from workers import train
-from workers.launch import context, inherited
 
 SIZE, WORKERS = 20_000, 3
 
@@ -48,13 +48,7 @@ def noise(worker_index: int, count: int) -> torch.Tensor:
 
 
 def push_from_all(store: SharedStore, target: Any, pushes: int) -> None:
-    processes = [context().Process(target=target, args=(store, index, pushes)) for index in range(WORKERS)]  # type: ignore[attr-defined]
-    with inherited():
-        for process in processes:
-            process.start()
-    for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
+    run_in_processes(target, [(store, index, pushes) for index in range(WORKERS)])
 
 
 def sync_store(optimizer: SharedOptimizer, interval: int = 10**9) -> SyncStore:
@@ -155,6 +149,9 @@ def test_every_mode_solves_cartpole(tmp_path: Path, mode: str) -> None:
     summary = train(mode=mode, seed=1, run_dir=tmp_path / "run", dashboard="off")
     assert summary.status == "solved"
     assert summary.mode == mode
+    rollouts_per_update = {"sync": summary.workers, "locked": 1}[mode]
+    rollout = summary.env_steps / summary.updates / rollouts_per_update
+    assert 0.8 * Config().n_steps < rollout <= Config().n_steps
     if mode == "sync":
         assert summary.staleness is not None
         assert summary.staleness.max == 0

@@ -10,7 +10,8 @@ import torch
 from shared.board import ROW, Board
 from shared.optimizers import AdamOptions, SharedAdam
 from shared.store import SharedStore
-from workers.launch import context, inherited
+from tests.process.command import run_in_processes
+from workers.launch import inherited
 
 SIZE, WORKERS, PUSHES = 1000, 4, 500
 
@@ -43,7 +44,7 @@ def test_parameters_moments_and_rows_are_shared_and_local_parameters_are_not(met
     process.join(60)
     assert process.exitcode == 0
     assert store.updates == 1
-    assert board.env_steps() == 7
+    assert board.read()["env_steps"] == [7]
     assert store.parameters.numpy() == pytest.approx(np.full(SIZE, -0.1), rel=1e-5)
     assert moments_there.any()
     assert np.array_equal(store.optimizer.state()["exp_avg"].numpy(), moments_there)
@@ -53,13 +54,7 @@ def test_parameters_moments_and_rows_are_shared_and_local_parameters_are_not(met
 
 def test_no_push_is_lost_from_the_count_when_all_push_at_once() -> None:
     store = SharedStore(torch.zeros(SIZE), SharedAdam(SIZE, AdamOptions()), WORKERS)
-    processes = [context().Process(target=push_many, args=(store, index)) for index in range(WORKERS)]  # type: ignore[attr-defined]
-    with inherited():
-        for process in processes:
-            process.start()
-    for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
+    run_in_processes(push_many, [(store, index) for index in range(WORKERS)])
     assert store.updates == WORKERS * PUSHES
     snapshot = store.snapshot()
     assert snapshot.consistent

@@ -148,10 +148,10 @@ def test_totals_are_sums_over_rows_and_a_read_is_a_copy() -> None:
     board = Board(3)
     for worker in range(3):
         board.row(worker)[:] = row(env_steps=10**worker)
-    assert board.env_steps() == 111
     rows = board.read()
+    assert rows["env_steps"].sum() == 111
     rows["env_steps"] = 0
-    assert board.env_steps() == 111
+    assert board.read()["env_steps"].sum() == 111
 
 
 def test_the_strongest_request_to_stop_counts() -> None:
