@@ -47,6 +47,7 @@ class Bounds:
         return None
 
 
+SYNC_WORKERS = 100  # each needs a pipe of its own, and a new process inherits 256 descriptors at most
 POSITIVE_INT = Bounds(low=1, high=2**62)
 NON_NEGATIVE = Bounds(low=0)
 POSITIVE = Bounds(low=0, above=True)
@@ -136,6 +137,8 @@ class Config:
     def __post_init__(self) -> None:
         for name, value, spec in _walk(self):
             _check(name, value, spec)
+        if self.mode == "sync" and self.workers > SYNC_WORKERS:
+            raise ConfigError(f"workers: at most {SYNC_WORKERS} in sync mode, got {self.workers}")
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> "Config":

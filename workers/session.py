@@ -21,8 +21,7 @@ def train(config: Config | None = None, *, run_dir: str | Path | None = None, da
     Args:
         config: the options as one object; or give them by name, `train(env="CartPole-v1", workers=4, gamma=0.98)`.
         run_dir: where the run's files go; default: a new directory under runs/.
-        dashboard: "auto" draws live where the output is a terminal, else prints lines; "on" and
-            "off" force it.
+        dashboard: "auto" draws live where the output is a terminal, else prints lines; "on" and "off" force it.
     Raises:
         ConfigError: an option, the environment or the run directory cannot be used; nothing was started.
     """
@@ -40,6 +39,8 @@ def run(
         started: time.time() when the user asked for the run, from which its wall-clock seconds count; default: when
             this process began.
     """
+    if dashboard not in DASHBOARDS:
+        raise ConfigError(f"dashboard: must be one of {', '.join(DASHBOARDS)}, got {dashboard!r}")
     # Everything that can be wrong is checked before a process starts. The default environment is known to be right, so
     # that the usual run need not wait for gymnasium's import before the forkserver begins with its own.
     environment = None if config.env == Config().env else _describe(config)

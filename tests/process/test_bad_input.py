@@ -23,6 +23,8 @@ BAD_OPTIONS = [
     (["--hidden-sizes", "64", "0"], "hidden_sizes: must be at least 1"),
     (["--optimizer", "sgd"], "optimizer: must be one of adam, rmsprop"),
     (["--mode", "sinc"], "mode: must be one of"),
+    (["--mode", "sync", "--workers", "101"], "workers: at most 100 in sync mode"),
+    (["--dashboard", "maybe"], "--dashboard: invalid choice: 'maybe'"),
     (["--seed", "-1"], "seed: must be at least 0"),
     (["--env", "CartPool-v1"], "unknown environment 'CartPool-v1'; did you mean CartPole-v1"),
     (["--env", "Pendulum-v1"], "acts in Box"),
