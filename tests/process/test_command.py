@@ -136,7 +136,8 @@ def test_terminals_without_colour_or_cursor_are_respected(tmp_path: Path, variab
 
 
 def test_a_spent_budget_is_a_finished_run_with_a_last_evaluation(tmp_path: Path) -> None:
-    code, output = run("--max-env-steps", 3000, "--workers", 2, "--run-dir", tmp_path / "run")
+    budget = ("--max-env-steps", 3000, "--target-return", 501)  # 501 is more than an episode can give
+    code, output = run(*budget, "--workers", 2, "--run-dir", tmp_path / "run")
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert code == 0
     assert summary["status"] == "budget_exhausted"
@@ -154,13 +155,13 @@ def test_a_spent_budget_is_a_finished_run_with_a_last_evaluation(tmp_path: Path)
         {"optimizer": "rmsprop", "n_steps": 7},
         {"gradients": "autograd", "hidden_sizes": [32], "envs_per_worker": 2},
         {"normalize_advantages": True, "anneal": False, "max_episode_steps": 20},
-        {"env": "Acrobot-v1", "envs_per_worker": 3, "target_return": 0.0},
+        {"env": "Acrobot-v1", "envs_per_worker": 3},
     ],
     ids=str,
 )
 def test_options_reach_the_workers(tmp_path: Path, options: dict[str, Any]) -> None:
     run_dir = tmp_path / "run"
-    options = {"workers": 2, "max_env_steps": 2000, "eval_episodes": 5, **options}
+    options = {"workers": 2, "max_env_steps": 2000, "eval_episodes": 5, "target_return": 501.0, **options}
     code, output = run(*flags(options), "--run-dir", run_dir)
     assert code == 0, output
     summary = json.loads((run_dir / "summary.json").read_text())
@@ -189,7 +190,7 @@ def flags(options: dict[str, Any]) -> list[object]:
 def test_the_same_run_can_be_had_from_python_without_a_main_file() -> None:
     script = (
         "import tempfile; from workers import train; folder = tempfile.mkdtemp();"
-        "summary = train(workers=2, max_env_steps=1000, eval_episodes=5, run_dir=folder + '/run', dashboard='off');"
+        "summary = train(workers=2, max_env_steps=1000, target_return=501.0, run_dir=folder + '/run', dashboard='off');"
         "print('status', summary.status)"
     )
     code, output = run("-c", script, command=COMMAND[:1])
