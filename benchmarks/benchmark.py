@@ -44,4 +44,4 @@ class Benchmark:
     plan: Callable[[Size], list[Parameters]]  # the trials, in order
     measure: Callable[[Parameters], Values]
     rows: Callable[[Sequence[Trial]], list[Row]]
-    prepare: Callable[[], None] = nothing_to_prepare  # once before the first trial of a session
+    prepare: Callable[[], None] = nothing_to_prepare  # once before the first trial of a run

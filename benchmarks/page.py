@@ -9,7 +9,7 @@ from benchmarks.results import Record
 INTRODUCTION = """# Benchmarks
 
 Measured by `make bench` and written by it; [benchmarks/README.md](../benchmarks/README.md) says how to run it, whole or
-in pieces. Every ratio is of measurements made right after one another in the same session. A figure without a bar only
+in pieces. Every ratio is of measurements made right after one another in the same run. A figure without a bar only
 informs. The raw results are in `benchmarks/results/`.
 """
 
