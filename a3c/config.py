@@ -128,6 +128,10 @@ class Config:
     max_episode_steps: int | None = option(
         None, "cut episodes after so many steps; default: the environment's own", POSITIVE_INT
     )
+    env_latency_ms: float = option(
+        0.0, "milliseconds that a worker's environments sleep at each step; evaluations do not", NON_NEGATIVE
+    )
+    log_interval: int = option(0, "updates between two rows of updates.csv; 0: no such file", Bounds(low=0, high=2**62))
     seed: int = option(0, "seed of everything random", Bounds(low=0, high=2**32 - 1))
     network: NetworkConfig = NetworkConfig()
     loss: LossConfig = LossConfig()

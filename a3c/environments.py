@@ -1,5 +1,6 @@
 """Gymnasium environments as the collector and the evaluation need them: batched, with next-step autoreset."""
 
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -79,6 +80,28 @@ class EnvironmentSpec:
             {} if render_mode is None else {"render_mode": render_mode}
         )  # not all know the option
         return gymnasium.make(self.spec, max_episode_steps=self.max_episode_steps, **rendering)
+
+
+class SlowEnvironments:
+    """Environments that take their time, asleep, as simulators and robots elsewhere do.
+
+    Args:
+        latency_ms: milliseconds that each environment adds to every step; those of one worker step one after the other.
+    """
+
+    def __init__(self, environments: Environments, latency_ms: float):
+        self._environments, self.num_envs = environments, environments.num_envs
+        self._seconds = latency_ms / 1000 * environments.num_envs
+
+    def reset(self, *, seed: int | None = None) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        return self._environments.reset(seed=seed)
+
+    def step(self, actions: NDArray[np.int64], /) -> Step:
+        time.sleep(self._seconds)
+        return self._environments.step(actions)
+
+    def close(self) -> None:
+        self._environments.close()
 
 
 class SerialEnvironments:

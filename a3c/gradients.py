@@ -34,6 +34,7 @@ class RolloutStatistics(NamedTuple):
     return_square_sum: float
     error_sum: float  # of returns - values
     error_square_sum: float
+    error_magnitude_sum: float  # of |returns - values|: the advantages' before any normalisation
 
 
 GradientFunction = Callable[[Rollout], RolloutStatistics]
@@ -106,5 +107,6 @@ def _statistics(terms: LossTerms, target: Targets, values: Array) -> RolloutStat
     valid, returns = target.valid.reshape(-1), target.returns.reshape(-1)
     counted = returns * valid
     errors = counted - values * valid
-    sums = (np.dot(returns, valid), np.dot(counted, counted), np.add.reduce(errors), np.dot(errors, errors))
+    sums = (np.dot(returns, valid), np.dot(counted, counted), np.add.reduce(errors), np.dot(errors, errors),
+            np.add.reduce(np.abs(errors)))  # fmt: skip
     return RolloutStatistics(terms, *map(float, sums))

@@ -16,10 +16,12 @@ SUMS = (  # to which every update adds
     "value_loss",
     "entropy",
     "gradient_norm",
-    "target_sum",  # over valid steps, as are the next three, from which explained variance follows
+    "policy_loss_square",
+    "target_sum",  # over valid steps, as are the next four, from which explained variance follows
     "target_square_sum",
     "error_sum",
     "error_square_sum",
+    "error_magnitude_sum",
     "pull_seconds",
     "backward_seconds",
     "push_seconds",

@@ -1,5 +1,7 @@
 """The parameter store: what a worker pulls from and pushes to. The one seam at which the modes differ."""
 
+import hashlib
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,7 +16,13 @@ from torch import Tensor
 from shared.memory import SharedArray
 from shared.optimizers import SharedOptimizer
 
-SNAPSHOT_ATTEMPTS = 1000
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+SNAPSHOT_SECONDS = 0.25  # for a moment at which nobody pushes; a pusher may be off its core for a while
+SNAPSHOT_PAUSE = 1e-4  # between two attempts, so that it may have ours
 QUEUE_SLOTS = 32
 WAIT_SECONDS = 0.05  # between two looks at whether the run is being stopped
 
@@ -24,6 +32,7 @@ class Pulled(NamedTuple):
 
     updates: int  # shared optimizer steps, by anyone
     env_steps: int  # of all workers, as of their last pushes
+    torn: bool = False  # a push was under way meanwhile: the copy may mix two generations
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +51,9 @@ class SharedStore:
 
     Written by every worker at once: the parameters and the optimizer's moments. A pull that overlaps another worker's
     push copies some elements from before and some from after it; Hogwild tolerates that (docs/decisions/0002).
-    Written by one worker each: its counters of pushes begun, pushes done and environment steps. Their sums are the
-    totals: no increment is ever lost, and each process can tell whether a push is under way.
+    Written by one worker each: its counters of pushes begun, pushes done and environment steps, and of the pushes and
+    pulls in which it met somebody else's push. Their sums are the totals: no increment is ever lost, and each process
+    can tell whether a push is under way.
     """
 
     queues = False  # whether the snapshots to evaluate are kept until somebody takes them
@@ -55,6 +65,8 @@ class SharedStore:
         self._begun = SharedArray((workers,), "int64")
         self._done = SharedArray((workers,), "int64")
         self._env_steps = SharedArray((workers,), "int64")
+        self._overlapped = SharedArray((workers,), "int64")
+        self._torn = SharedArray((workers,), "int64")
 
     @property
     def parameters(self) -> Tensor:
@@ -71,11 +83,28 @@ class SharedStore:
         """Environment steps of all workers, as of their last pushes."""
         return int(np.add.reduce(self._env_steps.array))
 
+    @property
+    def overlapped_pushes(self) -> int:
+        """Pushes during which another push was under way: no others can have lost an element."""
+        return int(np.add.reduce(self._overlapped.array))
+
+    @property
+    def torn_pulls(self) -> int:
+        """Pulls during which a push was under way, as of the pushes that followed them."""
+        return int(np.add.reduce(self._torn.array))
+
+    def sha256(self) -> str:
+        """Digest of the parameters and the optimizer's moments: equal where two runs have come to the same bit."""
+        digest = hashlib.sha256(self._parameters.array.tobytes())
+        for _, moment in sorted(self.optimizer.state().items()):
+            digest.update(moment.numpy().tobytes())
+        return digest.hexdigest()
+
     def pull(self, into: Tensor) -> Pulled:
         """Copy the shared parameters into [P]; return how far training had come just before."""
-        pulled = Pulled(self.updates, self.env_steps)
+        updates, env_steps = self.updates, self.env_steps
         np.copyto(into.numpy(), self._parameters.array)
-        return pulled
+        return Pulled(updates, env_steps, torn=self._begun_by_now() > updates)
 
     def push(
         self, worker_index: int, gradient: Tensor, learning_rate: float, env_steps: int, pulled: Pulled
@@ -91,18 +120,24 @@ class SharedStore:
         self._begun.array[worker_index] += 1
         self.optimizer.step(self.parameters, gradient, learning_rate, before + 1)
         self._env_steps.array[worker_index] = env_steps
+        self._overlapped.array[worker_index] += self._begun_by_now() > before + 1
+        self._torn.array[worker_index] += pulled.torn
         self._done.array[worker_index] += 1
         return before - pulled.updates
 
+    def _begun_by_now(self) -> int:
+        return int(np.add.reduce(self._begun.array))
+
     def snapshot(self) -> Snapshot:
-        """A copy during which nobody pushed, or after many attempts one that says that somebody did."""
-        for _ in range(SNAPSHOT_ATTEMPTS):
-            begun = int(self._begun.array.sum())
-            if begun != self.updates:
-                continue
-            copy, env_steps = self.parameters.clone(), self.env_steps
-            if int(self._begun.array.sum()) == begun:
-                return Snapshot(copy, begun, env_steps, time.monotonic(), consistent=True)
+        """A copy during which nobody pushed; where no such moment comes for long, one that says that somebody did."""
+        deadline = time.monotonic() + SNAPSHOT_SECONDS
+        while time.monotonic() < deadline:
+            begun = self._begun_by_now()
+            if begun == self.updates:
+                copy, env_steps = self.parameters.clone(), self.env_steps
+                if self._begun_by_now() == begun:
+                    return Snapshot(copy, begun, env_steps, time.monotonic(), consistent=True)
+            time.sleep(SNAPSHOT_PAUSE)
         return Snapshot(self.parameters.clone(), self.updates, self.env_steps, time.monotonic(), consistent=False)
 
     def due_snapshot(self, env_steps: int) -> Snapshot | None:
@@ -129,9 +164,6 @@ class LockedStore(SharedStore):
         self, worker_index: int, gradient: Tensor, learning_rate: float, env_steps: int, pulled: Pulled
     ) -> int | None:
         """As `SharedStore.push`, after waiting for one's turn."""
-        import fcntl
-        import os
-
         if self._lock is None:
             self._lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o644)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
@@ -184,6 +216,7 @@ class SyncStore(SharedStore):
         self._gradients.array[worker_index] = gradient.numpy()
         self._env_steps.array[worker_index] = env_steps
         if worker_index != 0:
+            self._torn.array[worker_index] += pulled.torn
             self._arrivals[1].send_bytes(b"!")
             return 0 if self._wait_for(self._departures[worker_index][0]) else None
         if pulled.updates == 0:

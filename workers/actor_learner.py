@@ -10,7 +10,7 @@ import torch
 
 from a3c.closed_form import ClosedForm
 from a3c.config import Config
-from a3c.environments import EnvironmentSpec
+from a3c.environments import EnvironmentSpec, SlowEnvironments
 from a3c.gradients import RolloutStatistics, autograd_gradient, clip_by_global_norm, closed_form_gradient
 from a3c.networks import build
 from a3c.rollouts import Collector
@@ -19,6 +19,7 @@ from shared.board import LATEST, RUN, SUMS, Board
 from shared.parameters import bind, flat_size
 from shared.store import SharedStore
 from workers import border
+from workers.update_log import UpdateLog
 
 # Workers are many and in no hurry; an evaluation is one process, and a run is over as soon as it says so. Where there
 # are more processes than cores this puts the monitor, the console and the user's other programs first.
@@ -27,16 +28,19 @@ CPU_INTERVAL = 0.05  # seconds between two looks at the CPU time: the kernel tak
 
 
 def main(
-    worker_index: int, config: Config, environment: EnvironmentSpec, store: SharedStore, board: Board, log: Path
+    worker_index: int, config: Config, environment: EnvironmentSpec, store: SharedStore, board: Board, run_dir: Path
 ) -> None:
     """Process target: act, compute gradients and push them until the budget is spent or a stop is requested."""
     if hasattr(os, "nice"):
         os.nice(NICENESS)
-    border.run(log, lambda: learn(worker_index, config, environment, store, board))
+    log = run_dir / "logs" / f"worker-{worker_index}.log"
+    border.run(log, lambda: learn(worker_index, config, environment, store, board, run_dir / "updates.csv"))
 
 
-def learn(worker_index: int, config: Config, environment: EnvironmentSpec, store: SharedStore, board: Board) -> None:
-    """Algorithm S3 of Mnih et al. 2016, one actor-learner."""
+def learn(
+    worker_index: int, config: Config, environment: EnvironmentSpec, store: SharedStore, board: Board, updates: Path
+) -> None:
+    """Algorithm S3 of Mnih et al. 2016, one actor-learner; worker 0 logs to `updates` where that is asked for."""
     model = build(config, environment)
     parameters, gradient = torch.zeros(flat_size(model)), torch.zeros(flat_size(model))
     bind(model, parameters, gradient)
@@ -45,8 +49,11 @@ def learn(worker_index: int, config: Config, environment: EnvironmentSpec, store
     policy_logits = ClosedForm(model).policy_logits
     rng = np.random.default_rng([config.seed, worker_index])
     environments = environment.make(config.envs_per_worker)
+    if config.env_latency_ms:
+        environments = SlowEnvironments(environments, config.env_latency_ms)
     collector = Collector(environments, config.n_steps, environment.action_count, rng)
     row = WorkerRow(worker_index, board, collector)
+    log = UpdateLog(updates, config.log_interval, store, board) if config.log_interval and worker_index == 0 else None
     now = time.perf_counter
     while board.requested() == RUN:
         started = now()
@@ -65,6 +72,8 @@ def learn(worker_index: int, config: Config, environment: EnvironmentSpec, store
             break
         seconds = (collecting - started, pushing - learning, now() - pushing)
         row.publish(statistics, norm, staleness, learning_rate, seconds)
+        if log is not None:
+            log.write_due()
     environments.close()
 
 
@@ -92,7 +101,8 @@ class WorkerRow:
         now = time.monotonic()
         if now >= self._cpu_due:
             self._cpu_seconds, self._cpu_due = time.process_time(), now + CPU_INTERVAL
-        self._sums += (1, *statistics.terms, norm, *statistics[1:], *seconds)
+        policy_loss = statistics.terms.policy_loss
+        self._sums += (1, *statistics.terms, norm, policy_loss * policy_loss, *statistics[1:], *seconds)
         self._latest[:] = (
             collector.env_steps,
             collector.episodes,

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from a3c.config import Config, OptimizerConfig
 from a3c.environments import EnvironmentSpec
@@ -14,15 +15,21 @@ from shared.store import LockedStore, SharedStore, SyncStore
 
 
 def build_store(config: Config, environment: EnvironmentSpec, board: Board, lock_path: Path) -> SharedStore:
-    """The shared parameters, initialised by the run's seed, the shared optimizer, and the mode's way to push.
-
-    One worker has nobody to be asynchronous to: it is given the store that makes a run repeat itself.
-    """
+    """The shared parameters, initialised by the run's seed, the shared optimizer, and the mode's way to push."""
     model = build(config, environment)
     initialize(model, config.seed)
     vector = torch.zeros(flat_size(model))
     bind(model, vector)
-    optimizer = build_optimizer(config.optimizer, len(vector))
+    return store_around(vector, build_optimizer(config.optimizer, len(vector)), config, board, lock_path)
+
+
+def store_around(
+    vector: Tensor, optimizer: SharedOptimizer, config: Config, board: Board, lock_path: Path
+) -> SharedStore:
+    """The mode's store for parameters that begin as `vector` [P].
+
+    One worker has nobody to be asynchronous to: it is given the store that makes a run repeat itself.
+    """
     if config.mode == "sync" or config.workers == 1:
         return SyncStore(vector, optimizer, config.workers, config.evaluation.eval_interval, board.stopping)
     if config.mode == "locked":

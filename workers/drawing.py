@@ -16,7 +16,7 @@ from rich.segment import Segment
 Line = list[tuple[str, str]]  # (text, rich style)
 UNKNOWN = "–"  # noqa: RUF001 - a dash as thin as nothing
 MARGIN = 10  # cells of the column that holds the sections' names and the chart's labels
-ASCII = str.maketrans("━╸─│└┤╌◆●○■✗▁▂▃▄▅▆▇█▓▒░–·…", "=>-|`+-**o.x__..--=#%+:-,.") | {ord("±"): "+-"}  # noqa: RUF001
+ASCII = str.maketrans("━╸─│└┤╌◆●○■✗▁▂▃▄▅▆▇█▓▒░–·…•×", "=>-|`+-**o.x__..--=#%+:-,.*x") | {ord("±"): "+-"}  # noqa: RUF001
 ASCII |= {0x2800 + bits: ":" if bits & 0x1B and bits & 0xE4 else "'" if bits & 0x1B else "." for bits in range(1, 256)}
 BRAILLE = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # the bit of each dot, by column and row
 
@@ -153,19 +153,29 @@ def stacked(shares: Sequence[tuple[float, str, str]], cells: int) -> Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Chart:
-    """A curve from x = 0 on: points in order of x, a dashed line at `goal`, a diamond at `mark`."""
+class Series:
+    """A curve: points in order of x, and a sign at one of them."""
 
     points: tuple[tuple[float, float], ...]
+    style: str = "cyan"
+    mark: tuple[float, float] | None = None
+    sign: tuple[str, str] = ("◆", "bold green")  # one cell and its style
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Curves from x = 0 on, the later ones over the earlier, and a dashed line at `goal`."""
+
+    series: tuple[Series, ...]
     right: float
     unit: str  # of x
     goal: float | None
-    mark: tuple[float, float] | None
 
     def lines(self, width: int, rows: int) -> list[Line]:
         """The chart with its axes: the labels in the margin, the end of the x axis in its last row."""
         columns, rows = width - MARGIN - 1, rows - 1
-        low, high = round_range([y for _, y in self.points] + ([] if self.goal is None else [self.goal]))
+        values = [y for series in self.series for _, y in series.points]
+        low, high = round_range(values + ([] if self.goal is None else [self.goal]))
 
         def dot(x: float, y: float) -> tuple[int, int]:  # the screen counts its rows from the top
             return round(x / self.right * (2 * columns - 1)), round((high - y) / (high - low) * (4 * rows - 1))
@@ -176,11 +186,9 @@ class Chart:
             row = dot(0, self.goal)[1] // 4
             labels[row] = f"{self.goal:,.6g}"
             cells |= {(row, column): ("╌", "yellow") for column in range(columns)}
-        cells |= {cell: (chr(0x2800 + bits), "cyan") for cell, bits in braille([dot(*p) for p in self.points]).items()}
-        if self.mark:
-            x, y = dot(*self.mark)
-            cells[y // 4, x // 2] = ("◆", "bold green")
-        if not self.points:
+        cells |= overlaid([([dot(*point) for point in series.points], series.style) for series in self.series])
+        cells |= signs([(dot(*series.mark), series.sign) for series in self.series if series.mark])
+        if not values:
             cells |= {(rows // 2, 2 + i): (letter, "dim") for i, letter in enumerate("no curve yet")}
         grid = [[cells.get((row, column), (" ", "")) for column in range(columns)] for row in range(rows)]
         end = f" {self.right:,.0f} {self.unit}"
@@ -214,6 +222,28 @@ def braille(path: Sequence[tuple[int, int]]) -> dict[tuple[int, int], int]:
         for step in range(steps + 1):
             x, y = round(x0 + (x1 - x0) * step / steps), round(y0 + (y1 - y0) * step / steps)
             cells[y // 4, x // 2] = cells.get((y // 4, x // 2), 0) | BRAILLE[x % 2][y % 4]
+    return cells
+
+
+def overlaid(paths: Sequence[tuple[Sequence[tuple[int, int]], str]]) -> dict[tuple[int, int], tuple[str, str]]:
+    """Lines through dots, each in its style: where they share a cell, all dots show, in the style of the last."""
+    dots: dict[tuple[int, int], int] = {}
+    styles: dict[tuple[int, int], str] = {}
+    for path, style in paths:
+        for cell, bits in braille(path).items():
+            dots[cell] = dots.get(cell, 0) | bits
+            styles[cell] = style
+    return {cell: (chr(0x2800 + bits), styles[cell]) for cell, bits in dots.items()}
+
+
+def signs(places: Sequence[tuple[tuple[int, int], tuple[str, str]]]) -> dict[tuple[int, int], tuple[str, str]]:
+    """The cell of each sign, by the dot (x, y) where it belongs; one that finds its cell taken moves to the left."""
+    cells: dict[tuple[int, int], tuple[str, str]] = {}
+    for (x, y), sign in places:
+        row, column = y // 4, x // 2
+        while (row, column) in cells and column > 0:
+            column -= 1
+        cells[row, column] = sign
     return cells
 
 

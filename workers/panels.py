@@ -13,6 +13,7 @@ from workers.drawing import (
     Chart,
     Frame,
     Line,
+    Series,
     apart,
     beside,
     cells_of,
@@ -184,7 +185,7 @@ def _returns(status: Status, width: int, rows: int) -> list[Line]:
     points = sorted((e.env_steps, e.mean) for e in status.evaluations if finite(e.mean) is not None)
     right = round_up(max([status.env_steps, 1000, *(steps for steps, _ in points)]))
     mark = (best.env_steps, best.mean) if best and (best.env_steps, best.mean) in points else None
-    chart = Chart(tuple(points), right, "env steps", finite(status.target_return), mark)
+    chart = Chart((Series(tuple(points), mark=mark),), right, "env steps", finite(status.target_return))
     return [named("return", joined(facts, width - MARGIN)), *chart.lines(width, rows - 1)]
 
 

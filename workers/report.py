@@ -2,20 +2,32 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from a3c.config import Config
 from a3c.environments import EnvironmentSpec
 from shared.board import Board
 from shared.store import SharedStore
-from workers.dashboard import Dashboard
 from workers.run_directory import RunDirectory
-from workers.status import Evaluation, Event, Status, Summary, WorkerStatus
+from workers.status import Evaluation, Event, Races, Status, Summary, WorkerStatus
 from workers.telemetry import Telemetry
 
 Workers = Callable[[], Sequence[WorkerStatus]]  # asked after the telemetry's interval has ended
 EVENTS_SHOWN = 50
 CURVE_POINTS = 500  # a console has room for fewer
+
+
+class View(Protocol):
+    """Whoever shows a run while it goes on. Nothing that goes wrong there may reach the caller."""
+
+    def update(self, status: Status) -> None:
+        """The run as it is now, some times per second."""
+
+    def event(self, event: Event) -> None:
+        """Something has happened."""
+
+    def traceback(self, report: str) -> None:
+        """What a process died of."""
 
 
 class Report:
@@ -26,7 +38,7 @@ class Report:
     """
 
     def __init__(self, config: Config, environment: EnvironmentSpec, board: Board, store: SharedStore,
-                 directory: RunDirectory, dashboard: Dashboard, started: float):  # fmt: skip
+                 directory: RunDirectory, dashboard: View, started: float):  # fmt: skip
         self._config, self._environment = config, environment
         self._board, self._store = board, store
         self._directory, self._dashboard, self._started = directory, dashboard, started
@@ -89,7 +101,7 @@ class Report:
         self._dashboard.update(self._status(phase, workers(), monitor_cpu_percent))
 
     def summary(self, status: str, reason: str) -> Summary:
-        """How the run ended; also the last file of its directory."""
+        """How the run ended, after `end`; also the last file of its directory."""
         self.event("stopped", reason)
         telemetry, seconds = self.telemetry, self.telemetry.train_seconds()
         env_steps = telemetry.total("env_steps")
@@ -112,10 +124,16 @@ class Report:
             target_return=self._target,
             evaluation=self.solved or self._saved,
             staleness=telemetry.staleness(),
+            races=Races(self._store.overlapped_pushes, self._store.torn_pulls),
+            cpu_seconds=round(telemetry.cpu_seconds(), 3),
+            advantage_magnitude=telemetry.advantage_magnitude(),
+            policy_loss_variance=telemetry.policy_loss_variance(),
             worker_restarts=0,
+            state_sha256=self._store.sha256(),
             checkpoint=name and f"checkpoints/{name}.json",
             reason=reason,
         )
+        self._directory.write_staleness(telemetry.staleness_counts())
         self._directory.write_summary(summary)
         return summary
 

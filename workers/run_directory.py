@@ -1,26 +1,20 @@
 """The run directory: who may write to it, and the files a run leaves there."""
 
-import contextlib
-import csv
 import dataclasses
 import json
 import os
 import platform
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from a3c.config import Config, ConfigError
 from a3c.files import json_bytes, write_durably
+from workers.lock import DirectoryLock
 from workers.status import Evaluation, Event, Status, Summary
-
-try:
-    import fcntl
-except ImportError:  # Windows: two runs in one directory are then told apart by config.json alone
-    fcntl = None  # type: ignore[assignment]
-
-LOCK = ".lock"
+from workers.table import Table
 
 
 def default_run_dir(config: Config) -> Path:
@@ -44,30 +38,21 @@ class RunDirectory:
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(path)
+            self._lock = DirectoryLock(path, "run_dir")
             if (path / "config.json").exists():
-                self._unlock()
+                self._lock.release()
                 raise ConfigError(f"run_dir: '{path}' already holds a run; choose another directory")
             for folder in ("checkpoints", "logs"):
                 (path / folder).mkdir(exist_ok=True)
             self._events = open(path / "events.jsonl", "a", buffering=1)
-            self._evaluations = _Table(path / "evaluations.csv", [f.name for f in dataclasses.fields(Evaluation)])
-            self._metrics: _Table | None = None  # its columns are known with the first row
+            self._evaluations = Table(path / "evaluations.csv", [f.name for f in dataclasses.fields(Evaluation)])
+            self._metrics: Table | None = None  # its columns are known with the first row
         except OSError as error:
             raise ConfigError(f"run_dir: '{path}' cannot be written: {error.strerror}") from error
 
     def write_config(self, config: Config, environment: dict[str, Any]) -> None:
         """config.json: every option, what the environment made of those left open, and what it ran on."""
-        import importlib.metadata  # not needed before the processes run
-
-        content = {
-            "options": config.to_options(),
-            "environment": environment,
-            "versions": {"python": platform.python_version()}
-            | {name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "numpy")},
-            "git_commit": _git_commit(),
-            "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
-        }
+        content = {"options": config.to_options(), "environment": environment, **provenance()}
         write_durably(self.path / "config.json", json_bytes(content))
 
     def write_event(self, event: Event) -> None:
@@ -82,8 +67,15 @@ class RunDirectory:
         """A row of metrics.csv."""
         row = metrics_row(status)
         if self._metrics is None:
-            self._metrics = _Table(self.path / "metrics.csv", list(row))
+            self._metrics = Table(self.path / "metrics.csv", list(row))
         self._metrics.write(row)
+
+    def write_staleness(self, counts: Sequence[int]) -> None:
+        """staleness.csv: how many pushes were how stale."""
+        table = Table(self.path / "staleness.csv", ["staleness", "pushes"])
+        for staleness, pushes in enumerate(counts):
+            table.write({"staleness": staleness, "pushes": pushes})
+        table.close()
 
     def write_summary(self, summary: Summary) -> None:
         """summary.json, the last file of a run."""
@@ -95,12 +87,7 @@ class RunDirectory:
             if table is not None:
                 table.close()
         self._events.close()
-        self._unlock()
-
-    def _unlock(self) -> None:
-        with contextlib.suppress(OSError):  # Windows removes no open file
-            (self.path / LOCK).unlink()  # while it is still held, so that nobody else's is removed
-        self._lock.close()
+        self._lock.release()
 
 
 def metrics_row(status: Status) -> dict[str, Any]:
@@ -124,36 +111,16 @@ def metrics_row(status: Status) -> dict[str, Any]:
     }
 
 
-class _Table:
-    """A CSV file that is complete to the last row at every moment."""
+def provenance() -> dict[str, Any]:
+    """What a run depends on beside its options: the versions, the program's git commit, the machine."""
+    import importlib.metadata  # not needed before the processes run
 
-    def __init__(self, path: Path, columns: list[str]):
-        self._file: TextIO = open(path, "w", newline="", buffering=1)
-        self._writer = csv.DictWriter(self._file, columns, lineterminator="\n")
-        self._writer.writeheader()
-
-    def write(self, row: dict[str, Any]) -> None:
-        self._writer.writerow(row)
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def _lock(path: Path) -> TextIO:
-    """Hold the directory for this process; the kernel lets go of it however the process ends."""
-    file = open(path / LOCK, "a+")
-    if fcntl is not None:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            owner = file.read().strip() or "another process"
-            file.close()
-            raise ConfigError(f"run_dir: '{path}' is in use by process {owner}") from None
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
-    return file
+    return {
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "numpy")},
+        "git_commit": _git_commit(),
+        "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
+    }
 
 
 def _git_commit() -> str | None:

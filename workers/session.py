@@ -39,11 +39,10 @@ def run(
         started: time.time() when the user asked for the run, from which its wall-clock seconds count; default: when
             this process began.
     """
-    if dashboard not in DASHBOARDS:
-        raise ConfigError(f"dashboard: must be one of {', '.join(DASHBOARDS)}, got {dashboard!r}")
+    check_dashboard(dashboard)
     # Everything that can be wrong is checked before a process starts. The default environment is known to be right, so
     # that the usual run need not wait for gymnasium's import before the forkserver begins with its own.
-    environment = None if config.env == Config().env else _describe(config)
+    environment = None if config.env == Config().env else describe_environment(config)
     directory = RunDirectory(Path(run_dir) if run_dir is not None else default_run_dir(config))
     try:
         start_forkserver()
@@ -52,28 +51,38 @@ def run(
         directory.close()
 
 
+def check_dashboard(dashboard: str) -> None:
+    """Whether it is one of those there are; raises ConfigError."""
+    if dashboard not in DASHBOARDS:
+        raise ConfigError(f"dashboard: must be one of {', '.join(DASHBOARDS)}, got {dashboard!r}")
+
+
+def console_for(dashboard: str) -> tuple[Any, bool]:
+    """The console, and whether to draw live on it."""
+    from rich.console import Console
+
+    live = dashboard == "on" or (dashboard == "auto" and sys.stdout.isatty())
+    return Console(file=sys.stdout, force_terminal=True if dashboard == "on" else None), live
+
+
 def _supervise(
     config: Config, environment: Any, directory: RunDirectory, dashboard: str, started: float | None
 ) -> tuple[Summary, int]:
     """The imports from here on run beside the forkserver's own."""
-    from rich.console import Console
-
     from workers.dashboard import Dashboard
 
-    started = _process_started() if started is None else started
-    live = dashboard == "on" or (dashboard == "auto" and sys.stdout.isatty())
-    console = Console(file=sys.stdout, force_terminal=True if dashboard == "on" else None)
-    with Dashboard(console, live) as view:
+    started = process_started() if started is None else started
+    with Dashboard(*console_for(dashboard)) as view:
         view.update(starting(config, str(directory.path), time.time() - started))
         from workers.supervisor import Supervisor  # imports torch
 
-        supervisor = Supervisor(config, environment or _describe(config), directory, view, started)
+        supervisor = Supervisor(config, environment or describe_environment(config), directory, view, started)
         summary = supervisor.run()
         view.finish(summary, str(directory.path))
     return summary, supervisor.exit_code
 
 
-def _process_started() -> float:
+def process_started() -> float:
     """When the command was typed: the interpreter's own start belongs to the waiting."""
     if sys.platform == "linux":  # in clock ticks since boot; psutil adds them to a boot time rounded to seconds
         ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
@@ -84,7 +93,12 @@ def _process_started() -> float:
     return float(min(psutil.Process().create_time(), time.time()))
 
 
-def _describe(config: Config) -> Any:
+def describe_environment(config: Config) -> Any:
+    """The run's environment, known to be one that can be trained on.
+
+    Raises:
+        ConfigError: it is unknown, cannot be made, is not supported, or has no time limit.
+    """
     from a3c.environments import describe  # imports gymnasium
 
     environment = describe(config.env, config.max_episode_steps)

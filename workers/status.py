@@ -104,6 +104,14 @@ class Staleness:
 
 
 @dataclass(frozen=True, slots=True)
+class Races:
+    """How often workers met in the shared parameters, over all pulls and pushes of a run."""
+
+    overlapped_pushes: int  # pushes during which another push was under way: those that may have lost elements
+    torn_pulls: int  # pulls during which a push was under way: those that may mix two generations
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """How a run ended: `summary.json`, field for field, and the last thing the console shows."""
 
@@ -124,7 +132,12 @@ class Summary:
     target_return: float | None
     evaluation: Evaluation | None  # of the best snapshot, which is `checkpoint`; the verification where it is solved
     staleness: Staleness | None
+    races: Races
+    cpu_seconds: float  # of the workers, since their start
+    advantage_magnitude: float | None  # mean of |G_t - V(s_t)| over all steps
+    policy_loss_variance: float | None  # over the updates
     worker_restarts: int
+    state_sha256: str  # of the shared parameters and moments at the end: what `sync` reproduces
     checkpoint: str | None  # path relative to the run directory
     reason: str  # why it ended, one line
 

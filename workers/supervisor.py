@@ -14,13 +14,12 @@ from a3c.environments import EnvironmentSpec
 from shared.board import FINISH, RUN, STOP, SUPERVISOR, Board
 from workers import actor_learner, border, exit_codes, monitor
 from workers.assembly import build_store
-from workers.dashboard import Dashboard
 from workers.drawing import plural
 from workers.launch import context, inherited
-from workers.report import Report
+from workers.report import Report, View
 from workers.run_directory import RunDirectory
 from workers.status import Summary, WorkerStatus
-from workers.telemetry import Usage
+from workers.usage import Usage
 
 TICK_SECONDS = 0.2  # between two looks at the board
 PUSH_LOCK = ".push-lock"  # in the run directory, for --mode locked
@@ -30,7 +29,7 @@ STOP_SECONDS = 3.0  # a process that has not followed a request to stop by then 
 class Supervisor:
     """Owns the processes of one run. Its process is the only one that the terminal's signals reach."""
 
-    def __init__(self, config: Config, environment: EnvironmentSpec, directory: RunDirectory, dashboard: Dashboard,
+    def __init__(self, config: Config, environment: EnvironmentSpec, directory: RunDirectory, dashboard: View,
                  started: float):  # fmt: skip
         self._config, self._environment = config, environment
         self._directory, self._dashboard = directory, dashboard
@@ -72,13 +71,11 @@ class Supervisor:
     # -- starting -------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        logs = self._directory.path / "logs"
         self._messages, sender = context().Pipe(duplex=False)
-        shared = (self._config, self._environment, self._store, self._board)
+        shared, path = (self._config, self._environment, self._store, self._board), self._directory.path
         for index in range(self._config.workers):
-            arguments = (index, *shared, logs / f"worker-{index}.log")
-            self._workers.append(self._spawn(f"worker-{index}", actor_learner.main, arguments))
-        self._monitor = self._spawn("monitor", monitor.main, (*shared, sender, self._directory.path))
+            self._workers.append(self._spawn(f"worker-{index}", actor_learner.main, (index, *shared, path)))
+        self._monitor = self._spawn("monitor", monitor.main, (*shared, sender, path))
         sender.close()  # the monitor has its own end now: when that closes, nothing more will come
         self._phase = "training"
         self._report.event(

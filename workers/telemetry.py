@@ -1,20 +1,18 @@
 """From the board's running totals to a `Status`: what happened in the last interval, and since the start."""
 
-import contextlib
 import math
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from shared.board import PHASES, Board
 from workers.status import Losses, Staleness, WorkerStatus
+from workers.usage import Usage
 
 MOMENTS = ("error_sum", "error_square_sum", "target_sum", "target_square_sum")
-PROCESS_INTERVAL = 1.0  # seconds between looks at a process's CPU time and memory
 
 
 class Telemetry:
@@ -48,6 +46,10 @@ class Telemetry:
         """The sum of a counter over workers, since the start."""
         return int(self.rows[name].sum())
 
+    def cpu_seconds(self) -> float:
+        """CPU time of the workers, since the start of each."""
+        return float(self.rows["cpu_seconds"].sum())
+
     def steps_per_second(self) -> float:
         """Environment steps per second of all workers over the interval."""
         return self._rate(self._gained("env_steps").sum())
@@ -68,6 +70,19 @@ class Telemetry:
         if spent > 1:  # a phase that began before the interval was booked in it
             shares = {phase: share / spent for phase, share in shares.items()}
         return {**shares, "other": max(0.0, 1 - spent)}
+
+    def advantage_magnitude(self) -> float | None:
+        """Mean of |G_t - V(s_t)| over the interval's valid steps, or None where there was none."""
+        steps = int(self._gained("env_steps").sum())
+        return float(self._gained("error_magnitude_sum").sum()) / steps if steps else None
+
+    def policy_loss_variance(self) -> float | None:
+        """Variance of the interval's policy losses, an update each, or None where there was none."""
+        updates = int(self._gained("updates").sum())
+        if not updates:
+            return None
+        mean = float(self._gained("policy_loss").sum()) / updates
+        return max(0.0, float(self._gained("policy_loss_square").sum()) / updates - mean**2)
 
     def losses(self) -> Losses | None:
         """Means over the interval's updates, or None where there was none."""
@@ -92,7 +107,12 @@ class Telemetry:
             max=int(self.rows["staleness_max"].max()),
         )
 
-    def worker(self, index: int, pid: int | None, state: str, usage: "Usage") -> WorkerStatus:
+    def staleness_counts(self) -> list[int]:
+        """Pushes since the start by their staleness, to the largest there was; the last bin counts all larger."""
+        counts = np.trim_zeros(self._stale.sum(0), "b")
+        return [int(count) for count in counts]
+
+    def worker(self, index: int, pid: int | None, state: str, usage: Usage) -> WorkerStatus:
         """One worker's row."""
         row, counts = self.rows[index], self._stale[index] - self._stale_before[index]
         mean = float(row["mean_return"])
@@ -126,35 +146,6 @@ class Telemetry:
         unexplained = means["error_square_sum"] - means["error_sum"] ** 2
         variance = means["target_square_sum"] - means["target_sum"] ** 2
         return float(1 - unexplained / variance) if variance > 0 else math.nan
-
-
-class Usage:
-    """CPU time and memory of one process, looked at once a second at most."""
-
-    def __init__(self, pid: int):
-        self.cpu_percent: float | None = None  # of one core, since the last look
-        self.memory_bytes: int | None = None
-        self._cpu_seconds = 0.0
-        self._looked = 0.0
-        self._process: psutil.Process | None = None
-        with contextlib.suppress(psutil.Error):
-            self._process = psutil.Process(pid)
-            self._since = self._process.create_time()
-
-    def look(self) -> None:
-        """Refresh both figures where they are old; a process that is gone keeps its last ones."""
-        now = time.time()
-        if self._process is None or now - self._looked < PROCESS_INTERVAL:
-            return
-        try:
-            times = self._process.cpu_times()
-            self.memory_bytes = int(self._process.memory_info().rss)
-        except psutil.Error:
-            self._process = None
-            return
-        cpu_seconds = times.user + times.system
-        self.cpu_percent = 100 * (cpu_seconds - self._cpu_seconds) / max(now - self._since, 0.01)
-        self._cpu_seconds, self._since, self._looked = cpu_seconds, now, now
 
 
 def _mean_of(counts: Sequence[int] | NDArray[Any]) -> float:

@@ -57,14 +57,17 @@ def _summary_facts(summary: Summary, run_dir: str) -> list[tuple[str, str]]:
     speed = (
         f"{summary.env_steps:,} env steps in {summary.train_seconds:.1f} s ({number(summary.steps_per_second, 0)}/s)"
     )
-    lag = summary.staleness
+    lag, races = summary.staleness, summary.races
+    met = f"{races.overlapped_pushes:,} pushes overlapped, {races.torn_pulls:,} pulls torn"
     return [
         ("evaluation", _evaluation_words(summary.evaluation)),
         ("training", f"{speed}, {plural(summary.updates, 'update')}, {plural(summary.episodes, 'episode')}"),
         ("setting", f"{summary.mode}, {plural(summary.workers, 'worker')}, seed {summary.seed}{target}{restarts}"),
         (
             "staleness",
-            f"mean {number(lag.mean)}, p50 {number(lag.p50)}, p95 {number(lag.p95)}, max {lag.max:,}" if lag else "",
+            f"mean {number(lag.mean)}, p50 {number(lag.p50)}, p95 {number(lag.p95)}, max {lag.max:,}; {met}"
+            if lag
+            else "",
         ),
         ("checkpoint", clean(join(run_dir, summary.checkpoint)) if summary.checkpoint else "none"),
         ("logs", clean(join(run_dir, "logs")) if summary.status == "failed" else ""),

@@ -30,7 +30,7 @@ def test_the_default_command_solves_cartpole_and_verifies_it_with_fresh_seeds(so
 def test_the_run_directory_holds_the_promised_files(solved_run: SolvedRun) -> None:
     run_dir, _, summary = solved_run
     names = {path.name for path in run_dir.iterdir()}
-    files = {"config.json", "metrics.csv", "evaluations.csv", "events.jsonl", "summary.json"}
+    files = {"config.json", "metrics.csv", "evaluations.csv", "events.jsonl", "summary.json", "staleness.csv"}
     assert names == {*files, "checkpoints", "logs"}
     logs = {path.name for path in (run_dir / "logs").iterdir()}
     assert logs == {*(f"worker-{i}.log" for i in range(4)), "monitor.log"}

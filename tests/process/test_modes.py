@@ -4,6 +4,8 @@ import csv
 import hashlib
 import json
 import multiprocessing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +101,7 @@ def test_nobody_waits_for_a_worker_that_has_left() -> None:
 
 
 def fingerprint(run_dir: Path) -> str:
-    """A hash of the weights of both checkpoints and of the evaluation curve, times left out."""
+    """A hash of the saved weights and of the evaluation curve, times left out."""
     digest = hashlib.sha256()
     for name in ("best", "latest"):
         digest.update(json.loads((run_dir / "checkpoints" / f"{name}.json").read_text())["weights"]["sha256"].encode())
@@ -113,24 +115,50 @@ def burn() -> None:
         np.random.default_rng(0).standard_normal(10_000).sort()
 
 
-@pytest.mark.parametrize("options", [{"mode": "sync", "workers": 3}, {"workers": 1}], ids=str)
-def test_sync_and_one_worker_repeat_themselves_bit_for_bit_under_load(tmp_path: Path, options: dict[str, Any]) -> None:
-    settings = {"seed": 3, "max_env_steps": 6000, "eval_episodes": 10, "dashboard": "off", **options}
-    first = train(run_dir=tmp_path / "idle", **settings)
-    load = [multiprocessing.get_context("fork").Process(target=burn, daemon=True) for _ in range(3)]
-    for process in load:
+@contextmanager
+def load() -> Iterator[None]:
+    """More busy processes than this machine has cores."""
+    processes = [multiprocessing.get_context("fork").Process(target=burn, daemon=True) for _ in range(3)]
+    for process in processes:
         process.start()
-    second = train(run_dir=tmp_path / "loaded", **settings)
-    for process in load:
-        process.kill()
-    assert fingerprint(tmp_path / "idle") == fingerprint(tmp_path / "loaded")
-    assert (first.status, first.evaluation and first.evaluation.mean) == (
-        second.status,
-        second.evaluation and second.evaluation.mean,
-    )
-    other = train(run_dir=tmp_path / "other", **{**settings, "seed": 4})
-    assert other.updates > 0
-    assert fingerprint(tmp_path / "other") != fingerprint(tmp_path / "idle")
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+
+
+@pytest.mark.parametrize("options", [{"mode": "sync", "workers": 4}, {"workers": 1}], ids=str)
+def test_sync_and_one_worker_repeat_themselves_bit_for_bit_under_load(tmp_path: Path, options: dict[str, Any]) -> None:
+    def run(name: str, seed: int = 3) -> tuple[str, str]:
+        settings = {"max_env_steps": 4000, "eval_episodes": 5, "target_return": 501.0, "seed": seed, **options}
+        summary = train(run_dir=tmp_path / name, dashboard="off", **settings)
+        assert summary.status == "budget_exhausted"
+        return summary.state_sha256, fingerprint(tmp_path / name)
+
+    seen = {run(f"idle-{repetition}") for repetition in range(3)}
+    with load():
+        seen |= {run(f"loaded-{repetition}") for repetition in range(2)}
+    assert len(seen) == 1
+    assert run("other", seed=4) not in seen
+
+
+def test_in_sync_the_same_snapshot_is_the_solution_every_time(tmp_path: Path) -> None:
+    def best(name: str) -> tuple[str, str]:
+        train(run_dir=tmp_path / name, mode="sync", seed=1, eval_episodes=10, target_return=100.0, dashboard="off")
+        manifest = json.loads((tmp_path / name / "checkpoints" / "best.json").read_text())
+        return manifest["weights"]["sha256"], repr(manifest["evaluation"]["mean"])
+
+    with load():
+        loaded = best("loaded")
+    assert loaded == best("idle")
+
+
+def test_two_asynchronous_runs_are_not_the_same_run(tmp_path: Path) -> None:
+    settings = {"max_env_steps": 6000, "eval_episodes": 10, "dashboard": "off", "seed": 3}
+    digests = {train(run_dir=tmp_path / str(count), **settings).state_sha256 for count in range(3)}
+    assert len(digests) > 1
 
 
 @pytest.mark.parametrize("mode", ["sync", "locked"])

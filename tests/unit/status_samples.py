@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from workers.status import Evaluation, Event, Losses, Staleness, Status, Summary, WorkerStatus
+from workers.status import Evaluation, Event, Losses, Races, Staleness, Status, Summary, WorkerStatus
 
 CURVE = (9.4, 22.7, 61.3, 104.9, 98.2, 187.5, 241.8, 322.6, 301.4, 412.3, 455.0, 488.2)
 
@@ -152,7 +152,12 @@ def sample_summary(status: str = "solved") -> Summary:
         target_return=475.0,
         evaluation=sample_evaluations()[-1],
         staleness=Staleness(1.3, 1.0, 3.0, 9),
+        races=Races(3, 2),
+        cpu_seconds=1.9,
+        advantage_magnitude=4.2,
+        policy_loss_variance=0.7,
         worker_restarts=0,
+        state_sha256="0" * 64,
         checkpoint="checkpoints/best",
         reason="because of a test",
     )

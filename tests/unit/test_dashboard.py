@@ -388,7 +388,7 @@ def test_a_summary_says_how_it_ended_where_the_checkpoint_is_and_what_to_type(st
     assert "488.2 ± 58.6 (min 293, max 500) over 100 episodes, seed 1012\n" in text
     assert "38,912 env steps in 1.4 s (27,211/s), 152 updates, 431 episodes\n" in text
     assert "async, 4 workers, seed 0, target 475\n" in text
-    assert "mean 1.3, p50 1.0, p95 3.0, max 9\n" in text
+    assert "mean 1.3, p50 1.0, p95 3.0, max 9; 3 pushes overlapped, 2 pulls torn\n" in text
     assert "checkpoint  runs/one/checkpoints/best\n" in text
     assert "python run_a3c.py play runs/one\n" in text
     assert "python run_a3c.py evaluate runs/one --episodes 100 --seed 7\n" in text

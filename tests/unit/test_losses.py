@@ -215,7 +215,8 @@ def test_statistics_are_sums_over_the_valid_steps(backend):
             k += 1
         returns.append(total)
         errors.append(total - values[t, b])
-    expected = [np.sum(returns), np.square(returns).sum(), np.sum(errors), np.square(errors).sum()]
+    expected = [np.sum(returns), np.square(returns).sum(), np.sum(errors), np.square(errors).sum(),
+                np.abs(errors).sum()]  # fmt: skip
     assert statistics[1:] == pytest.approx(expected, rel=1e-4)
 
 

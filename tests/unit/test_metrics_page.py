@@ -21,7 +21,8 @@ from workers import report, supervisor
 from workers.commands import evaluate_checkpoint
 from workers.panels import render
 from workers.run_directory import RunDirectory, metrics_row
-from workers.status import Evaluation, Event, Staleness, Summary
+from workers.status import Evaluation, Event, Races, Staleness, Summary
+from workers.update_log import COLUMNS
 from workers.words import plain_line, render_summary
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,6 +53,13 @@ def config_keys(folder: Path) -> Iterable[str]:
     return json.loads((folder / "run" / "config.json").read_text())
 
 
+def staleness_columns(folder: Path) -> Iterable[str]:
+    directory = RunDirectory(folder / "run")
+    directory.write_staleness([1])
+    directory.close()
+    return (folder / "run" / "staleness.csv").read_text().splitlines()[0].split(",")
+
+
 def evaluate_keys(folder: Path) -> Iterable[str]:
     torch.manual_seed(0)
     environment = describe(Config().env)
@@ -69,6 +77,9 @@ def evaluate_keys(folder: Path) -> Iterable[str]:
         ("events.jsonl", 0, lambda _: fields(Event)),
         ("summary.json", 0, lambda _: fields(Summary)),
         ("summary.json", 1, lambda _: fields(Staleness)),
+        ("summary.json", 2, lambda _: fields(Races)),
+        ("staleness.csv", 0, staleness_columns),
+        ("updates.csv", 0, lambda _: COLUMNS),
         ("config.json", 0, config_keys),
         ("The evaluate command", 0, evaluate_keys),
     ],

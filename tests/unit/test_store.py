@@ -11,7 +11,7 @@ from a3c.networks import ActorCritic, initialize
 from shared.board import FINISH, LATEST, MONITOR, ROW, RUN, STALENESS_BINS, STOP, SUMS, SUPERVISOR, Board
 from shared.optimizers import AdamOptions, RMSPropOptions, SharedAdam, SharedRMSProp
 from shared.parameters import bind, flat_size
-from shared.store import SharedStore
+from shared.store import Pulled, SharedStore
 
 SIZE = 100
 
@@ -60,7 +60,7 @@ def test_every_parameter_starts_at_a_cache_line_and_the_padding_stays_zero() -> 
 
 def test_pull_copies_the_shared_parameters_and_push_leaves_the_local_ones_alone() -> None:
     store, local = adam_store(torch.arange(SIZE, dtype=torch.float32)), torch.zeros(SIZE)
-    assert store.pull(local) == (0, 0)
+    assert store.pull(local) == (0, 0, False)
     assert torch.equal(local, torch.arange(SIZE, dtype=torch.float32))
     push(store, 0, torch.ones(SIZE), 0.1)
     assert torch.equal(local, torch.arange(SIZE, dtype=torch.float32))
@@ -118,8 +118,29 @@ def test_staleness_counts_the_updates_of_anyone_between_pull_and_push() -> None:
     pulled = [store.pull(local) for _ in range(3)]
     assert [store.push(worker, gradient, 0.1, 5, pulled[worker]) for worker in range(3)] == [0, 1, 2]
     assert store.push(0, gradient, 0.1, 10, store.pull(local)) == 0
-    assert store.pull(local) == (4, 20)
+    assert store.pull(local)[:2] == (4, 20)
     assert store.updates == 4
+
+
+def test_pushes_that_meet_and_pulls_that_meet_a_push_are_counted() -> None:
+    class Meeting(SharedAdam):
+        """While worker 0 steps, worker 1 pulls, and pushes within its own turn what it pulled before."""
+
+        def step(self, parameters: torch.Tensor, gradient: torch.Tensor, learning_rate: float, count: int) -> None:
+            super().step(parameters, gradient, learning_rate, count)
+            if not met:
+                met.append(store.pull(torch.zeros(SIZE)))
+                store.push(1, gradient, learning_rate, 5, met[0])
+
+    met: list[Pulled] = []
+    store = SharedStore(torch.zeros(SIZE), Meeting(SIZE, AdamOptions()), workers=2)
+    store.push(0, torch.ones(SIZE), 0.1, 5, store.pull(torch.zeros(SIZE)))
+    assert met[0].torn
+    assert (store.overlapped_pushes, store.torn_pulls, store.updates) == (2, 1, 2)
+    alone = store.pull(torch.zeros(SIZE))
+    assert not alone.torn
+    store.push(0, torch.ones(SIZE), 0.1, 10, alone)
+    assert (store.overlapped_pushes, store.torn_pulls, store.updates) == (2, 1, 3)
 
 
 def test_a_snapshot_is_a_copy_of_one_generation() -> None:

@@ -1,0 +1,100 @@
+"""The terminal under a view: live frames where it can, blocks of text above or instead of them, and never an error."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, ConsoleDimensions, RenderableType
+from rich.control import Control
+from rich.live import Live
+
+from workers.drawing import Frame, clean
+
+SMALLEST = ConsoleDimensions(20, 5)  # a terminal below this gets plain lines
+
+
+class Screen:
+    """Draws on a console for as long as that works; what is printed appears above the live frame or instead of it.
+
+    Nothing that goes wrong here reaches the caller: the training is worth more than its picture.
+    """
+
+    def __init__(self, console: Console, live: bool) -> None:
+        width, height = console.size
+        able = console.is_terminal and not console.is_dumb_terminal
+        self._console = console
+        self._wants_live = live and able and width >= SMALLEST.width and height >= SMALLEST.height
+        self._live: Live | None = None
+        self._size = console.size
+
+    @property
+    def is_live(self) -> bool:
+        """Whether frames are drawn; if not, a view says in plain lines what it has to say."""
+        return self._live is not None
+
+    @property
+    def width(self) -> int:
+        """Cells of a line."""
+        return self._console.width
+
+    def start(self) -> None:
+        """Take the terminal; after `stop` it may be taken again."""
+        if self._wants_live and self._live is None:
+            self._live = Live(console=self._console, auto_refresh=False, vertical_overflow="crop")
+            self.attempt(self._live.start)
+
+    def stop(self) -> None:
+        """Give the terminal back, cursor and streams included; the last frame stays where it is."""
+        live, self._live = self._live, None
+        if live is not None:
+            with suppress(Exception):
+                live.stop()
+
+    def draw(self, frame: Callable[[int, int], RenderableType]) -> None:
+        """Replace the live frame by what `frame` makes of a width and a height."""
+        if (live := self._live) is not None:
+            self.attempt(lambda: self._draw(live, frame))
+
+    def print(self, block: Callable[[], RenderableType]) -> None:
+        """Print what `block` makes, above a live frame if there is one; a string becomes a line as it is."""
+        self.attempt(lambda: self._print(block()))
+
+    def attempt(self, action: Callable[[], None]) -> None:
+        """Do it; where it fails, say so once and go on without live frames."""
+        try:
+            action()
+        except Exception as error:  # whatever is wrong with a picture, the training goes on
+            self.stop()
+            self._wants_live = False
+            reason = clean(f"{type(error).__name__}: {error}")
+            self._print(f"the dashboard failed ({reason}); plain lines from here on")
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _draw(self, live: Live, frame: Callable[[int, int], RenderableType]) -> None:
+        size = self._console.size
+        if size != self._size:  # the terminal has moved the old frame, nobody knows where to
+            self._size = size
+            self._console.control(Control.home(), Control.clear())
+        # One row less, so that the command typed stays in sight and an echoed ^C scrolls nothing.
+        live.update(frame(size.width, size.height - 1), refresh=True)
+
+    def _print(self, block: RenderableType) -> None:
+        if self._console.quiet:
+            return
+        try:
+            lines = Frame([[(block, "")]]) if isinstance(block, str) else block
+            self._console.print(lines, soft_wrap=True, end="")
+        except SystemExit:  # rich ends the program when the reader of a pipe has gone; the training goes on
+            if not self._console.quiet:
+                raise
+        except OSError:
+            self._console.quiet = True

@@ -1,0 +1,51 @@
+"""updates.csv: training told update by update, finer than the supervisor looks."""
+
+from pathlib import Path
+from typing import Any
+
+from shared.board import Board
+from shared.store import SharedStore
+from workers.table import Table
+from workers.telemetry import Telemetry
+
+LOSSES = ("policy_loss", "value_loss", "entropy", "gradient_norm", "learning_rate")
+COLUMNS = ("updates", "env_steps", "seconds", "episodes", "mean_return", *LOSSES, "policy_loss_variance",
+           "advantage_magnitude")  # fmt: skip
+
+
+class UpdateLog:
+    """A row per `interval` shared updates, written by worker 0 right after a push of its own.
+
+    In `sync` that is each interval's last update exactly; where pushes are asynchronous it is worker 0's next. The
+    rows of the other workers may be an update behind.
+    """
+
+    def __init__(self, path: Path, interval: int, store: SharedStore, board: Board):
+        self._path, self._interval, self._store, self._board = path, interval, store, board
+        self._telemetry = Telemetry(board)
+        self._due = interval
+        self._table: Table | None = None
+
+    def write_due(self) -> None:
+        """Write a row where one is due."""
+        updates = self._store.updates
+        if updates < self._due:
+            return
+        self._due = (updates // self._interval + 1) * self._interval
+        self._telemetry.tick()
+        self._table = self._table or Table(self._path, list(COLUMNS))
+        self._table.write(self._row(updates))
+
+    def _row(self, updates: int) -> dict[str, Any]:
+        telemetry = self._telemetry
+        losses = telemetry.losses()
+        return {
+            "updates": updates,
+            "env_steps": telemetry.total("env_steps"),
+            "seconds": round(telemetry.train_seconds(), 4),
+            "episodes": telemetry.total("episodes"),
+            "mean_return": telemetry.mean_return(),
+            **{name: getattr(losses, name, None) for name in LOSSES},
+            "policy_loss_variance": telemetry.policy_loss_variance(),
+            "advantage_magnitude": telemetry.advantage_magnitude(),
+        }
