@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The command line: python run_a3c.py [train|evaluate|play] ...
+"""The command line: python run_a3c.py [train|compare|evaluate|play] ...
 
 `train` is meant where no command is named. Only the standard library is imported until the options are known to be
 right; see `workers.session` for what happens then.
@@ -8,13 +8,16 @@ right; see `workers.session` for what happens then.
 import argparse
 import json
 import os
+import shlex
 import sys
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from a3c.config import CheckpointError, Config, ConfigError, OptionSpec, did_you_mean, option_specs
+from a3c.presets import PRESETS
 from workers import exit_codes
 
-COMMANDS = ("train", "evaluate", "play")
+COMMANDS = ("train", "compare", "evaluate", "play")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
             raise ConfigError(f"unknown command '{arguments[0]}'{did_you_mean(arguments[0], COMMANDS)}")
         options = vars(build_parser().parse_args(arguments))
-        command = {"train": train, "evaluate": evaluate, "play": play}[options.pop("command")]
+        command = {"train": train, "compare": compare, "evaluate": evaluate, "play": play}[options.pop("command")]
         return command(options)
     except ConfigError as error:
         return _complain(error, exit_codes.USAGE)
@@ -43,11 +46,23 @@ def main(arguments: list[str] | None = None) -> int:
 
 def train(options: dict[str, Any]) -> int:
     """Train until solved or the budget is spent."""
-    run_dir, dashboard = options.pop("run_dir"), options.pop("dashboard")
-    config = Config.from_options(options)
+    run_dir, dashboard, preset = options.pop("run_dir"), options.pop("dashboard"), PRESETS[options.pop("preset")]
+    config = Config.from_options({**preset, **options})
     from workers.session import run
 
     return run(config, run_dir, dashboard)[1]
+
+
+def compare(options: dict[str, Any]) -> int:
+    """Make every run of a study and report what the arms differ in."""
+    study_dir, dashboard, preset = options.pop("study_dir"), options.pop("dashboard"), PRESETS[options.pop("preset")]
+    seeds, tuned = options.pop("seeds"), options.pop("tuned")
+    from workers.comparison.study import plan
+
+    study = plan({**{name: [value] for name, value in preset.items()}, **options}, seeds, tuned)
+    from workers.comparison.session import run
+
+    return run(study, study_dir, dashboard, "python run_a3c.py " + shlex.join(sys.argv[1:]))[1]
 
 
 def evaluate(options: dict[str, Any]) -> int:
@@ -92,13 +107,24 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser, required=True)
     formatter = argparse.ArgumentDefaultsHelpFormatter
     add = commands.add_parser
-    training = add("train", help="train until solved", formatter_class=formatter, allow_abbrev=False)
+    training = add("train", help="train until solved", allow_abbrev=False)
+    comparing = add("compare", help="compare settings over many seeds, with statistics", allow_abbrev=False,
+                    description="Every option that is given several values is a factor of the study: all their "
+                    "combinations are run with every seed. Without a factor: --modes async sync.")  # fmt: skip
     for spec in option_specs():
         _add_option(training, spec)
-    training.add_argument("--run-dir", metavar="DIR", help="where the run's files go; default: a new one under runs/")
-    training.add_argument(
-        "--dashboard", choices=("auto", "on", "off"), default="auto", help="live console, or plain lines"
-    )
+        if spec.name != "seed":
+            _add_factor(comparing, spec)
+    training.add_argument("--run-dir", metavar="DIR", help="where the run's files go (default: a new one under runs/)")
+    comparing.add_argument("--seeds", type=_positive, default=10, metavar="N", help="runs of each arm (default: 10)")
+    comparing.add_argument("--seed", type=_one_seed, default=[0], metavar="S", help="the first seed (default: 0)")
+    comparing.add_argument("--tuned", action="store_true", help="start each mode from its own best setting")
+    comparing.add_argument("--study-dir", metavar="DIR",
+                           help="where the study's files go (default: under runs/, the study's own)")  # fmt: skip
+    for command in (training, comparing):
+        command.add_argument("--preset", choices=PRESETS, default="none", help="a named setting to start from")
+        command.add_argument("--dashboard", choices=("auto", "on", "off"), default="auto",
+                             help="live console, or plain lines (default: auto)")  # fmt: skip
     evaluating = add("evaluate", help="evaluate a checkpoint", formatter_class=formatter, allow_abbrev=False)
     playing = add("play", help="play with a learned policy", formatter_class=formatter, allow_abbrev=False)
     for command, episodes in ((evaluating, 100), (playing, 3)):
@@ -114,20 +140,42 @@ def build_parser() -> Parser:
 
 
 def _add_option(parser: argparse.ArgumentParser, spec: OptionSpec) -> None:
-    flag = f"--{spec.name.replace('_', '-')}"
+    """An option of one value; those that are not given stay away, so that a preset knows what was typed."""
     if spec.type is bool:
-        parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=spec.default, help=spec.meaning)
+        parser.add_argument(_flag(spec), action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS,
+                            help=_help(spec))  # fmt: skip
         return
+    parser.add_argument(_flag(spec), type=spec.type, default=argparse.SUPPRESS, metavar=_metavar(spec),
+                        help=_help(spec), nargs="+" if spec.many else None)  # fmt: skip
+
+
+def _add_factor(parser: argparse.ArgumentParser, spec: OptionSpec) -> None:
+    """The same option with any number of values."""
+    flags = ["--modes", "--mode"] if spec.name == "mode" else [_flag(spec)]
+    kind: Callable[[str], Any] = _sizes if spec.many else spec.type
+    metavar = "N,N" if spec.many else _metavar(spec)
+    if spec.type is bool:
+        parser.add_argument(f"--no-{flags[0][2:]}", dest=spec.name, action="store_const", const=[False],
+                            default=argparse.SUPPRESS, help=argparse.SUPPRESS)  # fmt: skip
+        kind, metavar = _yes_or_no, "yes|no"
+    parser.add_argument(*flags, dest=spec.name, type=kind, default=argparse.SUPPRESS, metavar=metavar,
+                        help=_help(spec), nargs="+")  # fmt: skip
+
+
+def _flag(spec: OptionSpec) -> str:
+    return f"--{spec.name.replace('_', '-')}"
+
+
+def _help(spec: OptionSpec) -> str:
     meaning = spec.meaning.replace("%", "%%")
     if spec.optional:  # its help says what the default is
-        parser.add_argument(flag, type=spec.type, default=argparse.SUPPRESS, metavar=_metavar(spec), help=meaning)
-    else:
-        parser.add_argument(flag, type=spec.type, default=spec.default, metavar=_metavar(spec), help=meaning,
-                            nargs="+" if spec.many else None)  # fmt: skip
+        return meaning
+    default = " ".join(str(part) for part in spec.default) if spec.many else spec.default
+    return f"{meaning} (default: {default})"
 
 
 def _metavar(spec: OptionSpec) -> str:
-    return "|".join(spec.bounds.choices) or {int: "N", float: "X", str: "ID"}[spec.type]
+    return "|".join(spec.bounds.choices) or {int: "N", float: "X", str: "ID", bool: "yes|no"}[spec.type]
 
 
 def _positive(text: str) -> int:
@@ -140,6 +188,24 @@ def _natural(text: str) -> int:
     if not 0 <= (number := int(text)) < 2**32:
         raise argparse.ArgumentTypeError(f"must be between 0 and 2^32 - 1, got {text}")
     return number
+
+
+def _one_seed(text: str) -> list[int]:
+    return [_natural(text)]
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    """One network of a study: its layers joined by commas."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be layer sizes joined by commas, got {text}") from None
+
+
+def _yes_or_no(text: str) -> bool:
+    if text not in ("yes", "no"):
+        raise argparse.ArgumentTypeError(f"must be yes or no, got {text}")
+    return text == "yes"
 
 
 def _complain(error: object, code: int) -> int:

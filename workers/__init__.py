@@ -2,7 +2,7 @@
 
 from typing import Any
 
-__all__ = ["train"]
+__all__ = ["compare", "train"]
 
 
 def __getattr__(name: str) -> Any:
@@ -11,4 +11,8 @@ def __getattr__(name: str) -> Any:
         from workers.session import train
 
         return train
+    if name == "compare":
+        from workers.comparison.session import compare
+
+        return compare
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

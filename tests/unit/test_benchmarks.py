@@ -6,6 +6,8 @@ import math
 
 import pytest
 
+from a3c.config import option_specs
+from a3c.presets import PRESETS
 from benchmarks import __main__ as command
 from benchmarks.benchmark import Benchmark, Size
 from benchmarks.catalogue import CATALOGUE
@@ -14,6 +16,9 @@ from benchmarks.machine import program_digest
 from benchmarks.page import page
 from benchmarks.results import Record, Results, outstanding, planned, under
 from benchmarks.solve import verified_seconds
+from benchmarks.studies import STUDIES
+from run_a3c import build_parser
+from workers.comparison.study import plan
 
 HERE = {"cpu": "a", "cores": 2, "memory_gib": 4, "system": "s", "program": "p",
         **dict.fromkeys(("python", "torch", "gymnasium", "numpy"), "1")}  # fmt: skip
@@ -197,3 +202,13 @@ def test_records_survive_the_file(tmp_path):
     Results(tmp_path).append(record(0, value=[1.5, None]))
     (loaded,) = Results(tmp_path).load("steps")
     assert dataclasses.asdict(loaded) == dataclasses.asdict(record(0, value=[1.5, None]))
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_published_study_is_one_that_compare_can_make(name: str) -> None:
+    options, figures = STUDIES[name]
+    parsed = vars(build_parser().parse_args(["compare", *options.split()]))
+    values = {key: value for key, value in parsed.items() if key in {spec.name for spec in option_specs()}}
+    preset = {key: [value] for key, value in PRESETS[parsed["preset"]].items()}
+    assert plan({**preset, **values}, parsed["seeds"], parsed["tuned"]).factors
+    assert figures

@@ -1,0 +1,1 @@
+"""Studies: many runs that differ in one thing, and what can be said of the difference."""

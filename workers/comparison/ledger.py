@@ -1,0 +1,98 @@
+"""What pushing without a lock loses, counted to the last element.
+
+The real workers run their real loop; only the optimizer is exchanged for one that subtracts the same amount from every
+element at every push, with the same kernel, moments and all. What is missing from the sum at the end has been lost.
+"""
+
+import time
+from dataclasses import replace
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from a3c.config import Config
+from a3c.environments import EnvironmentSpec
+from a3c.networks import build
+from shared.board import STOP, SUPERVISOR, Board
+from shared.optimizers import AdamOptions, SharedAdam
+from shared.parameters import flat_size
+from shared.store import SharedStore
+from workers import actor_learner
+from workers.assembly import store_around
+from workers.comparison.results import LostUpdates
+from workers.launch import context, inherited
+from workers.supervisor import PUSH_LOCK
+
+SECONDS = 0.5  # of training
+START_SECONDS = 60.0  # for all workers to have made an update
+POLL_SECONDS = 0.01
+STEP = 2.0**-20  # a power of two: float32 counts multiples of it exactly, up to 2^24 of them
+
+
+class LedgerAdam(SharedAdam):
+    """Adam whose every step is exactly STEP, for all elements: no decay, no epsilon, a gradient of ones."""
+
+    def __init__(self, size: int):
+        super().__init__(size, AdamOptions(beta1=0.0, beta2=0.0, epsilon=0.0))
+
+    def step(self, parameters: Tensor, gradient: Tensor, learning_rate: float, count: int) -> None:
+        super().step(parameters, torch.ones_like(gradient), STEP, count)
+
+
+def measure_lost_updates(
+    config: Config, environment: EnvironmentSpec, folder: Path, seconds: float = SECONDS
+) -> LostUpdates:
+    """Let the workers of a setting push for `seconds` and count what is lost.
+
+    Args:
+        folder: an empty directory for the workers' logs.
+    Raises:
+        RuntimeError: a worker died or none began; its log is in `folder`.
+    """
+    config = replace(config, max_env_steps=2**62, log_interval=0)
+    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    board, size = Board(config.workers), flat_size(build(config, environment))
+    store = store_around(torch.zeros(size), LedgerAdam(size), config, board, folder / PUSH_LOCK)
+    processes: list[BaseProcess] = []
+    try:
+        for index in range(config.workers):
+            arguments = (index, config, environment, store, board, folder)
+            process = context().Process(target=actor_learner.main, args=arguments)  # type: ignore[attr-defined]
+            with inherited():
+                process.start()
+            processes.append(process)
+        _wait(board, store, processes, seconds, folder)
+        board.request(SUPERVISOR, STOP)
+        for process in processes:
+            process.join(START_SECONDS)
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+    return _count(board, store)
+
+
+def _wait(board: Board, store: SharedStore, processes: list[BaseProcess], seconds: float, folder: Path) -> None:
+    """Until everybody has pushed and `seconds` have passed since; the monitor's part of a queue is played here."""
+    deadline, end = time.monotonic() + START_SECONDS, None
+    while end is None or time.monotonic() < end:
+        if end is None and (board.read()["updates"] > 0).all():
+            end = time.monotonic() + seconds
+        if not all(process.is_alive() for process in processes) or (end is None and time.monotonic() > deadline):
+            raise RuntimeError(f"a worker ended early; see {folder / 'logs'}")
+        if store.queues:
+            store.due_snapshot(0)
+        time.sleep(POLL_SECONDS)
+
+
+def _count(board: Board, store: SharedStore) -> LostUpdates:
+    updates, pushes = store.updates, int(board.staleness_counts().sum())
+    steps = float((store.parameters.double() / -STEP).mean())  # of an element, on average
+    return LostUpdates(
+        updates=updates,
+        lost=1 - steps / updates,
+        overlapped=store.overlapped_pushes / pushes,
+        torn=store.torn_pulls / pushes,
+    )
