@@ -12,7 +12,7 @@ SHAPES = ((4, 48, 128), (4, 5, 128), (8, 5, 128), (4, 5, 512))  # workers, steps
 
 def plan(size: Size) -> list[Parameters]:
     """Each shape some times over; the modes of a shape are neighbours and make one trial."""
-    repetitions, seconds, shapes = (1, 1.0, SHAPES[:1]) if size.quick else (5, 4.0, SHAPES)
+    repetitions, seconds, shapes = (1, 1.0, SHAPES[:1]) if size.quick else (4, 4.0, SHAPES)
     return [{"workers": workers, "n_steps": n_steps, "units": units, "seconds": seconds, "repetition": number}
             for number in range(repetitions) for workers, n_steps, units in shapes]  # fmt: skip
 

@@ -31,10 +31,17 @@ STUDIES: dict[str, tuple[str, tuple[str, ...]]] = {  # the options of `compare`,
         "--modes async sync --workers 1 2 4 8 16 --env-latency-ms 2 --seeds 6 --max-env-steps 100000",
         ("throughput",),
     ),
+    "workers-64": (
+        "--modes async sync --workers 64 --env-latency-ms 10 --seeds 4 --max-env-steps 200000",
+        ("learning_curves", "staleness"),
+    ),
     "entropy": (
-        f"--preset a2c-tutorial --workers 2 --envs-per-worker 4 --entropy-coef 0.01 0 --max-env-steps 60000 "
-        f"{WHOLE_BUDGET} --seeds 20",
+        f"--preset a2c-tutorial --entropy-coef 0.01 0 --max-env-steps 60000 {WHOLE_BUDGET} --seeds 20",
         ("learning_curves", "advantage_curves", "advantage"),
+    ),
+    "tutorial": (
+        f"--preset a2c-tutorial --workers 1 2 --envs-per-worker 1 8 --max-env-steps 60000 {WHOLE_BUDGET} --seeds 10",
+        ("learning_curves",),
     ),
 }
 

@@ -240,7 +240,7 @@ def test_a_slow_environment_sleeps_and_its_evaluation_does_not(tmp_path: Path) -
 
 
 def test_training_is_logged_at_every_tenth_update(tmp_path: Path) -> None:
-    code, output = run("--preset", "a2c-tutorial", "--workers", "2", "--max-env-steps", "3000", "--run-dir",
+    code, output = run("--preset", "a2c-tutorial", "--envs-per-worker", "1", "--max-env-steps", "3000", "--run-dir",
                        tmp_path / "r", "--seed", "1", "--dashboard", "off")  # fmt: skip
     assert code == 0, output
     rows = list(csv.DictReader((tmp_path / "r" / "updates.csv").open()))

@@ -17,6 +17,7 @@ from benchmarks.page import page
 from benchmarks.results import Record, Results, outstanding, planned, under
 from benchmarks.solve import verified_seconds
 from benchmarks.studies import STUDIES
+from benchmarks.tutorial.claims import at, told
 from run_a3c import build_parser
 from workers.comparison.study import plan
 
@@ -212,3 +213,18 @@ def test_every_published_study_is_one_that_compare_can_make(name: str) -> None:
     preset = {key: [value] for key, value in PRESETS[parsed["preset"]].items()}
     assert plan({**preset, **values}, parsed["seeds"], parsed["tuned"]).factors
     assert figures
+
+
+def test_a_claim_is_judged_by_the_last_row_up_to_its_update_and_not_where_the_run_ended_before():
+    log = [{"updates": "10", "mean_return": ""}, {"updates": "70", "mean_return": "21.5"},
+           {"updates": "90", "mean_return": "400"}]  # fmt: skip
+    assert at(log, 80, "mean_return") == 21.5
+    assert at(log, 90, "mean_return") == 400
+    assert at(log, 91, "mean_return") is None
+    assert at(log, 20, "mean_return") is None
+    assert at([], 20, "mean_return") is None
+
+
+def test_runs_that_never_got_there_are_counted_beside_those_that_did():
+    assert told([3.0, None, 1.0, 2.0]) == "2 (1 to 3), 3 of 4 runs"
+    assert told([None, None]) == "never, 0 of 2 runs"

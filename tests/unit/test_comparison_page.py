@@ -138,11 +138,8 @@ def test_where_the_interval_contains_a_half_the_data_do_not_tell():
 def test_opposite_answers_by_env_steps_and_by_seconds_are_pointed_out():
     comparison = study_of("async wins")
     (contrast,) = comparison.contrasts
-    opposed = type(contrast)("sync", "async", contrast.fewer_env_steps, Interval(0.9, 0.7, 0.97),
-                             contrast.env_steps_ratio, inverse(contrast.seconds_ratio))  # fmt: skip
-    both = type(comparison)(
-        *[(opposed,) if name == "contrasts" else getattr(comparison, name) for name in comparison.__slots__]
-    )
+    opposed = replace(contrast, sooner=Interval(0.9, 0.7, 0.97), seconds_ratio=inverse(contrast.seconds_ratio))
+    both = replace(comparison, contrasts=(opposed,))
     assert "go opposite ways: async needs fewer env steps, and sync is there sooner" in " ".join(findings(both))
 
 
