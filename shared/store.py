@@ -76,22 +76,22 @@ class SharedStore:
     @property
     def updates(self) -> int:
         """Optimizer steps made so far, by anyone."""
-        return int(np.add.reduce(self._done.array))
+        return sum(self._done.numbers)
 
     @property
     def env_steps(self) -> int:
         """Environment steps of all workers, as of their last pushes."""
-        return int(np.add.reduce(self._env_steps.array))
+        return sum(self._env_steps.numbers)
 
     @property
     def overlapped_pushes(self) -> int:
         """Pushes during which another push was under way: no others can have lost an element."""
-        return int(np.add.reduce(self._overlapped.array))
+        return sum(self._overlapped.numbers)
 
     @property
     def torn_pulls(self) -> int:
         """Pulls during which a push was under way, as of the pushes that followed them."""
-        return int(np.add.reduce(self._torn.array))
+        return sum(self._torn.numbers)
 
     def sha256(self) -> str:
         """Digest of the parameters and the optimizer's moments: equal where two runs have come to the same bit."""
@@ -117,16 +117,16 @@ class SharedStore:
             stopped and the step was not made.
         """
         before = self.updates
-        self._begun.array[worker_index] += 1
+        self._begun.numbers[worker_index] += 1
         self.optimizer.step(self.parameters, gradient, learning_rate, before + 1)
-        self._env_steps.array[worker_index] = env_steps
-        self._overlapped.array[worker_index] += self._begun_by_now() > before + 1
-        self._torn.array[worker_index] += pulled.torn
-        self._done.array[worker_index] += 1
+        self._env_steps.numbers[worker_index] = env_steps
+        self._overlapped.numbers[worker_index] += self._begun_by_now() > before + 1
+        self._torn.numbers[worker_index] += pulled.torn
+        self._done.numbers[worker_index] += 1
         return before - pulled.updates
 
     def _begun_by_now(self) -> int:
-        return int(np.add.reduce(self._begun.array))
+        return sum(self._begun.numbers)
 
     def snapshot(self) -> Snapshot:
         """A copy during which nobody pushed; where no such moment comes for long, one that says that somebody did."""

@@ -104,7 +104,7 @@ def advantage_curves(comparison: Comparison) -> Figure | None:
         axes.fill_between(curve.x, curve.low, curve.high, color=canvas.color(index), alpha=0.16, linewidth=0)
         axes.plot(curve.x, curve.middle, color=canvas.color(index), linewidth=2, marker=canvas.marker(index),
                   markevery=(3 + 4 * index, 17), markersize=6.5, markeredgecolor="white")  # fmt: skip
-    axes.set_xlim(0, max(arm.advantage_over_env_steps.x[-1] for _, arm in arms))
+    axes.set_xlim(0, 1.02 * max(arm.advantage_over_env_steps.x[-1] for _, arm in arms))
     axes.set_ylim(bottom=0)
     axes.set_ylabel("advantage magnitude, in return")
     axes.grid(axis="y")
@@ -179,8 +179,9 @@ def _speed_up_axes(axes: Axes, comparison: Comparison, lines: dict[int, list[Poi
     axes.plot(counts, [count / first for count in counts], color=canvas.SOFT, linewidth=1.1, linestyle=(0, (4, 3)),
               label="ideal")  # fmt: skip
     _paper_line(axes, first, counts)
-    for index, points in lines.items():
-        _speed_up_line(axes, index, points, _others(comparison.arms[index]) or "this study")
+    for place, (index, points) in enumerate(lines.items()):
+        name = _others(comparison.arms[index]) or "this study"
+        _speed_up_line(axes, index, points, name, above=place % 2 == 0)
     _power_ticks(axes, counts)
     axes.set_xlabel("workers")
     axes.set_ylabel(f"speed-up over {comparison.arms[0].name}")
@@ -196,7 +197,7 @@ def _paper_line(axes: Axes, first: int, counts: list[int]) -> None:
               linestyle=":", label="A3C, Mnih et al. 2016, Table 2")  # fmt: skip
 
 
-def _speed_up_line(axes: Axes, index: int, points: list[Point], name: str) -> None:
+def _speed_up_line(axes: Axes, index: int, points: list[Point], name: str, above: bool) -> None:
     x, y = [point.workers for point in points], [point.factor.value for point in points]
     for point in points:
         if isfinite(point.factor.low) and point.factor.low > 0 and isfinite(point.factor.high):
@@ -205,7 +206,7 @@ def _speed_up_line(axes: Axes, index: int, points: list[Point], name: str) -> No
     axes.plot(x, y, color=canvas.color(index), marker=canvas.marker(index), linewidth=2, markersize=7,
               markeredgecolor="white", label=name)  # fmt: skip
     for point in points[1:]:
-        axes.annotate(ratio(point.factor.value), (point.workers, point.factor.value), (7, -9),
+        axes.annotate(ratio(point.factor.value), (point.workers, point.factor.value), (7, 9 if above else -9),
                       textcoords="offset points", fontsize=8.5, va="center")  # fmt: skip
 
 
