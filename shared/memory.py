@@ -29,7 +29,7 @@ class SharedArray:
     @cached_property
     def numbers(self) -> memoryview:
         """The same memory as Python numbers, for arrays of a few counters: NumPy takes longer for each than for all."""
-        return memoryview(self.array)
+        return self.array.data
 
     def _attach(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         size = int(np.prod(shape)) * dtype.itemsize
