@@ -264,6 +264,11 @@ def test_the_hypothesis_on_the_entropy_bonus_is_tested_and_not_asserted(with_bon
     assert re.search(rf"is {with_bonus}0? \(", sentence)
 
 
+def test_fewer_than_five_runs_are_told_to_have_no_95_percent_interval():
+    assert "a median of 3 runs holds it at most 75 times in 100" in told("three seeds")
+    assert "times in 100" not in told("async wins")
+
+
 def test_the_hypothesis_is_not_mentioned_where_the_bonus_is_no_factor():
     assert "hypothesis" not in told("async wins")
 

@@ -163,8 +163,9 @@ def _precision(comparison: Comparison) -> Iterator[str]:
         )
         yield f"With only {plural(fewest, 'run')} in an arm the intervals are wide{width if widths else ''}."
     if 1 < fewest < FEWEST_COVERED:
-        yield (f"An interval around a median of {fewest} runs holds it 50 to 88 times in 100, not 95: from "
-               f"{FEWEST_COVERED} runs on intervals are what they say.")  # fmt: skip
+        covered = 100 * (1 - 2 ** (1 - fewest))  # that not all runs lie on one side of the truth
+        yield (f"An interval around a median of {fewest} runs holds it at most {covered:.0f} times in 100, not 95; "
+               f"from {FEWEST_COVERED} runs on intervals are what they say.")  # fmt: skip
     if not enough_runs(fewest, fewest):
         yield (f"{plural(fewest, 'run')} against {fewest} cannot tell two arms apart: that every run of one beats "
                "every run of the other happens by chance too often.")  # fmt: skip
