@@ -1,14 +1,9 @@
 """One training run from its options to its summary."""
 
 import os
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from a3c.config import Config, ConfigError
@@ -79,35 +74,12 @@ def _supervise(
     started = process_started() if started is None else started
     with Dashboard(*console_for(dashboard)) as view:
         view.update(starting(config, str(directory.path), time.time() - started))
-        with interrupt_kept():
-            from workers.supervisor import Supervisor  # imports torch
+        from workers.supervisor import Supervisor  # imports torch
 
-            environment = environment or describe_environment(config)
-        supervisor = Supervisor(config, environment, directory, view, started)
+        supervisor = Supervisor(config, environment or describe_environment(config), directory, view, started)
         summary = supervisor.run()
         view.finish(summary, str(directory.path))
     return summary, supervisor.exit_code
-
-
-@contextmanager
-def interrupt_kept() -> Iterator[None]:
-    """Raise KeyboardInterrupt at the end where one came meanwhile: among a thousand imports some swallow it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    seen: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        seen.append(number)
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if seen:
-        raise KeyboardInterrupt
 
 
 def process_started() -> float:

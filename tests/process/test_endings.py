@@ -1,6 +1,5 @@
 """How a run ends when it does not end by itself: signals, crashes, kills."""
 
-import contextlib
 import json
 import os
 import signal
@@ -11,7 +10,6 @@ import pytest
 
 from a3c import load_policy
 from tests.process.command import FOREVER, Program
-from workers.session import interrupt_kept
 
 CRASHING = """
 import gymnasium, numpy, os, sys, ctypes
@@ -127,16 +125,3 @@ def test_no_process_outlives_a_killed_parent(tmp_path: Path) -> None:
         program.process.kill()
         program.wait(10)
         program.assert_nobody_left(5)
-
-
-def test_an_interrupt_that_an_import_swallows_is_not_lost() -> None:
-    def import_that_swallows() -> None:
-        with contextlib.suppress(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-
-    handler = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), interrupt_kept():
-        import_that_swallows()
-    with interrupt_kept():
-        pass
-    assert signal.getsignal(signal.SIGINT) is handler

@@ -12,7 +12,7 @@ from workers.comparison.study import Arm, Study, plan
 from workers.comparison.study_directory import StudyDirectory, read_run
 from workers.launch import start_forkserver
 from workers.run_directory import RunDirectory
-from workers.session import check_dashboard, console_for, describe_environment, interrupt_kept, process_started
+from workers.session import check_dashboard, console_for, describe_environment, process_started
 
 
 def compare(
@@ -78,8 +78,7 @@ class _Session:
 
     def _make(self, arm: Arm, seed: int) -> int:
         """One run; its exit code where the study must not go on."""
-        with interrupt_kept():
-            from workers.supervisor import Supervisor  # imports torch
+        from workers.supervisor import Supervisor  # imports torch
 
         self._view.begin(arm.name, seed)
         path = self._directory.clear(arm, seed)
