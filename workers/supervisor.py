@@ -207,17 +207,22 @@ class Supervisor:
 
     @contextmanager
     def _listening_to_signals(self) -> Iterator[None]:
-        """Collect the signals that ask for an end; where train() was called from another thread there are none."""
+        """Collect the signals that ask for an end; where train() was called from another thread there are none.
+
+        A signal that was ignored when the program was started (`nohup`, a script's `&`) stays ignored.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-        before = {name: signal.signal(getattr(signal, name), self._on_signal) for name in names}
+        numbers = [getattr(signal, name) for name in names]
+        listened = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._on_signal) for number in listened}
         try:
             yield
         finally:
-            for name, handler in before.items():
-                signal.signal(getattr(signal, name), handler)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _on_signal(self, number: int, _frame: object) -> None:
         self._signals.append(number)

@@ -4,6 +4,7 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from workers.launch import context, inherited
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, str(ROOT / "run_a3c.py")]
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # where these tests run in the background it is ignored
 FOREVER = ("--target-return", "1e9", "--max-env-steps", "1000000000")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from a3c import load_policy
-from tests.process.command import FOREVER, Program
+from tests.process.command import COMMAND, FOREVER, Program
 
 CRASHING = """
 import gymnasium, numpy, os, sys, ctypes
@@ -57,6 +57,18 @@ def test_an_interrupt_before_training_is_no_traceback(tmp_path: Path) -> None:
         assert program.wait(10) == 130
         program.assert_nobody_left()
     assert "Traceback" not in program.text
+
+
+def test_a_hang_up_that_nohup_ignores_does_not_end_the_run(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    with Program(*FOREVER, "--run-dir", run_dir, command=["nohup", *COMMAND]) as program:
+        program.until_training(run_dir)
+        evaluations = run_dir / "evaluations.csv"
+        seen = len(evaluations.read_text().splitlines())
+        os.killpg(program.process.pid, signal.SIGHUP)
+        program.until(lambda: len(evaluations.read_text().splitlines()) > seen + 2)
+        os.killpg(program.process.pid, signal.SIGINT)
+        assert program.wait(10) == 130
 
 
 def test_a_second_interrupt_leaves_at_once(tmp_path: Path) -> None:
