@@ -21,7 +21,8 @@ from workers.launch import context, inherited
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, str(ROOT / "run_a3c.py")]
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-signal.signal(signal.SIGINT, signal.default_int_handler)  # where these tests run in the background it is ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)  # where the tests run in the background it is ignored,
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and this one under nohup; the programs they start would inherit it
 FOREVER = ("--target-return", "1e9", "--max-env-steps", "1000000000")
 
 
