@@ -1,35 +1,144 @@
-"""Files that are whole at every moment. Standard library alone."""
+"""Files that are whole at every moment, and reading that trusts no file. Standard library alone."""
 
+import contextlib
+import errno
 import json
+import math
 import os
+import re
+import stat
 from pathlib import Path
 from typing import Any
+
+_TEMPORARY = re.compile(r"\..+\.(\d{1,9})\.tmp", re.DOTALL)
+_BINARY = getattr(os, "O_BINARY", 0)  # Windows alone has it, and lacks the next two
+_NOTHING_BUT_FILES = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # no link; no waiting at a pipe
 
 
 def write_durably(path: Path, content: bytes) -> None:
     """Replace a file by `content` so that a crash at any moment leaves the old file or the new one, whole.
 
     Raises:
-        OSError: as the system reports it; the old file is untouched and no temporary file is left.
+        OSError: as the system reports it, naming `path`; no temporary file is left, and the old file is still there
+            unless only the last step failed, that of making the new one's name durable.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        _write_synced(temporary, content)
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        _sync_directory(path.parent)
+    except BaseException as error:
+        discard(temporary)
+        if isinstance(error, OSError):  # a full disk is told without a name, other failures with the temporary one
+            error.filename, error.filename2 = os.fspath(path), None
         raise
-    if os.name == "posix":  # the rename itself is durable once the directory is
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+
+
+def discard(path: Path) -> None:
+    """Remove a file that nobody needs; where that fails, it stays."""
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+
+
+def discard_leftovers(directory: Path) -> None:
+    """Remove the temporary files of writers that died; call it while this process writes nothing in `directory`."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(directory):
+            match = _TEMPORARY.fullmatch(name)
+            if match and not _writes_still(int(match[1])):
+                discard(directory / name)
+
+
+def read_file(path: Path, limit: int) -> bytes:
+    """The content of a regular file of at most `limit` bytes.
+
+    Raises:
+        OSError: it cannot be read, is larger, or is a link, a directory, a pipe or a device; nothing waits for one.
+    """
+    descriptor = os.open(path, os.O_RDONLY | _BINARY | _NOTHING_BUT_FILES)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+        if status.st_size > limit:
+            raise OSError(errno.EFBIG, f"larger than the {limit} bytes expected", os.fspath(path))
+        chunks, missing = [], status.st_size
+        while missing > 0 and (chunk := os.read(descriptor, missing)):
+            chunks.append(chunk)
+            missing -= len(chunk)
+        return b"".join(chunks)
+    finally:
+        os.close(descriptor)
 
 
 def json_bytes(value: Any) -> bytes:
     """Indented JSON with a final newline; refuses NaN, which JSON has not."""
     return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
+
+
+def json_object(content: bytes) -> dict[str, Any]:
+    """The JSON object that `content` is, read by the letter.
+
+    Raises:
+        ValueError: it is something else; also where a number is not finite, a key comes twice, or it nests too deep.
+    """
+    try:
+        value = json.loads(content.decode(), parse_constant=_finite, parse_float=_finite, object_pairs_hook=_unique)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    return value
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, 0o666)
+    try:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        os.fsync(descriptor)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+        raise
+    os.close(descriptor)  # some file systems tell only here that the content was lost
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make the names in a directory durable, where the system can."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _writes_still(process: int) -> bool:
+    """Whether a process other than this one may still be writing."""
+    if process == os.getpid():  # a dead one's number come round again
+        return False
+    if os.name != "posix":  # there the question itself would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # alive, and another user's
+        return True
+    return True
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text[:20]} is not a finite number")
+    return number
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key comes twice")
+    return found

@@ -66,6 +66,8 @@ def _play(
 
 def _load(path: str) -> tuple[Checkpoint, EnvironmentSpec]:
     checkpoint = load_checkpoint(path)
+    for line in checkpoint.skipped:
+        print(f"run_a3c.py: skipped a damaged checkpoint: {line}", file=sys.stderr)
     environment = describe(checkpoint.env_id, checkpoint.max_episode_steps)
     model = checkpoint.model
     if (environment.observation_size, environment.action_count) != (model.observation_size, model.action_count):

@@ -1,0 +1,210 @@
+"""Manifests: what a checkpoint consists of, sealed, so that a flipped bit anywhere in it is found.
+
+A manifest is a JSON object that names each part of its checkpoint with its size and SHA-256, and that ends with a seal,
+the SHA-256 of all its bytes before. `NAME.json` is a name's newest; `NAME-UPDATES.json` are copies of it and of those
+before it. Here they are read, found and pruned; `a3c.checkpoint` says what the parts hold.
+"""
+
+import errno
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from a3c.config import CheckpointError
+from a3c.files import discard, json_bytes, json_object, read_file, write_durably
+
+FORMAT = 2  # 1 had no seal, and weights alone
+WEIGHTS, TENSORS, FACTS = "weights", "training_tensors", "training_facts"
+ENDINGS = {WEIGHTS: "safetensors", TENSORS: "training.safetensors", FACTS: "training.json"}
+MANIFEST_LIMIT = 2**20  # bytes
+PART_LIMIT = 2**31  # bytes
+NUMBER_LIMIT = 2**62
+T = TypeVar("T")
+
+
+class DamageError(CheckpointError):
+    """A checkpoint that cannot be trusted, so that an older one may take its place; not one that is of another kind."""
+
+
+@contextmanager
+def malformed_is_damage(path: Path) -> Iterator[None]:
+    """Turn what reading `path` raises into one line that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise DamageError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise DamageError(f"{path}: damaged: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A file of a checkpoint, named by its content, so that no save touches an older one's file."""
+
+    file: str
+    content: bytes
+    digest: str
+
+    @classmethod
+    def of(cls, name: str, kind: str, content: bytes) -> "Part":
+        digest = hashlib.sha256(content).hexdigest()
+        return cls(f"{name}-{digest[:12]}.{ENDINGS[kind]}", content, digest)
+
+    def entry(self) -> dict[str, Any]:
+        """Its place in the manifest."""
+        return {"file": self.file, "bytes": len(self.content), "sha256": self.digest}
+
+    def write(self, directory: Path) -> None:
+        """Put it on disk.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        _write(directory / self.file, self.content, PART_LIMIT)
+
+
+def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
+    """Put a manifest on disk, sealed.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    body = json_bytes({"format": FORMAT, **manifest}).removesuffix(b"\n}\n")
+    _write(path, body + _seal(body), MANIFEST_LIMIT)
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """A manifest whose seal is whole and whose entries are of their types.
+
+    Raises:
+        DamageError: it is not that, or cannot be read.
+        CheckpointError: it is whole, and of a format that is not read here.
+    """
+    with malformed_is_damage(path):
+        raw = read_file(path, MANIFEST_LIMIT)
+        body = raw[: -len(_seal(b""))]
+        manifest = json_object(raw)
+        unsealed_kind = manifest.get("format") == 1 and "seal" not in manifest
+        if not unsealed_kind and raw != body + _seal(body):
+            raise ValueError("its seal is broken")
+        if manifest.get("format") not in (1, FORMAT):
+            raise CheckpointError(f"{path}: format {str(manifest.get('format'))[:20]!r}, but {FORMAT} is read here")
+        _check(manifest)
+    return manifest
+
+
+def read_part(manifest_path: Path, entry: dict[str, Any]) -> bytes:
+    """A part's content, which is certainly what the manifest names.
+
+    Raises:
+        DamageError: it is not, or cannot be read.
+    """
+    path = manifest_path.parent / entry["file"]
+    with malformed_is_damage(path):
+        content = read_file(path, min(entry.get("bytes", PART_LIMIT), PART_LIMIT))
+        if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+            raise ValueError("its checksum is not the one in its manifest")
+    return content
+
+
+def manifests(directory: Path, name: str) -> list[Path]:
+    """The manifests of a name, newest first."""
+    newest = directory / f"{name}.json"
+    return [newest, *_copies(directory, name)] if os.path.lexists(newest) else _copies(directory, name)
+
+
+def copy_path(directory: Path, name: str, updates: int) -> Path:
+    """Where the copy of a manifest is kept."""
+    return directory / f"{name}-{updates:012d}.json"
+
+
+def prune_copies(directory: Path, name: str, updates: int, keep: int) -> None:
+    """Remove all copies but the last `keep` of at most `updates`; what cannot be removed is left to the next save."""
+    copies = _copies(directory, name)
+    kept = [copy for copy in copies if _updates_of(copy) <= updates][:keep]
+    for copy in copies:
+        if copy not in kept:
+            discard(copy)
+
+
+def prune_parts(directory: Path, name: str) -> None:
+    """Remove the parts that no manifest names; all stay while a manifest is damaged, for it may have named any."""
+    try:
+        found = [read_manifest(path) for path in manifests(directory, name)]
+        files = os.listdir(directory)
+    except (CheckpointError, OSError):
+        return
+    needed = {manifest[kind]["file"] for manifest in found for kind in ENDINGS if kind in manifest}
+    part = re.compile(rf"{re.escape(name)}-[0-9a-f]{{12}}\.({'|'.join(map(re.escape, ENDINGS.values()))})")
+    for file in files:
+        if part.fullmatch(file) and file not in needed:
+            discard(directory / file)
+
+
+def field(entries: dict[str, Any], key: str, kind: type[T]) -> T:
+    """An entry of exactly that type.
+
+    Raises:
+        ValueError: it is missing or of another type.
+    """
+    value = entries.get(key)
+    if type(value) is not kind:
+        raise ValueError(f"'{key}' is missing or of another type")
+    return value
+
+
+def whole_number(entries: dict[str, Any], key: str, low: int) -> int:
+    """An entry that is a whole number, at least `low`.
+
+    Raises:
+        ValueError: it is not.
+    """
+    value = field(entries, key, int)
+    if not low <= value <= NUMBER_LIMIT:
+        raise ValueError(f"'{key}' is out of range")
+    return value
+
+
+def _seal(body: bytes) -> bytes:
+    return b',\n  "seal": "%s"\n}\n' % hashlib.sha256(body).hexdigest().encode()
+
+
+def _write(path: Path, content: bytes, limit: int) -> None:
+    if len(content) > limit:  # it would be refused on the way back
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), os.fspath(path))
+    write_durably(path, content)
+
+
+def _check(manifest: dict[str, Any]) -> None:
+    field(manifest, "env_id", str)
+    field(manifest, "network", dict)
+    whole_number(manifest, "updates", 0)
+    if manifest.get("max_episode_steps", 0) is not None:  # null is a value, a missing key is none
+        whole_number(manifest, "max_episode_steps", 1)
+    for kind in ENDINGS:
+        if kind in manifest or kind == WEIGHTS:
+            entry = field(manifest, kind, dict)
+            field(entry, "sha256", str)
+            if not re.fullmatch(r"\w[\w.-]{0,99}", field(entry, "file", str), re.ASCII):
+                raise ValueError("a part's 'file' is no plain file name")
+            if "bytes" in entry or manifest["format"] != 1:
+                whole_number(entry, "bytes", 0)
+
+
+def _copies(directory: Path, name: str) -> list[Path]:
+    """The numbered manifests of a name, newest first."""
+    copy = re.compile(rf"{re.escape(name)}-[0-9]{{12,19}}\.json")
+    try:
+        files = os.listdir(directory)
+    except OSError:
+        return []
+    return sorted((directory / file for file in files if copy.fullmatch(file)), key=_updates_of, reverse=True)
+
+
+def _updates_of(copy: Path) -> int:
+    return int(copy.stem.rpartition("-")[2])
