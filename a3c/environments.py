@@ -1,33 +1,16 @@
-"""Gymnasium environments as the collector and the evaluation need them: batched, with next-step autoreset."""
+"""Gymnasium environments: looked up, known to be usable, and made."""
 
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium
-import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode
-from numpy.typing import NDArray
 
+from a3c.batches import Environments, NativeEnvironments, SerialEnvironments
 from a3c.config import ConfigError, did_you_mean
-
-Step = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
-
-
-class Environments(Protocol):
-    """A batch of B environments; the part of `gymnasium.vector.VectorEnv` used here.
-
-    An environment that ended is reset by the next step, which ignores its action and rewards 0 (next-step autoreset).
-    """
-
-    num_envs: int
-
-    def reset(self, *, seed: int | None = None) -> tuple[NDArray[np.float32], dict[str, Any]]: ...
-    def step(self, actions: NDArray[np.int64], /) -> Step: ...
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +53,7 @@ class EnvironmentSpec:
             native = gymnasium.make_vec(self.spec, count, mode, **options)
             next_step = native.metadata.get("autoreset_mode") is AutoresetMode.NEXT_STEP
             if next_step and native.single_action_space.start == 0:  # type: ignore[attr-defined]
-                return native
+                return NativeEnvironments(native)
             native.close()
         return SerialEnvironments([self.make_one() for _ in range(count)])
 
@@ -80,72 +63,6 @@ class EnvironmentSpec:
             {} if render_mode is None else {"render_mode": render_mode}
         )  # not all know the option
         return gymnasium.make(self.spec, max_episode_steps=self.max_episode_steps, **rendering)
-
-
-class SlowEnvironments:
-    """Environments that take their time, asleep, as simulators and robots elsewhere do.
-
-    Args:
-        latency_ms: milliseconds that each environment adds to every step; those of one worker step one after the other.
-    """
-
-    def __init__(self, environments: Environments, latency_ms: float):
-        self._environments, self.num_envs = environments, environments.num_envs
-        self._seconds = latency_ms / 1000 * environments.num_envs
-
-    def reset(self, *, seed: int | None = None) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        return self._environments.reset(seed=seed)
-
-    def step(self, actions: NDArray[np.int64], /) -> Step:
-        time.sleep(self._seconds)
-        return self._environments.step(actions)
-
-    def close(self) -> None:
-        self._environments.close()
-
-
-class SerialEnvironments:
-    """Scalar environments stepped one after the other; `gymnasium.vector.SyncVectorEnv` at a third of its cost.
-
-    Every step's arrays are overwritten by the next step.
-    """
-
-    def __init__(self, environments: list[gymnasium.Env[Any, Any]]):
-        self._environments = environments
-        self.num_envs = len(environments)
-        self._action_start = int(environments[0].action_space.start)  # type: ignore[attr-defined]
-        shape = environments[0].observation_space.shape
-        self._observations = np.zeros((self.num_envs, *(shape or ())), np.float32)
-        self._rewards = np.zeros(self.num_envs, np.float32)
-        self._terminated = np.zeros(self.num_envs, np.bool_)
-        self._truncated = np.zeros(self.num_envs, np.bool_)
-
-    def reset(self, *, seed: int | None = None) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Reset all; environment i is seeded with `seed + i`."""
-        for index, environment in enumerate(self._environments):
-            self._observations[index], _ = environment.reset(seed=None if seed is None else seed + index)
-        self._terminated[:] = self._truncated[:] = False
-        return self._observations, {}
-
-    def step(self, actions: NDArray[np.int64], /) -> Step:
-        for index, environment in enumerate(self._environments):
-            if self._terminated[index] or self._truncated[index]:
-                self._observations[index], _ = environment.reset()
-                self._rewards[index] = 0.0
-                self._terminated[index] = self._truncated[index] = False
-            else:
-                observation, reward, terminated, truncated, _ = environment.step(
-                    int(actions[index]) + self._action_start
-                )
-                self._observations[index] = observation
-                self._rewards[index] = reward
-                self._terminated[index] = terminated
-                self._truncated[index] = truncated
-        return self._observations, self._rewards, self._terminated, self._truncated, {}
-
-    def close(self) -> None:
-        for environment in self._environments:
-            environment.close()
 
 
 def describe(env_id: str, max_episode_steps: int | None = None) -> EnvironmentSpec:

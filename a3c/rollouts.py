@@ -4,11 +4,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from a3c.environments import Environments
+from a3c.batches import SEEDS, Environments, array_from_json, array_to_json
 
 PolicyLogits = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 RECENT_EPISODES = 100
@@ -38,6 +39,12 @@ class Rollout:
             valid=np.zeros(shape, np.bool_),
         )
 
+    def fault(self) -> str | None:
+        """The part that is not finite, where there is one: nothing can be learned from such a rollout."""
+        if not np.isfinite(self.observations).all():
+            return "observations"
+        return None if np.isfinite(self.rewards).all() else "rewards"
+
 
 class Collector:
     """Steps environments with sampled actions and keeps count of their episodes.
@@ -45,17 +52,26 @@ class Collector:
     The environments reset themselves at the step *after* an episode's end (Gymnasium's next-step autoreset). So the
     observation after a truncated step is the true final one, at its ordinary place, and the resetting step is a
     transition of no episode: it is marked invalid and not counted.
+
+    The totals are public: the collector of a worker that replaces another one begins with that one's.
+
+    Args:
+        beat: called after every environment step and after every reset of them all, as a sign of life.
     """
 
-    def __init__(self, environments: Environments, n_steps: int, action_count: int, rng: np.random.Generator):
-        self._environments = environments
-        self._rng = rng
-        self._observations = environments.reset(seed=int(rng.integers(2**31)))[0]
+    def __init__(
+        self,
+        environments: Environments,
+        n_steps: int,
+        action_count: int,
+        rng: np.random.Generator,
+        beat: Callable[[], None] = lambda: None,
+    ):
+        self._environments, self._rng, self._beat = environments, rng, beat
+        self.restart_episodes()
         count, observation_size = self._observations.shape
         self._rollout = Rollout.empty(n_steps, count, observation_size)
         self._noise_shape = (n_steps, count, action_count)
-        self._ended = np.zeros(count, np.bool_)  # by the step before this rollout
-        self._running_returns = np.zeros(count)  # of the episodes under way
         self.env_steps = 0
         self.episodes = 0
         self.return_sum = 0.0
@@ -63,8 +79,55 @@ class Collector:
         self.env_seconds = 0.0
         self.forward_seconds = 0.0
 
+    def restart_episodes(self) -> None:
+        """Begin an episode in every environment; those under way are dropped and never counted."""
+        self._observations = self._environments.reset(seed=int(self._rng.integers(SEEDS)))[0]
+        count = len(self._observations)
+        self._ended = np.zeros(count, np.bool_)  # by the step before the next rollout
+        self._running_returns = np.zeros(count)  # of the episodes under way
+        self._beat()
+
+    def state(self) -> dict[str, Any]:
+        """All that the next rollouts depend on, as plain JSON; to be asked for between two rollouts."""
+        return {
+            "generator": self._rng.bit_generator.state,
+            "env_steps": self.env_steps,
+            "episodes": self.episodes,
+            "return_sum": self.return_sum,
+            "recent_returns": list(self.recent_returns),
+            "env_seconds": self.env_seconds,
+            "forward_seconds": self.forward_seconds,
+            "observations": array_to_json(np.asarray(self._observations, np.float32)),
+            "ended": self._ended.tolist(),
+            "running_returns": self._running_returns.tolist(),
+            "environments": self._environments.state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> bool:
+        """Go on where `state` was taken, bit for bit.
+
+        False: totals and generator are those of `state`, but the environments cannot be brought back to where they
+        were, and all begin a new episode.
+        """
+        self._rng.bit_generator.state = state["generator"]
+        self.env_steps, self.episodes = state["env_steps"], state["episodes"]
+        self.return_sum = state["return_sum"]
+        self.recent_returns = deque(state["recent_returns"], maxlen=RECENT_EPISODES)
+        self.env_seconds, self.forward_seconds = state["env_seconds"], state["forward_seconds"]
+        observations = array_from_json(state["observations"])
+        environments = state["environments"]  # None: their state was too large to be kept
+        if environments is None or not self._environments.restore(environments, observations, self._beat):
+            self.restart_episodes()
+            return False
+        self._observations = observations
+        self._ended, self._running_returns = np.array(state["ended"]), np.array(state["running_returns"])
+        return True
+
     def collect(self, policy_logits: PolicyLogits) -> Rollout:
-        """The next T steps of each environment, actions sampled from softmax(policy_logits(observations))."""
+        """The next T steps of each environment, actions sampled from softmax(policy_logits(observations)).
+
+        A rollout with a fault counts its steps, but no returns; `restart_episodes` is then due.
+        """
         rollout, now = self._rollout, time.perf_counter
         # argmax(logits + Gumbel noise) is a sample of softmax(logits); -log of an Exp(1) variate is Gumbel.
         noise = self._rng.standard_exponential(self._noise_shape, dtype=np.float32)
@@ -83,6 +146,7 @@ class Collector:
             self.forward_seconds += acted - start
             self.env_seconds += stepped - acted
             start = stepped
+            self._beat()
         rollout.observations[-1] = observations
         self._observations = observations
         self._count(rollout)
@@ -94,17 +158,21 @@ class Collector:
         np.logical_not(ended[:-1], out=rollout.valid[1:])
         self._ended = ended[-1].copy()
         self.env_steps += int(np.count_nonzero(rollout.valid))
+        if rollout.fault() is None:
+            self._count_returns(rollout, ended)
+
+    def _count_returns(self, rollout: Rollout, ended: NDArray[np.bool_]) -> None:
         if not np.count_nonzero(ended):
-            self._running_returns += np.add.reduce(rollout.rewards, 0)
+            self._running_returns += np.add.reduce(rollout.rewards, 0, np.float64)  # float32 would overflow at 3e38
             return
         first = np.zeros(len(self._ended), np.int64)  # each environment's first step not yet counted
         for environment, t in np.argwhere(ended.T):
             episode = rollout.rewards[first[environment] : t + 1, environment]
-            self._finish(float(self._running_returns[environment] + episode.sum()))
+            self._finish(float(self._running_returns[environment] + episode.sum(dtype=np.float64)))
             self._running_returns[environment] = 0.0
             first[environment] = t + 1
         for environment, t in enumerate(first):
-            self._running_returns[environment] += rollout.rewards[t:, environment].sum()
+            self._running_returns[environment] += rollout.rewards[t:, environment].sum(dtype=np.float64)
 
     def _finish(self, episode_return: float) -> None:
         self.episodes += 1

@@ -74,6 +74,29 @@ class Walk(gymnasium.Env[Any, Any]):
         return np.array([self.position], np.float32), reward, abs(self.position) == 3, False, {}
 
 
+class Tampered(gymnasium.Env[Any, Any]):
+    """Returns what a test tells it to: the constructor's observation, reward and ends."""
+
+    action_space = Discrete(2)
+    observation_space = Box(-np.inf, np.inf, (4,), np.float32)
+
+    def __init__(
+        self,
+        observation: Any = (0.0, 0.0, 0.0, 0.0),
+        reward: Any = 1.0,
+        terminated: Any = False,
+        truncated: Any = False,
+    ):
+        self.observation, self.first = observation, np.zeros(4)
+        self.rest = reward, terminated, truncated, {}
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return self.first, {}
+
+    def step(self, action: Any) -> Any:
+        return self.observation, *self.rest
+
+
 class Endless(gymnasium.Env[Any, Any]):
     """Rewards 1 for ever: V = 1 / (1 - gamma)."""
 
@@ -93,19 +116,22 @@ class Endless(gymnasium.Env[Any, Any]):
 
 
 class SeededLength(gymnasium.Env[Any, Any]):
-    """An episode reset with seed s pays 2 a step for 1 + s % 5 steps; one reset without a seed pays 1000 once."""
+    """Pays 2 a step for 1 + s % 5 steps where the seed s is below 1000, and 1000 once where it is not.
+
+    Seeds that a test gives are small; those that `SerialEnvironments` draws for the episodes after them are not.
+    """
 
     action_space = Discrete(2)
     observation_space = Box(0, 1, (1,), np.float32)
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-        self.seeded = seed is not None
-        self.left = 1 + seed % 5 if seed is not None else 1
+        self.given = seed is not None and seed < 1000
+        self.left = 1 + seed % 5 if seed is not None and self.given else 1
         return np.ones(1, np.float32), {}
 
     def step(self, action: Any) -> Any:
         self.left -= 1
-        return np.ones(1, np.float32), 2.0 if self.seeded else 1000.0, self.left <= 0, False, {}
+        return np.ones(1, np.float32), 2.0 if self.given else 1000.0, self.left <= 0, False, {}
 
 
 def copy(rollout: Rollout) -> Rollout:

@@ -1,6 +1,7 @@
 """Looking environments up, refusing what cannot be used, and stepping several as one."""
 
 import pickle
+import re
 
 import gymnasium
 import numpy as np
@@ -9,9 +10,10 @@ from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode
 
+from a3c.batches import NativeEnvironments, SerialEnvironments
 from a3c.config import ConfigError
-from a3c.environments import SerialEnvironments, describe
-from tests.unit.scripted_environments import Endless, Script, Walk, register, scripted
+from a3c.environments import describe
+from tests.unit.scripted_environments import Endless, Script, Tampered, Walk, register, scripted
 
 
 class Broken(gymnasium.Env):
@@ -127,7 +129,7 @@ def test_max_episode_steps_cuts_serial_and_native_environments(count):
     environment = describe("CartPole-v1", max_episode_steps=5)
     assert environment.max_episode_steps == 5
     environments = environment.make(count)
-    assert isinstance(environments, SerialEnvironments if count == 1 else CartPoleVectorEnv)
+    assert isinstance(environments, SerialEnvironments if count == 1 else NativeEnvironments)
     environments.reset(seed=0)
     for step in range(1, 12):
         _, _, terminated, truncated, _ = environments.step(np.full(count, step % 2))
@@ -143,7 +145,9 @@ def test_max_episode_steps_may_exceed_the_environments_own():
 
 @pytest.mark.parametrize("max_episode_steps", [None, 800])
 def test_native_environment_has_the_limit_of_the_description(max_episode_steps):
-    assert describe("CartPole-v1", max_episode_steps).make(2).max_episode_steps == (max_episode_steps or 500)
+    environments = describe("CartPole-v1", max_episode_steps).make(2)
+    environments.reset(seed=0)
+    assert environments.state()["max_episode_steps"] == (max_episode_steps or 500)
 
 
 def test_native_environments_that_reset_within_a_step_are_not_used():
@@ -165,6 +169,34 @@ def test_serial_environments_are_seeded_one_after_the_other():
     scalars = [Endless() for _ in range(3)]
     SerialEnvironments(scalars).reset(seed=40)
     assert [scalar.np_random_seed for scalar in scalars] == [40, 41, 42]
+
+
+class Seeded(Script):
+    """Remembers what it was reset with."""
+
+    def __init__(self, rewards):
+        super().__init__(rewards)
+        self.seeds = []
+
+    def reset(self, *, seed=None, options=None):
+        self.seeds.append(seed)
+        return super().reset()
+
+
+@pytest.mark.parametrize("seed", [40, None])
+def test_every_episode_starts_from_a_seed_of_its_own(seed):
+    def seeds():
+        scalars = [Seeded([[1.0]]) for _ in range(2)]
+        environments = SerialEnvironments(scalars)
+        environments.reset(seed=seed)
+        for _ in range(10):
+            environments.step(np.zeros(2, np.int64))
+        return scalars[0].seeds + scalars[1].seeds
+
+    drawn = seeds()
+    assert len(set(drawn)) == 2 * 6
+    assert all(type(number) is int and 0 <= number < 2**32 for number in drawn)
+    assert (drawn == seeds()) == (seed is not None)
 
 
 def test_serial_reset_gives_each_environment_its_own_first_observation():
@@ -215,6 +247,79 @@ def test_reset_forgets_an_end():
     environments.reset()
     _, rewards, _, _, _ = environments.step(np.array([0]))
     assert rewards[0] == 2.0
+
+
+REFUSED = [
+    ({"observation": np.zeros(1)}, "observation of shape (1,), expected (4,)"),  # NumPy would broadcast these three
+    ({"observation": 0.0}, "observation of shape (), expected (4,)"),
+    ({"observation": np.zeros((1, 4), np.float32)}, "observation of shape (1, 4), expected (4,)"),
+    ({"observation": np.zeros(5)}, "observation of shape (5,), expected (4,)"),
+    ({"observation": None}, "observation of shape (), expected (4,)"),
+    ({"observation": np.array(["1", "2", "3", "4"])}, "observation of dtype <U1, expected numbers"),
+    ({"observation": np.zeros(4, complex)}, "observation of dtype complex128, expected numbers"),
+    ({"reward": np.ones(1)}, "reward of shape (1,), expected ()"),
+    ({"reward": "1.0"}, "reward of dtype <U3, expected numbers"),
+    ({"reward": None}, "reward of dtype object, expected numbers"),
+    ({"terminated": None}, "terminated of dtype object, expected booleans"),
+    ({"truncated": "False"}, "truncated of dtype <U5, expected booleans"),
+    ({"truncated": np.zeros(1, bool)}, "truncated of shape (1,), expected ()"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("returned", "complaint"), REFUSED)
+def test_what_numpy_would_quietly_convert_is_refused(returned, complaint):
+    environments = SerialEnvironments([Tampered(), Tampered(**returned)])
+    environments.reset(seed=0)
+    with pytest.raises(ValueError, match=f"^{re.escape(complaint)}$"):
+        environments.step(np.zeros(2, np.int64))
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [
+        {"observation": [1, 1, 1, 1], "reward": 1, "terminated": 1, "truncated": 1},
+        {"observation": np.ones(4), "reward": np.float64(1), "terminated": np.True_, "truncated": np.True_},
+        {"observation": np.ones(4, np.int8), "reward": np.ones(()), "terminated": np.ones((), bool), "truncated": True},
+        {"observation": np.ones(4, bool), "reward": True, "terminated": True, "truncated": np.int64(1)},
+    ],
+)
+def test_numbers_of_any_kind_are_taken(returned):
+    environments = SerialEnvironments([Tampered(**returned)])
+    environments.reset(seed=0)
+    observations, rewards, terminated, truncated, _ = environments.step(np.zeros(1, np.int64))
+    assert observations.tolist() == [[1, 1, 1, 1]]
+    assert (rewards[0], terminated[0], truncated[0]) == (1, True, True)
+
+
+def test_first_observation_of_another_shape_is_refused():
+    environment = Tampered()
+    environment.first = np.zeros(1)
+    with pytest.raises(ValueError, match=r"^observation of shape \(1,\), expected \(4,\)$"):
+        SerialEnvironments([environment]).reset(seed=0)
+
+
+@pytest.mark.parametrize(
+    ("position", "replacement", "complaint"),
+    [
+        (0, np.zeros((3, 1), np.float32), "observations of shape (3, 1), expected (3, 4)"),
+        (0, np.zeros(4, np.float32), "observations of shape (4,), expected (3, 4)"),
+        (1, np.ones(1), "rewards of shape (1,), expected (3,)"),
+        (1, np.array([None] * 3), "rewards of dtype object, expected numbers"),
+        (2, np.zeros(3), "terminated of dtype float64, expected booleans"),
+        (3, False, "truncated of shape (), expected (3,)"),
+    ],
+)
+def test_what_a_native_environment_returns_is_checked_too(position, replacement, complaint):
+    class Altered(CartPoleVectorEnv):
+        def step(self, action):
+            returned = list(super().step(action))
+            returned[position] = replacement
+            return tuple(returned)
+
+    environments = NativeEnvironments(Altered(num_envs=3))
+    environments.reset(seed=0)
+    with pytest.raises(ValueError, match=f"^{re.escape(complaint)}$"):
+        environments.step(np.zeros(3, np.int64))
 
 
 def test_closing_closes_every_environment(monkeypatch):

@@ -30,7 +30,7 @@ def after(steps):
 
 @pytest.mark.parametrize("episodes", [1, 2, 10, 11, 23])
 def test_each_episode_counts_once_whatever_its_length(episodes):
-    """Lengths 1 to 5 by seed; each reset without a seed would pay 1000, and a batch holds ten environments."""
+    """Lengths 1 to 5 by seed; an environment's later episodes would pay 1000, and a batch holds ten environments."""
     result = evaluate(always(0), scripted(SeededLength), episodes, seed=7, cancelled=after(20))
     lengths = [1 + (7 + episode) % 5 for episode in range(episodes)]
     np.testing.assert_array_equal(result.lengths, lengths)

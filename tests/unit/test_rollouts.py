@@ -6,11 +6,11 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 
+from a3c.batches import NativeEnvironments, SerialEnvironments
 from a3c.closed_form import ClosedForm
 from a3c.config import LossConfig
-from a3c.environments import SerialEnvironments, describe
+from a3c.environments import describe
 from a3c.gradients import autograd_gradient, closed_form_gradient
 from a3c.networks import ActorCritic, initialize
 from a3c.rollouts import Collector
@@ -137,7 +137,7 @@ def cartpole(kind, count, max_episode_steps):
     spec = describe("CartPole-v1", max_episode_steps)
     if kind == "native":
         environments = spec.make(count)
-        assert isinstance(environments, CartPoleVectorEnv)
+        assert isinstance(environments, NativeEnvironments)
         return environments
     return SerialEnvironments([spec.make_one() for _ in range(count)])
 
@@ -241,6 +241,82 @@ def test_no_sample_warns_of_a_division():
     collector = Collector(scripted(Endless).make(2), 4, 2, Zeros())
     with np.errstate(divide="raise"):
         assert (collector.collect(fixed([0, 0])).actions == 1).all()
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_rollout_names_the_part_that_is_not_finite(number):
+    rollout = collector_of(scripted(Walk).make(2), 4).collect(fixed([0, 0]))
+    assert rollout.fault() is None
+    rollout.rewards[3, 1] = number
+    assert rollout.fault() == "rewards"
+    rollout.rewards[3, 1] = 0
+    rollout.observations[4, 1, 0] = number  # what follows the last step counts: values are bootstrapped from it
+    assert rollout.fault() == "observations"
+
+
+def totals(collector):
+    return collector.episodes, collector.return_sum, list(collector.recent_returns)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, 1e300])
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_returns_of_a_faulty_rollout_are_never_counted(number):
+    """An episode that was faultless up to the fault is dropped with it, and so are those that ended beside it."""
+    rewards = [[1.0, 2.0], [4.0, number, 8.0], [16.0], [32.0]]
+    collector = collector_of(SerialEnvironments([Script(rewards), Script([[1.0] * 3])]), 4)
+    collector.collect(fixed([0, 0]))
+    before = totals(collector)
+    assert before == (2, 6.0, [3.0, 3.0])
+    faulty = collector.collect(fixed([0, 0]))
+    assert faulty.fault() == "rewards"
+    assert totals(collector) == before
+    assert collector.env_steps == 6 + 6  # counted all the same
+    collector.restart_episodes()
+    rollout = collector.collect(fixed([0, 0]))
+    assert rollout.fault() is None
+    assert rollout.valid[0].all()
+    assert totals(collector) == (5, 6.0 + 38.0, [3.0, 3.0, 32.0, 3.0, 3.0])
+
+
+def test_restarted_episodes_drop_those_under_way():
+    collector = collector_of(scripted(Script, rewards=[[1.0] * 5]).make(1), 3)
+    collector.collect(fixed([0, 0]))
+    collector.restart_episodes()
+    rollout = collector.collect(fixed([0, 0]))
+    np.testing.assert_array_equal(rollout.observations[:, 0, 1], [0, 1, 2, 3])
+    collector.collect(fixed([0, 0]))
+    assert totals(collector) == (1, 5.0, [5.0])
+
+
+@pytest.mark.parametrize(("kind", "count"), [("serial", 2), ("native", 2)])
+def test_first_observations_are_new_after_each_restart_and_follow_from_the_seed(kind, count):
+    def starts(seed):
+        collector = collector_of(cartpole(kind, count, 20), 3, seed)
+        first = collector.collect(fixed([0, 0])).observations[0].copy()
+        collector.restart_episodes()
+        return [*first, *collector.collect(fixed([0, 0])).observations[0]]
+
+    one, same, other = starts(6), starts(6), starts(7)
+    np.testing.assert_array_equal(one, same)
+    assert len({row.tobytes() for row in [*one, *other]}) == 4 * count
+
+
+def test_sums_of_large_finite_rewards_stay_finite():
+    """Within a rollout, after an end, over a rollout without one, and up to the next: 3.4e38 is float32's largest."""
+    collector = collector_of(SerialEnvironments([Script([[2e38] * 3, [2e38] * 15])]), 8)
+    assert [collector.collect(fixed([0, 0])).fault() for _ in range(3)] == [None] * 3
+    assert list(collector.recent_returns) == pytest.approx([6e38, 3e39, 6e38])
+
+
+def test_every_step_and_every_reset_of_all_is_a_sign_of_life():
+    beats = []
+    environments = scripted(Walk).make(3)
+    collector = Collector(environments, 7, 2, np.random.default_rng(0), beat=lambda: beats.append(None))
+    assert len(beats) == 1
+    collector.collect(fixed([0, 0]))
+    assert len(beats) == 1 + 7
+    collector.restart_episodes()
+    assert len(beats) == 1 + 7 + 1
 
 
 @pytest.mark.parametrize("backend", [closed_form_gradient, autograd_gradient])
