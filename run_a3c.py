@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The command line: python run_a3c.py [train|compare|evaluate|play] ...
+"""The command line: python run_a3c.py [train|resume|compare|evaluate|play] ...
 
 `train` is meant where no command is named. Only the standard library is imported until the options are known to be
 right; see `workers.session` for what happens then.
@@ -17,7 +17,7 @@ from a3c.config import CheckpointError, Config, ConfigError, OptionSpec, did_you
 from a3c.presets import PRESETS
 from workers import exit_codes
 
-COMMANDS = ("train", "compare", "evaluate", "play")
+COMMANDS = ("train", "resume", "compare", "evaluate", "play")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,11 +26,13 @@ def main(arguments: list[str] | None = None) -> int:
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments = ["train", *arguments]
     try:
+        if empty := [argument for argument in arguments if argument.endswith("=--")]:  # which argparse drops
+            raise ConfigError(f"{empty[0].removesuffix('=--')}: expected a value, got '--'")
         if not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
             raise ConfigError(f"unknown command '{arguments[0]}'{did_you_mean(arguments[0], COMMANDS)}")
         options = vars(build_parser().parse_args(arguments))
-        command = {"train": train, "compare": compare, "evaluate": evaluate, "play": play}[options.pop("command")]
-        return command(options)
+        commands = {"train": train, "resume": resume, "compare": compare, "evaluate": evaluate, "play": play}
+        return commands[options.pop("command")](options)
     except ConfigError as error:
         return _complain(error, exit_codes.USAGE)
     except CheckpointError as error:
@@ -51,6 +53,14 @@ def train(options: dict[str, Any]) -> int:
     from workers.session import run
 
     return run(config, run_dir, dashboard)[1]
+
+
+def resume(options: dict[str, Any]) -> int:
+    """Go on with a run where its last checkpoint left it."""
+    from workers.session import run_resumed
+
+    return run_resumed(options["run_dir"], options["max_env_steps"], options["workers"], options["any_version"],
+                       options["dashboard"])[1]  # fmt: skip
 
 
 def compare(options: dict[str, Any]) -> int:
@@ -121,8 +131,17 @@ def build_parser() -> Parser:
     comparing.add_argument("--tuned", action="store_true", help="start each mode from its own best setting")
     comparing.add_argument("--study-dir", metavar="DIR",
                            help="where the study's files go (default: under runs/, the study's own)")  # fmt: skip
+    resuming = add("resume", help="go on with a run", allow_abbrev=False,
+                   description="Go on where the last checkpoint of a run left it. Bit for bit what would have followed "
+                   "in sync and with one worker; in async everything that can continue does.")  # fmt: skip
+    resuming.add_argument("run_dir", metavar="RUN_DIR", help="the run's directory")
+    resuming.add_argument("--max-env-steps", type=int, metavar="N", help="another env-step budget (default: the run's)")
+    resuming.add_argument("--workers", type=int, metavar="N", help="another number of workers; not in sync mode")
+    resuming.add_argument("--any-version", action="store_true",
+                          help="go on although packages have other versions than the run was made with")  # fmt: skip
     for command in (training, comparing):
         command.add_argument("--preset", choices=PRESETS, default="none", help="a named setting to start from")
+    for command in (training, comparing, resuming):
         command.add_argument("--dashboard", choices=("auto", "on", "off"), default="auto",
                              help="live console, or plain lines (default: auto)")  # fmt: skip
     evaluating = add("evaluate", help="evaluate a checkpoint", formatter_class=formatter, allow_abbrev=False)
@@ -209,12 +228,23 @@ def _yes_or_no(text: str) -> bool:
 
 
 def _complain(error: object, code: int) -> int:
-    print(f"run_a3c.py: error: {error}", file=sys.stderr)
+    line = "".join(character if character.isprintable() else " " for character in str(error))
+    print(f"run_a3c.py: error: {line}", file=sys.stderr)
     return code
+
+
+def _open_closed_streams() -> None:
+    """Where a standard stream was closed (`>&-`), open it on nothing: else another file would take its place."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)  # as any standard stream
+    os.close(descriptor)
+    sys.stdout = sys.stdout or open(1, "w")
+    sys.stderr = sys.stderr or open(2, "w")
 
 
 def command_line() -> NoReturn:
     """Run the command that was typed, and end the process."""
+    _open_closed_streams()
     code = main()
     try:
         sys.stdout.flush()

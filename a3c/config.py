@@ -47,8 +47,9 @@ class Bounds:
         return None
 
 
-SYNC_WORKERS = 100  # each needs a pipe of its own, and a new process inherits 256 descriptors at most
+SYNC_WORKERS = 100  # each needs a socket pair, and a new process inherits 256 descriptors at most
 POSITIVE_INT = Bounds(low=1, high=2**62)
+NON_NEGATIVE_INT = Bounds(low=0, high=2**62)
 NON_NEGATIVE = Bounds(low=0)
 POSITIVE = Bounds(low=0, above=True)
 FRACTION = Bounds(low=0, high=1)
@@ -106,7 +107,20 @@ class EvaluationConfig:
     eval_episodes: int = option(100, "greedy episodes per evaluation", POSITIVE_INT)
     eval_interval: int = option(1000, "environment steps between the starts of two evaluations", POSITIVE_INT)
     eval_share: float = option(0.05, "largest share of one core for evaluations, after a first second", FRACTION)
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisionConfig:
+    """What is done so that a run is not lost (workers.supervisor, workers.keeper)."""
+
     checkpoint_interval: float = option(10.0, "seconds between saved checkpoints", POSITIVE)
+    keep_checkpoints: int = option(3, "latest checkpoints that stay on disk, beside the best", POSITIVE_INT)
+    max_restarts: int = option(
+        20, "replacements of dead or hanging processes within ten minutes; one more ends the run", NON_NEGATIVE_INT
+    )
+    heartbeat_timeout: float = option(
+        7.0, "seconds without an environment step until a worker is replaced; more where steps take long", POSITIVE
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +145,13 @@ class Config:
     env_latency_ms: float = option(
         0.0, "milliseconds that a worker's environments sleep at each step; evaluations do not", NON_NEGATIVE
     )
-    log_interval: int = option(0, "updates between two rows of updates.csv; 0: no such file", Bounds(low=0, high=2**62))
+    log_interval: int = option(0, "updates between two rows of updates.csv; 0: no such file", NON_NEGATIVE_INT)
     seed: int = option(0, "seed of everything random", Bounds(low=0, high=2**32 - 1))
     network: NetworkConfig = NetworkConfig()
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    supervision: SupervisionConfig = SupervisionConfig()
 
     def __post_init__(self) -> None:
         for name, value, spec in _walk(self):
@@ -168,6 +183,7 @@ _SECTIONS: dict[str, Any] = {
     "loss": LossConfig,
     "optimizer": OptimizerConfig,
     "evaluation": EvaluationConfig,
+    "supervision": SupervisionConfig,
 }
 
 

@@ -36,6 +36,11 @@ class RolloutStatistics(NamedTuple):
     error_square_sum: float
     error_magnitude_sum: float  # of |returns - values|: the advantages' before any normalisation
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether nothing has overflowed: after a huge reward a loss may be infinite where its gradient is not."""
+        return all(map(math.isfinite, (*self.terms, *self[1:])))
+
 
 GradientFunction = Callable[[Rollout], RolloutStatistics]
 

@@ -5,14 +5,14 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from shared.board import RUN, Board, fold
+from shared.deposits import Deposits
 from shared.memory import SharedArray
 from shared.optimizers import SharedOptimizer
 
@@ -23,8 +23,9 @@ except ImportError:  # Windows
 
 SNAPSHOT_SECONDS = 0.25  # for a moment at which nobody pushes; a pusher may be off its core for a while
 SNAPSHOT_PAUSE = 1e-4  # between two attempts, so that it may have ours
-QUEUE_SLOTS = 32
-WAIT_SECONDS = 0.05  # between two looks at whether the run is being stopped
+LOCK_PAUSE = 5e-5  # between two attempts to get the lock: a push holds it for about as long
+LAST = 2**62  # the number of the deposit that a worker leaves at its end
+T = TypeVar("T")
 
 
 class Pulled(NamedTuple):
@@ -33,6 +34,7 @@ class Pulled(NamedTuple):
     updates: int  # shared optimizer steps, by anyone
     env_steps: int  # of all workers, as of their last pushes
     torn: bool = False  # a push was under way meanwhile: the copy may mix two generations
+    stopped: bool = False  # the run is being ended: do no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,14 @@ class Snapshot:
     consistent: bool  # no step was under way while it was copied; else up to one step per worker is there in part
 
 
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """A copy of everything in a store that going on from this moment needs."""
+
+    snapshot: Snapshot
+    tensors: dict[str, Tensor]  # for `SharedStore.restore`
+
+
 class SharedStore:
     """Shared parameters, stepped without a lock by whoever pushes (`--mode async`, Hogwild).
 
@@ -54,19 +64,23 @@ class SharedStore:
     Written by one worker each: its counters of pushes begun, pushes done and environment steps, and of the pushes and
     pulls in which it met somebody else's push. Their sums are the totals: no increment is ever lost, and each process
     can tell whether a push is under way.
+    Written by the monitor: the number of the capture it wants; every worker answers with a deposit.
     """
 
     queues = False  # whether the snapshots to evaluate are kept until somebody takes them
+    incarnation = 0  # of the worker whose process this is: how many it is the successor of
 
-    def __init__(self, initial: Tensor, optimizer: SharedOptimizer, workers: int):
-        self.optimizer = optimizer
+    def __init__(self, initial: Tensor, optimizer: SharedOptimizer, board: Board, deposit_size: int = 0):
+        self.optimizer, self._board = optimizer, board
         self._parameters = SharedArray(tuple(initial.shape), "float32")
         self._parameters.array[:] = initial.detach().numpy()
-        self._begun = SharedArray((workers,), "int64")
-        self._done = SharedArray((workers,), "int64")
-        self._env_steps = SharedArray((workers,), "int64")
-        self._overlapped = SharedArray((workers,), "int64")
-        self._torn = SharedArray((workers,), "int64")
+        self._begun = SharedArray((board.workers,), "int64")
+        self._done = SharedArray((board.workers,), "int64")
+        self._env_steps = SharedArray((board.workers,), "int64")
+        self._overlapped = SharedArray((board.workers,), "int64")
+        self._torn = SharedArray((board.workers,), "int64")
+        self._wanted = SharedArray((1,), "int64")
+        self.deposits = Deposits(board.workers, deposit_size)
 
     @property
     def parameters(self) -> Tensor:
@@ -82,6 +96,10 @@ class SharedStore:
     def env_steps(self) -> int:
         """Environment steps of all workers, as of their last pushes."""
         return sum(self._env_steps.numbers)
+
+    def env_steps_of(self, worker_index: int) -> int:
+        """Environment steps of one worker, as of its last push."""
+        return int(self._env_steps.numbers[worker_index])
 
     @property
     def overlapped_pushes(self) -> int:
@@ -100,11 +118,13 @@ class SharedStore:
             digest.update(moment.numpy().tobytes())
         return digest.hexdigest()
 
+    # -- training -------------------------------------------------------------------------------------------------
+
     def pull(self, into: Tensor) -> Pulled:
         """Copy the shared parameters into [P]; return how far training had come just before."""
         updates, env_steps = self.updates, self.env_steps
         np.copyto(into.numpy(), self._parameters.array)
-        return Pulled(updates, env_steps, torn=self._begun_by_now() > updates)
+        return Pulled(updates, env_steps, self._begun_by_now() > updates, self._stopped())
 
     def push(
         self, worker_index: int, gradient: Tensor, learning_rate: float, env_steps: int, pulled: Pulled
@@ -113,9 +133,11 @@ class SharedStore:
 
         Args:
             env_steps: this worker's environment steps so far.
-        Returns: the staleness, updates made by anyone between that pull and this push; None where the run is being
-            stopped and the step was not made.
+        Returns: the staleness, updates made by anyone between that pull and this push; None where the step was not
+            made because the run is being stopped, or because this process has been given up and replaced.
         """
+        if self._given_up(worker_index):
+            return None
         before = self.updates
         self._begun.numbers[worker_index] += 1
         self.optimizer.step(self.parameters, gradient, learning_rate, before + 1)
@@ -125,20 +147,25 @@ class SharedStore:
         self._done.numbers[worker_index] += 1
         return before - pulled.updates
 
+    def settle(self, worker_index: int) -> None:
+        """Close the push in the middle of which a worker has died, if it has: it does not count as a step."""
+        self._begun.numbers[worker_index] = self._done.numbers[worker_index]
+
     def _begun_by_now(self) -> int:
         return sum(self._begun.numbers)
 
+    def _stopped(self) -> bool:
+        return self._board.requested() != RUN
+
+    def _given_up(self, worker_index: int) -> bool:
+        return self._board.incarnation(worker_index) != self.incarnation
+
+    # -- evaluating -----------------------------------------------------------------------------------------------
+
     def snapshot(self) -> Snapshot:
         """A copy during which nobody pushed; where no such moment comes for long, one that says that somebody did."""
-        deadline = time.monotonic() + SNAPSHOT_SECONDS
-        while time.monotonic() < deadline:
-            begun = self._begun_by_now()
-            if begun == self.updates:
-                copy, env_steps = self.parameters.clone(), self.env_steps
-                if self._begun_by_now() == begun:
-                    return Snapshot(copy, begun, env_steps, time.monotonic(), consistent=True)
-            time.sleep(SNAPSHOT_PAUSE)
-        return Snapshot(self.parameters.clone(), self.updates, self.env_steps, time.monotonic(), consistent=False)
+        (copy, updates, env_steps), consistent = self._undisturbed(self._progress)
+        return Snapshot(copy, updates, env_steps, time.monotonic(), consistent)
 
     def due_snapshot(self, env_steps: int) -> Snapshot | None:
         """The next snapshot to evaluate once training has come to `env_steps`; None before."""
@@ -148,6 +175,78 @@ class SharedStore:
         """What is left to evaluate when training has ended."""
         yield self.snapshot()
 
+    def _progress(self) -> tuple[Tensor, int, int]:
+        return self.parameters.clone(), self.updates, self.env_steps
+
+    def _undisturbed(self, read: Callable[[], T]) -> tuple[T, bool]:
+        """What `read` gives at a moment at which nobody pushes, and whether there was one."""
+        deadline = time.monotonic() + SNAPSHOT_SECONDS
+        while time.monotonic() < deadline:
+            begun = self._begun_by_now()
+            if begun == self.updates:
+                result = read()
+                if self._begun_by_now() == begun:
+                    return result, True
+            time.sleep(SNAPSHOT_PAUSE)
+        return read(), False
+
+    # -- keeping --------------------------------------------------------------------------------------------------
+
+    def request_capture(self) -> None:
+        """Ask every worker for a deposit, so that a capture can be made (by the monitor alone)."""
+        self._wanted.numbers[0] += 1
+
+    def deposit_due(self, worker_index: int) -> int:
+        """The number of the deposit that a worker, having pushed, is asked for; 0 where it is not."""
+        wanted = int(self._wanted.numbers[0])
+        return wanted if wanted > max(self.deposits.number(worker_index), 0) else 0
+
+    def capturing(self) -> bool:
+        """Whether the capture that was asked for has been made, while deposits may still be missing."""
+        return False  # here it is made when they are all there
+
+    def captured(self) -> bool:
+        """Whether every worker has made the deposit that was asked for."""
+        return self.deposits.answered(self._wanted.numbers[0])
+
+    def ended(self) -> bool:
+        """Whether every worker has made its last deposit."""
+        return self.deposits.answered(LAST)
+
+    def capture(self) -> Capture:
+        """A copy of everything here, at a moment at which nobody pushes if there is one."""
+        (progress, tensors), consistent = self._undisturbed(lambda: (self._progress(), self._tensors()))
+        return Capture(Snapshot(*progress, time.monotonic(), consistent), tensors)
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Go on from a capture's tensors; where it is of more workers than there are now, worker 0 takes their counts.
+
+        Raises:
+            KeyError, RuntimeError, ValueError: they are not of such a store.
+        """
+        self.roll_back(tensors)
+        counters = tensors["counters"].numpy()
+        for array, counts in zip(self._counters(), counters, strict=True):
+            fold(counts, array.array)
+        self._begun.array[:] = self._done.array
+
+    def roll_back(self, tensors: dict[str, Tensor]) -> None:
+        """Set parameters and moments back to a capture's, whoever is pushing; the counters go on."""
+        for name, vector in self.vectors().items():
+            vector.copy_(_fitting(tensors[name], vector))
+
+    def vectors(self) -> dict[str, Tensor]:
+        """The shared parameters and moments themselves, by name, [P] each."""
+        return {"parameters": self.parameters} | {f"moment.{name}": moment
+                                                  for name, moment in self.optimizer.state().items()}  # fmt: skip
+
+    def _tensors(self) -> dict[str, Tensor]:
+        copies = {name: vector.clone() for name, vector in self.vectors().items()}
+        return copies | {"counters": torch.from_numpy(np.stack([array.array for array in self._counters()]))}
+
+    def _counters(self) -> tuple[SharedArray, ...]:
+        return self._done, self._env_steps, self._overlapped, self._torn
+
 
 class LockedStore(SharedStore):
     """The same, one worker at a time (`--mode locked`).
@@ -155,8 +254,9 @@ class LockedStore(SharedStore):
     The lock is one on a file, which the kernel takes back from a process that dies with it.
     """
 
-    def __init__(self, initial: Tensor, optimizer: SharedOptimizer, workers: int, lock_path: str):
-        super().__init__(initial, optimizer, workers)
+    def __init__(self, initial: Tensor, optimizer: SharedOptimizer, board: Board, lock_path: str,
+                 deposit_size: int = 0):  # fmt: skip
+        super().__init__(initial, optimizer, board, deposit_size)
         self._lock_path = lock_path
         self._lock: int | None = None  # opened by each process for itself: locks belong to whoever opened the file
 
@@ -166,109 +266,24 @@ class LockedStore(SharedStore):
         """As `SharedStore.push`, after waiting for one's turn."""
         if self._lock is None:
             self._lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o644)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        while not self._acquired(self._lock):
+            self._board.beat(worker_index)  # whoever has the lock may hang; who waits for it does not
+            time.sleep(LOCK_PAUSE)
         try:
             return super().push(worker_index, gradient, learning_rate, env_steps, pulled)
         finally:
             fcntl.flock(self._lock, fcntl.LOCK_UN)
 
-
-class SyncStore(SharedStore):
-    """All workers wait, their gradients are averaged in worker order, one step is taken (`--mode sync`, A2C).
-
-    Worker 0 leads: it waits for everybody's gradient, steps, and lets everybody go. So one thread of control decides
-    everything that depends on order, the snapshots to evaluate included, and a run repeats itself bit for bit however
-    the machine schedules it. One worker alone is a special case of this.
-    Written by one worker each: its gradient. Written by worker 0: everything else. The queue of snapshots is written
-    by worker 0 and emptied by the monitor; where it is full, training waits for the monitor.
-
-    Args:
-        interval: environment steps between two snapshots; from 20 intervals on a twentieth of the steps so far.
-        stopping: whether the run is being stopped, so that nobody waits for somebody who has left.
-    """
-
-    queues = True
-
-    def __init__(
-        self, initial: Tensor, optimizer: SharedOptimizer, workers: int, interval: int, stopping: Callable[[], bool]
-    ):
-        super().__init__(initial, optimizer, workers)
-        self._workers, self._interval, self._stopping = workers, interval, stopping
-        self._gradients = SharedArray((workers, len(initial)), "float32")
-        self._total = SharedArray((1,), "int64")  # env steps of all workers as of the last step
-        self._queue = SharedArray((QUEUE_SLOTS, len(initial)), "float32")
-        self._queue_facts = SharedArray((QUEUE_SLOTS, 3), "float64")  # updates, env steps, time.monotonic()
-        self._queued = SharedArray((1,), "int64")
-        self._taken = SharedArray((1,), "int64")
-        self._due = 0
-        self._arrivals = Pipe(duplex=False)
-        self._departures = [Pipe(duplex=False) for _ in range(workers)]
-
-    @property
-    def env_steps(self) -> int:
-        """Environment steps of all workers as of the last step: the same for whoever asks between two steps."""
-        return int(self._total.array[0])
-
-    def push(
-        self, worker_index: int, gradient: Tensor, learning_rate: float, env_steps: int, pulled: Pulled
-    ) -> int | None:
-        """Hand in a gradient and wait until the step with everybody's has been made. The staleness is always 0."""
-        self._gradients.array[worker_index] = gradient.numpy()
-        self._env_steps.array[worker_index] = env_steps
-        if worker_index != 0:
-            self._torn.array[worker_index] += pulled.torn
-            self._arrivals[1].send_bytes(b"!")
-            return 0 if self._wait_for(self._departures[worker_index][0]) else None
-        if pulled.updates == 0:
-            self._enqueue()
-        if not all(self._wait_for(self._arrivals[0]) for _ in range(self._workers - 1)):
-            return None
-        average = self._gradients.array[0].copy()
-        for other in self._gradients.array[1:]:
-            average += other
-        average /= self._workers
-        super().push(0, torch.from_numpy(average), learning_rate, env_steps, pulled)
-        self._total.array[0] = self._env_steps.array.sum()
-        if self.env_steps >= self._due:
-            self._enqueue()
-        for _, departure in self._departures[1:]:
-            departure.send_bytes(b"!")
-        return 0
-
-    def due_snapshot(self, env_steps: int) -> Snapshot | None:
-        """The next snapshot of the queue, in order; which there are does not depend on when somebody asks."""
-        taken = int(self._taken.array[0])
-        if taken == self._queued.array[0]:
-            return None
-        slot = taken % QUEUE_SLOTS
-        updates, steps, moment = self._queue_facts.array[slot]
-        copy = torch.from_numpy(self._queue.array[slot].copy())
-        self._taken.array[0] += 1
-        return Snapshot(copy, int(updates), int(steps), float(moment), consistent=True)
-
-    def last_snapshots(self) -> Iterator[Snapshot]:
-        """The rest of the queue, and the end of training where that is not its last."""
-        last = -1
-        while (snapshot := self.due_snapshot(0)) is not None:
-            last = snapshot.updates
-            yield snapshot
-        if last != self.updates:
-            yield self.snapshot()
-
-    def _enqueue(self) -> None:
-        while self._queued.array[0] - self._taken.array[0] == QUEUE_SLOTS:
-            if self._stopping():
-                return
-            time.sleep(WAIT_SECONDS / 10)
-        slot = int(self._queued.array[0]) % QUEUE_SLOTS
-        self._queue.array[slot] = self._parameters.array
-        self._queue_facts.array[slot] = (self.updates, self.env_steps, time.monotonic())
-        self._queued.array[0] += 1
-        self._due = self.env_steps + max(self._interval, self.env_steps // 20)
-
-    def _wait_for(self, connection: "Connection[bytes, bytes]") -> bool:
-        while not connection.poll(WAIT_SECONDS):
-            if self._stopping():
-                return False
-        connection.recv_bytes()
+    @staticmethod
+    def _acquired(lock: int) -> bool:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
         return True
+
+
+def _fitting(tensor: Tensor, target: Tensor) -> Tensor:
+    if tensor.shape != target.shape or tensor.dtype != target.dtype:
+        raise ValueError(f"{list(tensor.shape)} of {tensor.dtype} where {list(target.shape)} is needed")
+    return tensor

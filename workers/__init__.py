@@ -2,7 +2,7 @@
 
 from typing import Any
 
-__all__ = ["compare", "train"]
+__all__ = ["compare", "resume", "train"]
 
 
 def __getattr__(name: str) -> Any:
@@ -11,6 +11,10 @@ def __getattr__(name: str) -> Any:
         from workers.session import train
 
         return train
+    if name == "resume":
+        from workers.session import resume
+
+        return resume
     if name == "compare":
         from workers.comparison.session import compare
 

@@ -1,38 +1,39 @@
 """The actor-learner: the loop that is the whole algorithm."""
 
-import math
 import os
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from a3c.batches import Environments, SlowEnvironments
 from a3c.closed_form import ClosedForm
 from a3c.config import Config
-from a3c.environments import EnvironmentSpec, SlowEnvironments
-from a3c.gradients import RolloutStatistics, autograd_gradient, clip_by_global_norm, closed_form_gradient
+from a3c.environments import EnvironmentSpec
+from a3c.gradients import autograd_gradient, clip_by_global_norm, closed_form_gradient
 from a3c.networks import build
 from a3c.rollouts import Collector
 from a3c.schedules import annealed_learning_rate
-from shared.board import LATEST, RUN, SUMS, Board
+from shared.board import Board
 from shared.parameters import bind, flat_size
 from shared.store import SharedStore
 from workers import border
+from workers.place import Place
 from workers.update_log import UpdateLog
 
 # Workers are many and in no hurry; an evaluation is one process, and a run is over as soon as it says so. Where there
 # are more processes than cores this puts the monitor, the console and the user's other programs first.
 NICENESS = 10
-CPU_INTERVAL = 0.05  # seconds between two looks at the CPU time: the kernel takes its time to answer
 
 
-def main(
-    worker_index: int, config: Config, environment: EnvironmentSpec, store: SharedStore, board: Board, run_dir: Path
-) -> None:
+def main(worker_index: int, incarnation: int, config: Config, environment: EnvironmentSpec, store: SharedStore,
+         board: Board, run_dir: Path) -> None:  # fmt: skip
     """Process target: act, compute gradients and push them until the budget is spent or a stop is requested."""
     if hasattr(os, "nice"):
         os.nice(NICENESS)
+    store.incarnation = incarnation
     log = run_dir / "logs" / f"worker-{worker_index}.log"
     border.run(log, lambda: learn(worker_index, config, environment, store, board, run_dir / "updates.csv"))
 
@@ -47,73 +48,51 @@ def learn(
     backward = {"closed-form": closed_form_gradient, "autograd": autograd_gradient}[config.network.gradients]
     compute_gradient = backward(model, config.loss)
     policy_logits = ClosedForm(model).policy_logits
-    rng = np.random.default_rng([config.seed, worker_index])
-    environments = environment.make(config.envs_per_worker)
-    if config.env_latency_ms:
-        environments = SlowEnvironments(environments, config.env_latency_ms)
-    collector = Collector(environments, config.n_steps, environment.action_count, rng)
-    row = WorkerRow(worker_index, board, collector)
+    environments = _environments(config, environment)
+    rng = _generator(config.seed, worker_index, store.incarnation)
+    beat = partial(board.beat, worker_index)
+    collector = Collector(environments, config.n_steps, environment.action_count, rng, beat)
+    place = Place(worker_index, store, board, collector)
     log = UpdateLog(updates, config.log_interval, store, board) if config.log_interval and worker_index == 0 else None
     now = time.perf_counter
-    while board.requested() == RUN:
+    while True:
         started = now()
         pulled = store.pull(parameters)
-        if pulled.env_steps >= config.max_env_steps:
+        if pulled.stopped or pulled.env_steps >= config.max_env_steps:
             break
         learning_rate = annealed_learning_rate(config, pulled.env_steps)
         collecting = now()
         rollout = collector.collect(policy_logits)
         learning = now()
+        if (fault := rollout.fault()) is not None:
+            place.drop(fault)
+            continue
         statistics = compute_gradient(rollout)
-        norm = clip_by_global_norm(gradient.numpy(), config.optimizer.max_grad_norm)
+        if not statistics.is_finite:
+            place.drop("gradients")
+            continue
+        try:
+            norm = clip_by_global_norm(gradient.numpy(), config.optimizer.max_grad_norm)
+        except FloatingPointError:
+            place.drop("gradients")
+            continue
         pushing = now()
         staleness = store.push(worker_index, gradient, learning_rate, collector.env_steps, pulled)
         if staleness is None:
-            break
+            return
         seconds = (collecting - started, pushing - learning, now() - pushing)
-        row.publish(statistics, norm, staleness, learning_rate, seconds)
+        place.publish(statistics, norm, staleness, learning_rate, seconds)
         if log is not None:
             log.write_due()
+    place.leave()
     environments.close()
 
 
-class WorkerRow:
-    """A worker's row of the board."""
+def _environments(config: Config, environment: EnvironmentSpec) -> Environments:
+    environments = environment.make(config.envs_per_worker)
+    return SlowEnvironments(environments, config.env_latency_ms) if config.env_latency_ms else environments
 
-    def __init__(self, worker_index: int, board: Board, collector: Collector):
-        self._worker_index, self._board, self._collector = worker_index, board, collector
-        row = board.row(worker_index)
-        self._sums, self._latest = row[: len(SUMS)], row[len(SUMS) :]
-        self._started = time.monotonic()
-        self._staleness_max = 0
-        self._cpu_seconds, self._cpu_due = time.process_time(), 0.0
-        self._episodes, self._mean_return = 0, math.nan
-        self._latest[LATEST.index("started")] = self._started
 
-    def publish(self, statistics: RolloutStatistics, norm: float, staleness: int, learning_rate: float,
-                seconds: tuple[float, float, float]) -> None:  # fmt: skip
-        """Count one update; `seconds` are those of its pull, its backward pass and its push."""
-        collector = self._collector
-        if collector.episodes != self._episodes:
-            self._episodes = collector.episodes
-            self._mean_return = sum(collector.recent_returns) / len(collector.recent_returns)
-        self._staleness_max = max(self._staleness_max, staleness)
-        now = time.monotonic()
-        if now >= self._cpu_due:
-            self._cpu_seconds, self._cpu_due = time.process_time(), now + CPU_INTERVAL
-        policy_loss = statistics.terms.policy_loss
-        self._sums += (1, *statistics.terms, norm, policy_loss * policy_loss, *statistics[1:], *seconds)
-        self._latest[:] = (
-            collector.env_steps,
-            collector.episodes,
-            collector.return_sum,
-            self._mean_return,
-            collector.env_seconds,
-            collector.forward_seconds,
-            self._cpu_seconds,
-            learning_rate,
-            self._staleness_max,
-            self._started,
-            now,
-        )
-        self._board.count_staleness(self._worker_index, staleness)
+def _generator(seed: int, worker_index: int, incarnation: int) -> np.random.Generator:
+    """Of the run's seed and the worker; one that follows on a dead worker has numbers of its own."""
+    return np.random.default_rng([seed, worker_index, *([incarnation] if incarnation else [])])

@@ -11,7 +11,11 @@ from a3c.networks import build, initialize
 from shared.board import Board
 from shared.optimizers import AdamOptions, RMSPropOptions, SharedAdam, SharedOptimizer, SharedRMSProp
 from shared.parameters import bind, flat_size
-from shared.store import LockedStore, SharedStore, SyncStore
+from shared.store import LockedStore, SharedStore
+from shared.sync_store import SyncStore
+
+WORKER_BYTES, EPISODE_BYTES, ACTION_BYTES = 16_384, 2_048, 6  # of a deposit, which is JSON
+LARGEST_DEPOSIT = 2**20
 
 
 def build_store(config: Config, environment: EnvironmentSpec, board: Board, lock_path: Path) -> SharedStore:
@@ -20,21 +24,28 @@ def build_store(config: Config, environment: EnvironmentSpec, board: Board, lock
     initialize(model, config.seed)
     vector = torch.zeros(flat_size(model))
     bind(model, vector)
-    return store_around(vector, build_optimizer(config.optimizer, len(vector)), config, board, lock_path)
+    optimizer = build_optimizer(config.optimizer, len(vector))
+    return store_around(vector, optimizer, config, board, lock_path, deposit_size(config, environment))
 
 
 def store_around(
-    vector: Tensor, optimizer: SharedOptimizer, config: Config, board: Board, lock_path: Path
+    vector: Tensor, optimizer: SharedOptimizer, config: Config, board: Board, lock_path: Path, deposit_size: int = 0
 ) -> SharedStore:
     """The mode's store for parameters that begin as `vector` [P].
 
     One worker has nobody to be asynchronous to: it is given the store that makes a run repeat itself.
     """
     if config.mode == "sync" or config.workers == 1:
-        return SyncStore(vector, optimizer, config.workers, config.evaluation.eval_interval, board.stopping)
+        return SyncStore(vector, optimizer, board, config.evaluation.eval_interval, deposit_size)
     if config.mode == "locked":
-        return LockedStore(vector, optimizer, config.workers, str(lock_path))
-    return SharedStore(vector, optimizer, config.workers)
+        return LockedStore(vector, optimizer, board, str(lock_path), deposit_size)
+    return SharedStore(vector, optimizer, board, deposit_size)
+
+
+def deposit_size(config: Config, environment: EnvironmentSpec) -> int:
+    """Bytes enough for what a worker tells of itself, unless its episodes are too long to be told action by action."""
+    episode = EPISODE_BYTES + ACTION_BYTES * (environment.max_episode_steps or 0)
+    return min(WORKER_BYTES + config.envs_per_worker * episode, LARGEST_DEPOSIT)
 
 
 def build_optimizer(config: OptimizerConfig, size: int) -> SharedOptimizer:

@@ -21,6 +21,11 @@ class Dashboard:
         self._screen = Screen(console, live)
         self._next_line = 0.0  # elapsed seconds
 
+    @property
+    def terminal(self) -> str | None:
+        """The path of the terminal on which live frames hide the cursor; None where there are none."""
+        return self._screen.terminal
+
     def start(self) -> None:
         """Take the terminal; after `stop` it may be taken again."""
         self._screen.start()

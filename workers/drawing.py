@@ -16,7 +16,7 @@ from rich.segment import Segment
 Line = list[tuple[str, str]]  # (text, rich style)
 UNKNOWN = "–"  # noqa: RUF001 - a dash as thin as nothing
 MARGIN = 10  # cells of the column that holds the sections' names and the chart's labels
-ASCII = str.maketrans("━╸─│└┤╌◆●○■✗▁▂▃▄▅▆▇█▓▒░–·…•×", "=>-|`+-**o.x__..--=#%+:-,.*x") | {ord("±"): "+-"}  # noqa: RUF001
+ASCII = str.maketrans("━╸─│└┤╌◆●○■✗↻▁▂▃▄▅▆▇█▓▒░–·…•×", "=>-|`+-**o.x@__..--=#%+:-,.*x") | {ord("±"): "+-"}  # noqa: RUF001
 ASCII |= {0x2800 + bits: ":" if bits & 0x1B and bits & 0xE4 else "'" if bits & 0x1B else "." for bits in range(1, 256)}
 BRAILLE = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # the bit of each dot, by column and row
 

@@ -20,6 +20,7 @@ PRELOAD = ["torch", "gymnasium", "workers.actor_learner", "workers.monitor"]
 # Workers are the parallelism: BLAS threads on top of them take each other's cores, and a thread pool does not survive
 # a fork. Read when the libraries are loaded, hence set before any process starts.
 ENVIRONMENT = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
+SAFE_PATH = "PYTHONSAFEPATH"  # else a forkserver imports what the current directory has under our packages' names
 
 
 def context() -> BaseContext:
@@ -46,7 +47,11 @@ def inherited() -> Iterator[None]:
     blocking rather than ignoring them in the children leaves no moment in which one of them could die of it.
     """
     packages = str(Path(__file__).resolve().parent.parent)
-    changed = {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join(filter(None, [packages, os.environ.get("PYTHONPATH")]))}
+    changed = {
+        **ENVIRONMENT,
+        SAFE_PATH: "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, [packages, os.environ.get("PYTHONPATH")])),
+    }
     before = {name: os.environ.get(name) for name in changed}
     os.environ.update(changed)
     if sys.platform != "win32":

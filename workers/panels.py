@@ -35,9 +35,15 @@ from workers.drawing import (
     stacked,
 )
 from workers.status import Evaluation, Status, WorkerStatus
+from workers.words import PHASES, fault_words, target_words
 
-PHASES = {"solved": "bold green", "failed": "bold red", "training": "cyan", "verifying": "magenta"}
-STATES = {"running": ("●", "green"), "starting": ("○", "yellow"), "stopped": ("■", "dim"), "dead": ("✗", "bold red")}
+STATES = {
+    "running": ("●", "green"),
+    "starting": ("○", "yellow"),
+    "restarting": ("↻", "bold yellow"),
+    "stopped": ("■", "dim"),
+    "dead": ("✗", "bold red"),
+}
 SHARES = {  # neighbours differ in shade too, for eyes and terminals without colour
     "env": ("█", "cyan"),
     "forward": ("▓", "blue"),
@@ -46,9 +52,14 @@ SHARES = {  # neighbours differ in shade too, for eyes and terminals without col
     "push": ("▓", "yellow"),
     "other": ("░", "dim"),
 }
-EVENTS = {"verified": "green", "crashed": "bold red", "interrupted": "yellow"}
-WORKER_TITLES = f"  {'state':<8}{'steps/s':>9}{'episodes':>9}{'return':>9}{'staleness':>10}{'CPU':>7}{'memory':>10}"
-WORKER_COLUMN = 4 + len(WORKER_TITLES) + 3  # cells of an index, a row and a gap
+EVENTS = {
+    **dict.fromkeys(("verified", "resumed", "restarted"), "green"),
+    **dict.fromkeys(("warning", "rolled-back", "interrupted"), "yellow"),
+    **dict.fromkeys(("crashed", "hung", "unsaved"), "bold red"),
+}
+FIGURE_TITLES = f"{'steps/s':>9}{'episodes':>9}{'return':>9}{'staleness':>10}{'CPU':>7}{'memory':>10}"
+STATE, LONG_STATE = 8, 11  # cells of a worker's state: where none was restarted, and with the restarts behind it
+WORKER_COLUMN = 4 + 2 + LONG_STATE + len(FIGURE_TITLES)  # cells of an index, a glyph, a state and the figures
 GRID_COLUMN = 20
 LEARNING_COLUMN = 23
 
@@ -75,10 +86,11 @@ def _small(status: Status, width: int) -> list[Line]:
         figure("running", f"{running} of {len(status.workers)}"),
         [(duration(status.elapsed_seconds), "")],
     ]
+    faults: Line = [(f"  {words}", "yellow") for words in fault_words(status.faults)[-1:]]
     events: list[Line] = [[(clean(event.message), "dim")] for event in status.events[-2:]]
     return [
         *flowed([[(clean(status.env_id), "bold")], [_phase(status)]], width),
-        _progress(status, width, ""),
+        [*_progress(status, width - cells_of(faults), ""), *faults],
         *flowed(facts, width),
         *events,
     ]
@@ -150,7 +162,15 @@ def _header(status: Status, width: int) -> list[Line]:
         [(f"{status.updates:,}", ""), (" updates", "dim")],
         [(f"{status.episodes:,}", ""), (" episodes", "dim")],
     ]
-    return [apart(title, state, width), _progress(status, width, " of the budget"), joined(facts, width), []]
+    progress = _progress(status, width, " of the budget")
+    return [apart(title, state, width), progress, joined(facts, width), _faults(status, width)]
+
+
+def _faults(status: Status, width: int) -> Line:
+    """What was survived, in the fullest words that fit; an empty line until then, so that nothing ever moves."""
+    choices = fault_words(status.faults)
+    fitting = (words for words in choices if len(words) <= width - MARGIN)
+    return named("faults", [(next(fitting, choices[-1]), "yellow")]) if choices else []
 
 
 def _phase(status: Status) -> tuple[str, str]:
@@ -167,10 +187,6 @@ def _speeds(evaluations: Sequence[Evaluation]) -> list[float]:
     """Env steps per second between the latest evaluations."""
     pairs = [(before, after) for before, after in pairwise(evaluations) if after.seconds > before.seconds]
     return [(after.env_steps - before.env_steps) / (after.seconds - before.seconds) for before, after in pairs[-8:]]
-
-
-def target_words(status: Status) -> str:
-    return UNKNOWN if status.target_return is None else f"{status.target_return:,.6g}"
 
 
 def _returns(status: Status, width: int, rows: int) -> list[Line]:
@@ -194,30 +210,37 @@ def _workers(status: Status, width: int, rows: int) -> list[Line]:
     workers, room = status.workers, rows - 1
     if len(workers) > room * max(width // WORKER_COLUMN, 1):
         return _worker_grid(workers, width, room)
+    state = LONG_STATE if any(worker.restarts for worker in workers) else STATE
+    titles = f"{'state':<{state}}{FIGURE_TITLES}"
     if len(workers) > room:
         columns = ceil(len(workers) / room)
-        titles = [(f"{'#':>3} {WORKER_TITLES}   " * columns, "dim")]
-        return [titles, *in_columns([_worker_row(worker, 4) for worker in workers], columns, WORKER_COLUMN)]
-    lines = [_worker_row(worker, MARGIN - 1) for worker in workers]
+        heads = fitted([(f"{'#':>3}   {titles}", "dim")], WORKER_COLUMN) * columns
+        return [heads, *in_columns([_worker_row(worker, 4, state) for worker in workers], columns, WORKER_COLUMN)]
+    lines = [_worker_row(worker, MARGIN - 1, state) for worker in workers]
     if room > len(workers):
         monitor = f"{'monitor':>{MARGIN - 1}}"
-        lines.append([(f"{monitor}{_percent(status.monitor_cpu_percent):>{len(WORKER_TITLES) - 10}}", "dim")])
-    return [named("workers", [(WORKER_TITLES[1:], "dim")]), *lines]
+        lines.append([(f"{monitor}{_percent(status.monitor_cpu_percent):>{len(titles) - 8}}", "dim")])
+    return [named("workers", [(f" {titles}", "dim")]), *lines]
 
 
-def _worker_row(worker: WorkerStatus, indent: int) -> Line:
+def _worker_row(worker: WorkerStatus, indent: int, state: int) -> Line:
+    """A worker's index, glyph, state in so many cells, and figures; a long state takes room from the first figure."""
     glyph, style = STATES.get(worker.state, ("·", ""))
+    restarts = f" ×{worker.restarts}" if worker.restarts else ""  # noqa: RUF001 - times, not the letter
+    speed = UNKNOWN if worker.state == "restarting" else number(worker.steps_per_second, 0)  # nobody is there to step
+    speed = speed.rjust(state + 7 - len(worker.state + restarts))
     memory = UNKNOWN if worker.memory_bytes is None else f"{worker.memory_bytes / 2**20:,.0f} MiB"
     figures = (
-        f"{number(worker.steps_per_second, 0):>9}{worker.episodes:>9,}{number(worker.mean_return):>9}"
+        f" {speed}{worker.episodes:>9,}{number(worker.mean_return):>9}"
         f"{number(worker.staleness):>10}{_percent(worker.cpu_percent):>7}{memory:>10}"
     )
-    healthy = worker.state != "dead"
+    healthy = worker.state not in ("dead", "restarting")
     row_style = "" if healthy else style
     return [
         (f"{worker.worker_index:>{indent}} ", row_style),
         (glyph, style),
-        (f" {worker.state:<7}", "dim" if healthy else style),
+        (f" {worker.state}", "dim" if healthy else style),
+        (restarts, "yellow"),
         (figures, row_style),
     ]
 

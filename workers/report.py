@@ -2,14 +2,17 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from a3c.config import Config
 from a3c.environments import EnvironmentSpec
 from shared.board import Board
 from shared.store import SharedStore
+from workers.monitor import Progress
+from workers.resume import Resumed
 from workers.run_directory import RunDirectory
-from workers.status import Evaluation, Event, Races, Status, Summary, WorkerStatus
+from workers.status import Evaluation, Event, Faults, Races, Status, Summary, WorkerStatus
 from workers.telemetry import Telemetry
 
 Workers = Callable[[], Sequence[WorkerStatus]]  # asked after the telemetry's interval has ended
@@ -29,33 +32,34 @@ class View(Protocol):
     def traceback(self, report: str) -> None:
         """What a process died of."""
 
+    @property
+    def terminal(self) -> str | None:
+        """The path of the terminal whose cursor is hidden meanwhile, if there is one."""
+
 
 class Report:
-    """Keeps the history, writes it to the run directory and shows it.
-
-    Args:
-        started: time.time() when the user asked for the run.
-    """
+    """Keeps the history, writes it to the run directory and shows it."""
 
     def __init__(self, config: Config, environment: EnvironmentSpec, board: Board, store: SharedStore,
-                 directory: RunDirectory, dashboard: View, started: float):  # fmt: skip
+                 directory: RunDirectory, dashboard: View, resumed: Resumed | None):  # fmt: skip
         self._config, self._environment = config, environment
         self._board, self._store = board, store
-        self._directory, self._dashboard, self._started = directory, dashboard, started
+        self._directory, self._dashboard = directory, dashboard
         self.telemetry = Telemetry(board)
         self.solved: Evaluation | None = None
-        self._best: Evaluation | None = None
-        self._saved: Evaluation | None = None  # of the best on disk
-        self._evaluations: list[Evaluation] = []
+        self._progress = resumed.progress if resumed else Progress()
+        self._best = self._saved = self._progress.best  # known, and on disk
+        self._evaluations: list[Evaluation] = list(resumed.evaluations) if resumed else []
         self._events: list[Event] = []
-        self._checkpoints: set[str] = set()
+        self._checkpoints = {name for name in ("best", "latest") if resumed and (name == "latest" or self._best)}
+        self._failure_told = False
         self._next_row = 0.0  # elapsed seconds
         self._logged_env_steps = -1
         self._target = environment.target(config.evaluation.target_return)
 
     def event(self, kind: str, message: str) -> None:
         """Something happened: keep it and show it."""
-        event = Event(round(time.time() - self._started, 3), kind, message)
+        event = Event(round(self._elapsed(), 3), kind, message)
         self._events = [*self._events, event][-EVENTS_SHOWN:]
         self._directory.write_event(event)
         self._dashboard.event(event)
@@ -66,7 +70,8 @@ class Report:
             self._evaluations.append(data)
             if len(self._evaluations) > CURVE_POINTS:  # evaluations.csv keeps them all
                 del self._evaluations[1:-1:2]
-            self._directory.write_evaluation(data)
+            due = data.env_steps + self._config.evaluation.eval_interval
+            self._progress = replace(self._progress, evaluations=self._progress.evaluations + 1, due=due)
             word = "verified" if data.verification else "evaluated"
             self.event(word, f"{data.mean:.1f} +- {data.std:.1f} over {data.episodes} episodes at "
                              f"{data.env_steps:,} env steps")  # fmt: skip
@@ -78,6 +83,15 @@ class Report:
             self.event("checkpointed", f"checkpoints/{data}.json")
         elif kind == "solved":
             self.solved = data
+        else:
+            self.event(kind, data)
+
+    def monitor_progress(self) -> Progress:
+        """What the monitor that is about to be started goes on from."""
+        progress = replace(self._progress, best=self._saved)
+        # The evaluation that a monitor dies in has used up its seed.
+        self._progress = replace(progress, evaluations=progress.evaluations + 1)
+        return progress
 
     def look(self, phase: str, workers: Workers, monitor_cpu_percent: float | None) -> None:
         """End an interval of the telemetry: a frame of the dashboard and, where one is due, a row of metrics.
@@ -88,6 +102,9 @@ class Report:
         self.telemetry.tick()
         status = self._status(phase, workers(), monitor_cpu_percent)
         self._dashboard.update(status)
+        if self._directory.failure and not self._failure_told:
+            self._failure_told = True
+            self.event("unsaved", self._directory.failure)
         if status.elapsed_seconds >= self._next_row:
             self._log(status)
 
@@ -103,7 +120,7 @@ class Report:
     def summary(self, status: str, reason: str) -> Summary:
         """How the run ended, after `end`; also the last file of its directory."""
         self.event("stopped", reason)
-        telemetry, seconds = self.telemetry, self.telemetry.train_seconds()
+        telemetry, seconds, faults = self.telemetry, self.telemetry.train_seconds(), self._faults()
         env_steps = telemetry.total("env_steps")
         name = next((name for name in ("best", "latest") if name in self._checkpoints), None)
         summary = Summary(
@@ -116,7 +133,7 @@ class Report:
             max_env_steps=self._config.max_env_steps,
             updates=self._store.updates,
             episodes=telemetry.total("episodes"),
-            wall_seconds=round(time.time() - self._started, 3),
+            wall_seconds=round(self._elapsed(), 3),
             train_seconds=round(seconds, 3),
             steps_per_second=round(env_steps / seconds, 1) if seconds else 0.0,
             solved_env_steps=self.solved.env_steps if self.solved else None,
@@ -128,7 +145,8 @@ class Report:
             cpu_seconds=round(telemetry.cpu_seconds(), 3),
             advantage_magnitude=telemetry.advantage_magnitude(),
             policy_loss_variance=telemetry.policy_loss_variance(),
-            worker_restarts=0,
+            worker_restarts=faults.worker_restarts,
+            faults=faults,
             state_sha256=self._store.sha256(),
             checkpoint=name and f"checkpoints/{name}.json",
             reason=reason,
@@ -151,7 +169,7 @@ class Report:
             seed=self._config.seed,
             run_dir=str(self._directory.path),
             phase=phase,
-            elapsed_seconds=time.time() - self._started,
+            elapsed_seconds=self._elapsed(),
             train_seconds=self._board.training_seconds(time.monotonic()),
             env_steps=telemetry.total("env_steps"),
             max_env_steps=self._config.max_env_steps,
@@ -170,4 +188,20 @@ class Report:
             staleness_max=staleness.max if staleness else None,
             monitor_cpu_percent=monitor_cpu_percent,
             events=tuple(self._events),
+            faults=self._faults(),
+        )
+
+    def _elapsed(self) -> float:
+        return time.time() - self._board.began
+
+    def _faults(self) -> Faults:
+        dropped, tally = self._board.dropped(), self._board.tally
+        return Faults(
+            worker_restarts=self._board.worker_restarts(),
+            monitor_restarts=tally("monitor_restarts"),
+            observations=dropped["observations"],
+            rewards=dropped["rewards"],
+            gradients=dropped["gradients"],
+            rollbacks=tally("rollbacks"),
+            failed_saves=tally("failed_saves"),
         )

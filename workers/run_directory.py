@@ -6,14 +6,14 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from a3c.config import Config, ConfigError
 from a3c.files import json_bytes, write_durably
 from workers.lock import DirectoryLock
-from workers.status import Evaluation, Event, Status, Summary
+from workers.status import Event, Status, Summary
 from workers.table import Table
 
 
@@ -28,24 +28,29 @@ def default_run_dir(config: Config) -> Path:
 
 
 class RunDirectory:
-    """The files of one run; everything but checkpoints/ and logs/ is written here, by the supervisor's process alone.
+    """The files of one run that its supervisor writes: all but checkpoints/, logs/, evaluations.csv and updates.csv.
 
+    A disk that refuses a line does not end a run: `failure` then says what it was.
+
+    Args:
+        resume: go on with the run that it holds, rather than refuse to.
     Raises:
         ConfigError: the directory is in use, holds a run already, or cannot be written.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, resume: bool = False):
         self.path = path
+        self.failure: str | None = None
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._lock = DirectoryLock(path, "run_dir")
-            if (path / "config.json").exists():
+            if (path / "config.json").exists() and not resume:
                 self._lock.release()
-                raise ConfigError(f"run_dir: '{path}' already holds a run; choose another directory")
+                raise ConfigError(f"run_dir: '{path}' already holds a run; choose another directory, or go on with it: "
+                                  f"python run_a3c.py resume {path}")  # fmt: skip
             for folder in ("checkpoints", "logs"):
                 (path / folder).mkdir(exist_ok=True)
             self._events = open(path / "events.jsonl", "a", buffering=1)
-            self._evaluations = Table(path / "evaluations.csv", [f.name for f in dataclasses.fields(Evaluation)])
             self._metrics: Table | None = None  # its columns are known with the first row
         except OSError as error:
             raise ConfigError(f"run_dir: '{path}' cannot be written: {error.strerror}") from error
@@ -53,41 +58,44 @@ class RunDirectory:
     def write_config(self, config: Config, environment: dict[str, Any]) -> None:
         """config.json: every option, what the environment made of those left open, and what it ran on."""
         content = {"options": config.to_options(), "environment": environment, **provenance()}
-        write_durably(self.path / "config.json", json_bytes(content))
+        self._attempt("config.json", lambda: write_durably(self.path / "config.json", json_bytes(content)))
 
     def write_event(self, event: Event) -> None:
         """A line of events.jsonl."""
-        self._events.write(json.dumps(dataclasses.asdict(event)) + "\n")
-
-    def write_evaluation(self, evaluation: Evaluation) -> None:
-        """A row of evaluations.csv."""
-        self._evaluations.write(dataclasses.asdict(evaluation))
+        line = json.dumps(dataclasses.asdict(event)) + "\n"
+        self._attempt("events.jsonl", lambda: self._events.write(line))
 
     def write_metrics(self, status: Status) -> None:
         """A row of metrics.csv."""
-        row = metrics_row(status)
-        if self._metrics is None:
-            self._metrics = Table(self.path / "metrics.csv", list(row))
+        self._attempt("metrics.csv", lambda: self._write_metrics(metrics_row(status)))
+
+    def _write_metrics(self, row: dict[str, Any]) -> None:
+        self._metrics = self._metrics or Table(self.path / "metrics.csv", list(row))
         self._metrics.write(row)
 
     def write_staleness(self, counts: Sequence[int]) -> None:
         """staleness.csv: how many pushes were how stale."""
-        table = Table(self.path / "staleness.csv", ["staleness", "pushes"])
-        for staleness, pushes in enumerate(counts):
-            table.write({"staleness": staleness, "pushes": pushes})
-        table.close()
+        lines = ["staleness,pushes", *(f"{staleness},{pushes}" for staleness, pushes in enumerate(counts)), ""]
+        content = "\n".join(lines).encode()
+        self._attempt("staleness.csv", lambda: write_durably(self.path / "staleness.csv", content))
 
     def write_summary(self, summary: Summary) -> None:
         """summary.json, the last file of a run."""
-        write_durably(self.path / "summary.json", json_bytes(dataclasses.asdict(summary)))
+        content = json_bytes(dataclasses.asdict(summary))
+        self._attempt("summary.json", lambda: write_durably(self.path / "summary.json", content))
 
     def close(self) -> None:
         """Close the files and let others use the directory."""
-        for table in (self._evaluations, self._metrics):
-            if table is not None:
-                table.close()
-        self._events.close()
+        for file in (self._metrics, self._events):
+            if file is not None:
+                self._attempt("its files", file.close)
         self._lock.release()
+
+    def _attempt(self, name: str, write: Callable[[], object]) -> None:
+        try:
+            write()
+        except OSError as error:
+            self.failure = self.failure or f"{self.path / name}: cannot be written: {error.strerror}"
 
 
 def metrics_row(status: Status) -> dict[str, Any]:
@@ -113,14 +121,19 @@ def metrics_row(status: Status) -> dict[str, Any]:
 
 def provenance() -> dict[str, Any]:
     """What a run depends on beside its options: the versions, the program's git commit, the machine."""
-    import importlib.metadata  # not needed before the processes run
-
     return {
-        "versions": {"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "numpy")},
+        "versions": versions(),
         "git_commit": _git_commit(),
         "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
     }
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that decide what a run computes."""
+    import importlib.metadata  # not needed before the processes run
+
+    packages = {name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "numpy")}
+    return {"python": platform.python_version(), **packages}
 
 
 def _git_commit() -> str | None:

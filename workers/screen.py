@@ -1,5 +1,8 @@
 """The terminal under a view: live frames where it can, blocks of text above or instead of them, and never an error."""
 
+import os
+import signal
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
@@ -11,6 +14,7 @@ from rich.live import Live
 
 from workers.drawing import Frame, clean
 
+SHOW_CURSOR = b"\x1b[?25h"
 SMALLEST = ConsoleDimensions(20, 5)  # a terminal below this gets plain lines
 
 
@@ -26,7 +30,8 @@ class Screen:
         self._console = console
         self._wants_live = live and able and width >= SMALLEST.width and height >= SMALLEST.height
         self._live: Live | None = None
-        self._size = console.size
+        self._drawn_on: ConsoleDimensions | None = console.size  # None: nobody knows where the last frame is
+        self._suspendable = False
 
     @property
     def is_live(self) -> bool:
@@ -38,10 +43,21 @@ class Screen:
         """Cells of a line."""
         return self._console.width
 
+    @property
+    def terminal(self) -> str | None:
+        """The path of the terminal on which frames are drawn; None where there are no frames or it is no terminal."""
+        try:
+            return os.ttyname(self._console.file.fileno()) if self.is_live else None
+        except (OSError, AttributeError):  # drawn into a pipe or a file, or on Windows
+            return None
+
     def start(self) -> None:
         """Take the terminal; after `stop` it may be taken again."""
         if self._wants_live and self._live is None:
             self._live = Live(console=self._console, auto_refresh=False, vertical_overflow="crop")
+            self._suspendable = _may_handle_suspension()
+            if self._suspendable:
+                signal.signal(signal.SIGTSTP, self._suspend)
             self.attempt(self._live.start)
 
     def stop(self) -> None:
@@ -50,6 +66,8 @@ class Screen:
         if live is not None:
             with suppress(Exception):
                 live.stop()
+            if self._suspendable:
+                signal.signal(signal.SIGTSTP, signal.SIG_DFL)
 
     def draw(self, frame: Callable[[int, int], RenderableType]) -> None:
         """Replace the live frame by what `frame` makes of a width and a height."""
@@ -80,12 +98,30 @@ class Screen:
         self.stop()
 
     def _draw(self, live: Live, frame: Callable[[int, int], RenderableType]) -> None:
+        if not self._in_foreground():
+            return
         size = self._console.size
-        if size != self._size:  # the terminal has moved the old frame, nobody knows where to
-            self._size = size
-            self._console.control(Control.home(), Control.clear())
+        if size != self._drawn_on:  # the terminal has moved the old frame, or a shell has written below it
+            self._drawn_on = size
+            self._console.control(Control.home(), Control.clear(), Control.show_cursor(False))
         # One row less, so that the command typed stays in sight and an echoed ^C scrolls nothing.
         live.update(frame(size.width, size.height - 1), refresh=True)
+
+    def _in_foreground(self) -> bool:
+        """Whether the terminal is ours to draw on: a shell may have resumed the program in the background."""
+        try:
+            return os.tcgetpgrp(self._console.file.fileno()) == os.getpgrp()
+        except (OSError, AttributeError):  # nobody's terminal, none at all, or Windows
+            return True
+
+    def _suspend(self, number: int, _frame: object) -> None:
+        """Give the cursor back, then really stop; after SIGCONT the next frame begins afresh."""
+        with suppress(OSError):  # past rich, which this may have interrupted within a frame
+            os.write(self._console.file.fileno(), SHOW_CURSOR + b"\n")
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+        signal.signal(number, self._suspend)
+        self._drawn_on = None
 
     def _print(self, block: RenderableType) -> None:
         if self._console.quiet:
@@ -98,3 +134,10 @@ class Screen:
                 raise
         except OSError:
             self._console.quiet = True
+
+
+def _may_handle_suspension() -> bool:
+    """Whether a suspension stops this program by the default action; where it is ignored or another's, it stays so."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGTSTP"):
+        return False
+    return signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL

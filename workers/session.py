@@ -6,10 +6,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from a3c.config import Config, ConfigError
+from a3c.config import CheckpointError, Config, ConfigError
+from workers import exit_codes
 from workers.launch import start_forkserver
+from workers.limits import check_descriptors
 from workers.run_directory import RunDirectory, default_run_dir
 from workers.status import Summary, starting
+from workers.stored import changed, nothing_to_do, stored_config
 
 DASHBOARDS = ("auto", "on", "off")
 
@@ -42,6 +45,7 @@ def run(
     check_dashboard(dashboard)
     # Everything that can be wrong is checked before a process starts. The default environment is known to be right, so
     # that the usual run need not wait for gymnasium's import before the forkserver begins with its own.
+    check_descriptors(config)
     environment = None if config.env == Config().env else describe_environment(config)
     directory = RunDirectory(Path(run_dir) if run_dir is not None else default_run_dir(config))
     try:
@@ -49,6 +53,60 @@ def run(
         return _supervise(config, environment, directory, dashboard, started)
     finally:
         directory.close()
+
+
+def resume(
+    run_dir: str | Path,
+    *,
+    max_env_steps: int | None = None,
+    workers: int | None = None,
+    any_version: bool = False,
+    dashboard: str = "auto",
+) -> Summary | None:
+    """Go on with a run where its last checkpoint left it; the same as `python run_a3c.py resume`.
+
+    In `sync`, and with one worker, what follows is bit for bit what would have followed without the break.
+
+    Args:
+        max_env_steps: another budget; default: the run's own.
+        workers: another number of workers; not in `sync`.
+        any_version: go on although packages have other versions than those that the run was made with.
+    Returns: the summary; None where there was nothing to do.
+    Raises:
+        CheckpointError: there is nothing to go on from, or it does not fit; files are left as they are.
+        ConfigError: the directory or an option cannot be used.
+    """
+    return run_resumed(run_dir, max_env_steps, workers, any_version, dashboard)[0]
+
+
+def run_resumed(
+    run_dir: str | Path, max_env_steps: int | None, workers: int | None, any_version: bool, dashboard: str
+) -> tuple[Summary | None, int]:
+    """As `resume`; return the summary and the exit code."""
+    check_dashboard(dashboard)
+    path = Path(run_dir)
+    if not path.is_dir():
+        raise CheckpointError(f"{path}: no such run directory")
+    stored, content = stored_config(path)
+    config = changed(stored, max_env_steps, workers)
+    if (why := nothing_to_do(path, config)) is not None:
+        print(f"nothing to do: the run in {path} {why}")
+        return None, exit_codes.FINISHED
+    check_descriptors(config)
+    directory = RunDirectory(path, resume=True)
+    try:
+        start_forkserver()
+        from workers.resume import cut_back, load  # imports torch
+
+        environment = describe_environment(config)
+        resumed = load(path, config, environment, content, any_version, _say)
+        return _supervise(config, environment, directory, dashboard, process_started(), cut_back(path, resumed))
+    finally:
+        directory.close()
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def check_dashboard(dashboard: str) -> None:
@@ -66,8 +124,9 @@ def console_for(dashboard: str) -> tuple[Any, bool]:
 
 
 def _supervise(
-    config: Config, environment: Any, directory: RunDirectory, dashboard: str, started: float | None
-) -> tuple[Summary, int]:
+    config: Config, environment: Any, directory: RunDirectory, dashboard: str, started: float | None,
+    resumed: Any = None,
+) -> tuple[Summary, int]:  # fmt: skip
     """The imports from here on run beside the forkserver's own."""
     from workers.dashboard import Dashboard
 
@@ -76,7 +135,8 @@ def _supervise(
         view.update(starting(config, str(directory.path), time.time() - started))
         from workers.supervisor import Supervisor  # imports torch
 
-        supervisor = Supervisor(config, environment or describe_environment(config), directory, view, started)
+        environment = environment or describe_environment(config)
+        supervisor = Supervisor(config, environment, directory, view, started, resumed)
         summary = supervisor.run()
         view.finish(summary, str(directory.path))
     return summary, supervisor.exit_code

@@ -30,7 +30,8 @@ class Event:
     """Something that happened to the run, as `events.jsonl` keeps it and the dashboard shows it."""
 
     seconds: float  # since the command was typed
-    kind: str  # started, evaluated, verified, checkpointed, crashed, interrupted, stopped
+    kind: str  # started, resumed, warning, evaluated, verified, checkpointed, unsaved, crashed, hung, restarted,
+    # rolled-back, interrupted, stopped
     message: str  # one line
 
 
@@ -40,7 +41,7 @@ class WorkerStatus:
 
     worker_index: int
     pid: int | None
-    state: str  # starting, running, stopped, dead
+    state: str  # starting, running, stopped, dead, restarting (dead, and about to be replaced)
     env_steps: int
     steps_per_second: float  # over the last interval
     updates: int
@@ -49,6 +50,7 @@ class WorkerStatus:
     staleness: float | None  # mean over the last interval, in shared updates
     cpu_percent: float | None  # of one core
     memory_bytes: int | None  # resident set
+    restarts: int = 0  # how often its process has been replaced
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,19 @@ class Losses:
     explained_variance: float  # 1 is perfect, 0 is no better than a constant
     gradient_norm: float  # before clipping
     learning_rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What went wrong and was survived, since the start of the run."""
+
+    worker_restarts: int = 0  # actor-learners that died or hung and were replaced, their rollouts dropped
+    monitor_restarts: int = 0
+    observations: int = 0  # rollouts dropped because one of their observations was not finite
+    rewards: int = 0  # the same of rewards
+    gradients: int = 0  # gradients refused because they were not finite
+    rollbacks: int = 0  # of shared parameters that had gone non-finite, to the last good copy
+    failed_saves: int = 0  # checkpoints that the disk refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +106,7 @@ class Status:
     staleness_max: int | None
     monitor_cpu_percent: float | None
     events: tuple[Event, ...]  # oldest first
+    faults: Faults = Faults()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +153,7 @@ class Summary:
     advantage_magnitude: float | None  # mean of |G_t - V(s_t)| over all steps
     policy_loss_variance: float | None  # over the updates
     worker_restarts: int
+    faults: Faults
     state_sha256: str  # of the shared parameters and moments at the end: what `sync` reproduces
     checkpoint: str | None  # path relative to the run directory
     reason: str  # why it ended, one line

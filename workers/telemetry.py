@@ -38,9 +38,10 @@ class Telemetry:
         self._stale_before = np.zeros_like(self._stale)
 
     def train_seconds(self) -> float:
-        """From the first worker's first step to the latest update of any."""
+        """From the first worker's first step to the latest update of any, and in earlier sittings."""
         started = self.rows["started"][self.rows["started"] > 0]
-        return max(0.0, float(self.rows["heartbeat"].max() - started.min())) if len(started) else 0.0
+        present = max(0.0, float(self.rows["heartbeat"].max() - started.min())) if len(started) else 0.0
+        return self._board.earlier_seconds + present
 
     def total(self, name: str) -> int:
         """The sum of a counter over workers, since the start."""
@@ -112,7 +113,7 @@ class Telemetry:
         counts = np.trim_zeros(self._stale.sum(0), "b")
         return [int(count) for count in counts]
 
-    def worker(self, index: int, pid: int | None, state: str, usage: Usage) -> WorkerStatus:
+    def worker(self, index: int, pid: int | None, state: str, usage: Usage, restarts: int) -> WorkerStatus:
         """One worker's row."""
         row, counts = self.rows[index], self._stale[index] - self._stale_before[index]
         mean = float(row["mean_return"])
@@ -128,6 +129,7 @@ class Telemetry:
             staleness=_mean_of(counts) if counts.sum() else None,
             cpu_percent=100 * self._rate(self._gained("cpu_seconds")[index]) if row["updates"] else None,
             memory_bytes=usage.memory_bytes,
+            restarts=restarts,
         )
 
     def _gained(self, name: str) -> NDArray[Any]:

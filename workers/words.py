@@ -1,24 +1,54 @@
 """A run in words: a line per moment, a line per event, and the summary that a person would paste."""
 
 import shlex
+from collections.abc import Sequence
+from dataclasses import astuple
 from os.path import join
 
 from rich.console import RenderableType
 
-from workers.drawing import Frame, Line, clean, number, plural
-from workers.panels import PHASES, target_words
-from workers.status import Evaluation, Event, Status, Summary
+from workers.drawing import UNKNOWN, Frame, Line, clean, number, plural
+from workers.status import Evaluation, Event, Faults, Status, Summary
+
+PHASES = {"solved": "bold green", "failed": "bold red", "training": "cyan", "verifying": "magenta"}
 
 
 def plain_line(status: Status) -> str:
     """The run at one moment in one line, for logs and pipes."""
     last, best = status.evaluations[-1:], status.best
     evaluation = f"last evaluation {number(last[0].mean)}" if last else "no evaluation yet"
+    faults = "".join(f"  {words}" for words in fault_words(status.faults)[-1:])
     return (
         f"{status.elapsed_seconds:6.1f} s  env steps {status.env_steps:,}  {number(status.steps_per_second, 0)}/s  "
         f"mean return {number(status.mean_return)}  {evaluation} "
-        f"(best {number(best.mean if best else None)}, target {target_words(status)})"
+        f"(best {number(best.mean if best else None)}, target {target_words(status)}){faults}"
     )
+
+
+def target_words(status: Status) -> str:
+    return UNKNOWN if status.target_return is None else f"{status.target_return:,.6g}"
+
+
+def fault_words(faults: Faults) -> list[str]:
+    """What was survived, from the fullest words to the shortest; nothing where nothing went wrong."""
+    dropped = faults.rewards + faults.observations
+    causes = _listed([(faults.rewards, "reward", ""), (faults.observations, "observation", "")])
+    restarts = [(faults.worker_restarts, "worker restart", ""), (faults.monitor_restarts, "monitor restart", "")]
+    others = [
+        (dropped, "rollout", f" dropped ({causes})"),
+        (faults.gradients, "gradient", " refused"),
+        (faults.rollbacks, "rollback", ""),
+        (faults.failed_saves, "save", " failed"),
+    ]
+    restarted = faults.worker_restarts + faults.monitor_restarts
+    short = [(restarted, "restart", ""), *((many, name, "") for many, name, _ in others)]
+    total: int = sum(astuple(faults))
+    return [_listed([*restarts, *others]), _listed(short), plural(total, "fault")] if total else []
+
+
+def _listed(facts: Sequence[tuple[int, str, str]]) -> str:
+    """How many of each name, and what became of them, without those of which there are none."""
+    return ", ".join(f"{plural(many, name)}{fate}" for many, name, fate in facts if many)
 
 
 def event_line(event: Event) -> str:
@@ -53,7 +83,6 @@ def _headline(summary: Summary) -> str:
 
 def _summary_facts(summary: Summary, run_dir: str) -> list[tuple[str, str]]:
     target = "" if summary.target_return is None else f", target {summary.target_return:,.6g}"
-    restarts = f", {plural(summary.worker_restarts, 'worker restart')}" if summary.worker_restarts else ""
     speed = (
         f"{summary.env_steps:,} env steps in {summary.train_seconds:.1f} s ({number(summary.steps_per_second, 0)}/s)"
     )
@@ -62,7 +91,8 @@ def _summary_facts(summary: Summary, run_dir: str) -> list[tuple[str, str]]:
     return [
         ("evaluation", _evaluation_words(summary.evaluation)),
         ("training", f"{speed}, {plural(summary.updates, 'update')}, {plural(summary.episodes, 'episode')}"),
-        ("setting", f"{summary.mode}, {plural(summary.workers, 'worker')}, seed {summary.seed}{target}{restarts}"),
+        ("setting", f"{summary.mode}, {plural(summary.workers, 'worker')}, seed {summary.seed}{target}"),
+        ("faults", "".join(fault_words(summary.faults)[:1])),
         (
             "staleness",
             f"mean {number(lag.mean)}, p50 {number(lag.p50)}, p95 {number(lag.p95)}, max {lag.max:,}; {met}"
@@ -84,12 +114,15 @@ def _evaluation_words(evaluation: Evaluation | None) -> str:
 
 def _next_commands(summary: Summary, run_dir: str, command: str) -> list[str]:
     where = shlex.quote(clean(run_dir))
-    commands = [f"{command} play {where}", f"{command} evaluate {where} --episodes 100 --seed 7"]
-    if summary.status == "budget_exhausted" and summary.target_return is not None:
+    missed = summary.status == "budget_exhausted" and summary.target_return is not None
+    commands = []
+    if summary.checkpoint and summary.status in ("interrupted", "failed"):
+        commands += [f"{command} resume {where}"]
+    if summary.checkpoint and missed:
+        commands += [f"{command} resume {where} --max-env-steps {float(f'{2 * summary.max_env_steps:.1e}'):.0f}"]
+    if missed:
         again = f"{command} --env {shlex.quote(summary.env_id)} --mode {summary.mode} --workers {summary.workers}"
-        commands = [
-            f"{again} --max-env-steps {float(f'{2 * summary.max_env_steps:.1e}'):.0f}",
-            f"{again} --seed {summary.seed + 1}",
-            *commands,
-        ]
-    return commands if summary.checkpoint else commands[:-2]
+        commands += [f"{again} --seed {summary.seed + 1}"]
+    if summary.checkpoint:
+        commands += [f"{command} play {where}", f"{command} evaluate {where} --episodes 100 --seed 7"]
+    return commands

@@ -52,7 +52,9 @@ def plain_a2c(config: Config) -> tuple[ActorCritic, int]:
     optimizer = torch.optim.Adam([parameters], lr=config.optimizer.learning_rate, fused=True)
     rng = np.random.default_rng([config.seed, 0])
     env = gymnasium.make(config.env, max_episode_steps=config.max_episode_steps)
-    observation, _ = env.reset(seed=int(rng.integers(2**31)))
+    seed = int(rng.integers(2**31))
+    observation, _ = env.reset(seed=seed)
+    seeds = np.random.default_rng([seed, 1])  # of all later episodes
     ended, env_steps, updates = False, 0, 0
     while env_steps < config.max_env_steps:
         gumbel = -np.log(rng.standard_exponential((N_STEPS, 1, 2), dtype=np.float32))
@@ -64,7 +66,8 @@ def plain_a2c(config: Config) -> tuple[ActorCritic, int]:
             action = int((logits + gumbel[t, 0]).argmax())
             valid.append(not ended)
             if ended:  # the step after an end resets and belongs to no episode
-                (observation, _), reward, terminated, truncated = env.reset(), 0.0, False, False
+                observation, _ = env.reset(seed=int(seeds.integers(2**31)))
+                reward, terminated, truncated = 0.0, False, False
             else:
                 observation, reward, terminated, truncated, _ = env.step(action)  # type: ignore[assignment]
             actions.append(action), rewards.append(reward)

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import multiprocessing
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,8 @@ import torch
 from a3c import Config
 from shared.board import STOP, SUPERVISOR, Board
 from shared.optimizers import AdamOptions, SharedAdam, SharedOptimizer
-from shared.store import LockedStore, SharedStore, SyncStore
+from shared.store import LockedStore, SharedStore
+from shared.sync_store import SyncStore
 from tests.process.command import FOREVER, Program, run_in_processes
 from workers import train
 
@@ -54,11 +56,11 @@ def push_from_all(store: SharedStore, target: Any, pushes: int) -> None:
 
 
 def sync_store(optimizer: SharedOptimizer, interval: int = 10**9) -> SyncStore:
-    return SyncStore(torch.zeros(SIZE), optimizer, WORKERS, interval, Board(WORKERS).stopping)
+    return SyncStore(torch.zeros(SIZE), optimizer, Board(WORKERS), interval)
 
 
 def test_locked_loses_no_update(tmp_path: Path) -> None:
-    store = LockedStore(torch.zeros(SIZE), PlainSGD(), WORKERS, str(tmp_path / "lock"))
+    store = LockedStore(torch.zeros(SIZE), PlainSGD(), Board(WORKERS), str(tmp_path / "lock"))
     push_from_all(store, push_ones, 400)
     assert (store.parameters == -WORKERS * 400).all()
 
@@ -92,7 +94,7 @@ def test_snapshots_of_sync_are_queued_at_fixed_env_steps() -> None:
 
 def test_nobody_waits_for_a_worker_that_has_left() -> None:
     board = Board(WORKERS)
-    store = SyncStore(torch.zeros(SIZE), PlainSGD(), WORKERS, 10**9, board.stopping)
+    store = SyncStore(torch.zeros(SIZE), PlainSGD(), board, 10**9)
     board.request(SUPERVISOR, STOP)
     for worker_index in range(WORKERS - 1, -1, -1):
         if worker_index != 1:  # which has left
@@ -161,15 +163,32 @@ def test_two_asynchronous_runs_are_not_the_same_run(tmp_path: Path) -> None:
     assert len(digests) > 1
 
 
-@pytest.mark.parametrize("mode", ["sync", "locked"])
-def test_a_dead_worker_ends_the_run_in_every_mode(tmp_path: Path, mode: str) -> None:
+@pytest.mark.parametrize(("mode", "victim"), [("async", 1), ("locked", 1), ("sync", 1), ("sync", 0)])
+def test_a_dead_worker_is_replaced_in_every_mode(tmp_path: Path, mode: str, victim: int) -> None:
     run_dir = tmp_path / "run"
     with Program(*FOREVER, "--mode", mode, "--run-dir", run_dir) as program:
         program.until_training(run_dir)
-        program.workers()[1].kill()
-        assert program.wait(15) == 3
+        program.workers()[victim].kill()
+        program.until(lambda: "restarted" in [kind for kind, _ in events(run_dir)])
+        before = len(updates(run_dir))
+        program.until(lambda: len(updates(run_dir)) >= before + 2)  # the first may have been made before the death
+        program.note_family()
+        program.process.send_signal(signal.SIGINT)
+        assert program.wait(15) == 130
         program.assert_nobody_left()
-    assert (run_dir / "checkpoints" / "latest.json").exists()
+    assert [message[:8] for kind, message in events(run_dir) if kind == "crashed"] == [f"worker-{victim}"]
+    assert json.loads((run_dir / "summary.json").read_text())["worker_restarts"] == 1
+
+
+def events(run_dir: Path) -> list[tuple[str, str]]:
+    """What has happened in a run so far: kinds and messages."""
+    lines = map(json.loads, (run_dir / "events.jsonl").read_text().splitlines())
+    return [(line["kind"], line["message"]) for line in lines]
+
+
+def updates(run_dir: Path) -> set[str]:
+    """How many updates there were at the moments of which metrics.csv tells."""
+    return {row["updates"] for row in csv.DictReader((run_dir / "metrics.csv").open())}
 
 
 @pytest.mark.parametrize("mode", ["sync", "locked"])

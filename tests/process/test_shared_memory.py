@@ -33,7 +33,8 @@ def test_parameters_moments_and_rows_are_shared_and_local_parameters_are_not(met
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"no {method} here")
     processes = multiprocessing.get_context(method)
-    store, board = SharedStore(torch.zeros(SIZE), SharedAdam(SIZE, AdamOptions()), 1), Board(1)
+    board = Board(1)
+    store = SharedStore(torch.zeros(SIZE), SharedAdam(SIZE, AdamOptions()), board)
     local = np.full(SIZE, 5, np.float32)
     receiver, sender = processes.Pipe(duplex=False)
     with inherited():
@@ -53,7 +54,7 @@ def test_parameters_moments_and_rows_are_shared_and_local_parameters_are_not(met
 
 
 def test_no_push_is_lost_from_the_count_when_all_push_at_once() -> None:
-    store = SharedStore(torch.zeros(SIZE), SharedAdam(SIZE, AdamOptions()), WORKERS)
+    store = SharedStore(torch.zeros(SIZE), SharedAdam(SIZE, AdamOptions()), Board(WORKERS))
     run_in_processes(push_many, [(store, index) for index in range(WORKERS)])
     assert store.updates == WORKERS * PUSHES
     snapshot = store.snapshot()

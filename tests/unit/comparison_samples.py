@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from workers.comparison.results import LogRow, Run
-from workers.status import Evaluation, Races, Staleness, Summary
+from workers.status import Evaluation, Faults, Races, Staleness, Summary
 
 BUDGET = 20_000
 
@@ -51,6 +51,7 @@ def sample_run(arm: str, seed: int, env_steps: float) -> Run:
         advantage_magnitude=4.0 + 0.1 * seed,
         policy_loss_variance=0.5 + 0.01 * seed,
         worker_restarts=0,
+        faults=Faults(),
         state_sha256="0" * 64,
         checkpoint="checkpoints/best.json",
         reason="",

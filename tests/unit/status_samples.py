@@ -2,8 +2,11 @@
 
 from dataclasses import replace
 
-from workers.status import Evaluation, Event, Losses, Races, Staleness, Status, Summary, WorkerStatus
+from workers.status import Evaluation, Event, Faults, Losses, Races, Staleness, Status, Summary, WorkerStatus
 
+FAULTS = Faults(
+    worker_restarts=3, monitor_restarts=1, observations=2, rewards=10, gradients=5, rollbacks=1, failed_saves=1
+)
 CURVE = (9.4, 22.7, 61.3, 104.9, 98.2, 187.5, 241.8, 322.6, 301.4, 412.3, 455.0, 488.2)
 
 
@@ -75,6 +78,24 @@ def sample_status(workers: int = 4) -> Status:
             Event(3.1, "evaluated", "greedy mean 455.0 ± 54.6 over 100 episodes"),
             Event(3.3, "checkpointed", "checkpoints/best, greedy mean 488.2"),
         ),
+    )
+
+
+def faulty_status(workers: int = 4) -> Status:
+    """A run that has survived a fault of every kind; worker 0 is being replaced, worker 1 has been, twice."""
+    status = sample_status(workers)
+    first, second, *others = status.workers
+    restarting = replace(first, state="restarting", steps_per_second=0.0, restarts=1)
+    messages = {
+        "hung": "worker-0 has not moved for 60 s",
+        "restarted": "worker-1, for the 2nd time",
+        "unsaved": "checkpoints/latest: no space left on device",
+    }
+    return replace(
+        status,
+        workers=(restarting, replace(second, restarts=2), *others),
+        events=(*status.events, *(Event(3.3, kind, message) for kind, message in messages.items())),
+        faults=FAULTS,
     )
 
 
@@ -157,6 +178,7 @@ def sample_summary(status: str = "solved") -> Summary:
         advantage_magnitude=4.2,
         policy_loss_variance=0.7,
         worker_restarts=0,
+        faults=Faults(),
         state_sha256="0" * 64,
         checkpoint="checkpoints/best",
         reason="because of a test",

@@ -10,12 +10,19 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from tests.unit.status_samples import broken_status, sample_status, sample_summary, unknown_status
+from tests.unit.status_samples import (
+    FAULTS,
+    broken_status,
+    faulty_status,
+    sample_status,
+    sample_summary,
+    unknown_status,
+)
 from workers import dashboard
 from workers.dashboard import Dashboard
 from workers.drawing import UNKNOWN, braille, round_range, round_up, sparkline
 from workers.panels import render
-from workers.status import Event, Status, Summary
+from workers.status import Event, Faults, Status, Summary
 from workers.words import plain_line, render_summary
 
 SIZES = [(80, 24), (80, 23), (200, 60), (200, 24), (200, 15), (60, 14), (100, 9), (40, 10), (20, 5), (1, 1)]
@@ -25,6 +32,8 @@ STATUSES = {
         phase: replace(sample_status(), phase=phase)
         for phase in ("verifying", "stopping", "solved", "budget_exhausted")
     },
+    **{f"{workers} workers and faults": faulty_status(workers) for workers in (4, 17, 64)},
+    "a billion faults of each kind": replace(faulty_status(), faults=Faults(*[10**9] * 7)),
     **{str(value): broken_status(value) for value in (math.nan, math.inf, -math.inf)},
     "unknown": unknown_status(),
     "hostile": replace(
@@ -34,6 +43,7 @@ STATUSES = {
         events=(Event(1.0, "crashed", "boom\n\x1b[2J" + "漢" * 300),),
     ),
 }
+TIMES = "\N{MULTIPLICATION SIGN}"
 HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 
 
@@ -123,11 +133,93 @@ def test_workers_without_a_place_are_summed_up(workers: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "phase", ["starting", "training", "verifying", "stopping", "solved", "budget_exhausted", "failed"]
+    "phase", ["starting", "resuming", "training", "verifying", "stopping", "solved", "budget_exhausted", "failed"]
 )
 def test_the_phase_stands_in_the_first_line(phase: str) -> None:
     first = text_of(replace(sample_status(), phase=phase), 80, 24).splitlines()[0]
     assert first.endswith(f"● {phase.replace('_', ' ')}  3.4 s")
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_a_run_without_faults_does_not_speak_of_them(size: tuple[int, int]) -> None:
+    assert not re.search(f"fault|restart|{TIMES}", text_of(sample_status(), *size))
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        (
+            (200, 60),
+            "faults    3 worker restarts, 1 monitor restart, 12 rollouts dropped (10 rewards, 2 observations), "
+            "5 gradients refused, 1 rollback, 1 save failed",
+        ),
+        ((80, 24), "faults    4 restarts, 12 rollouts, 5 gradients, 1 rollback, 1 save"),
+        ((60, 14), "faults    23 faults"),
+        ((100, 9), "  23 faults"),
+        ((20, 5), "  23 faults"),
+    ],
+    ids=str,
+)
+def test_faults_are_told_in_the_fullest_words_that_fit_and_move_nothing(size: tuple[int, int], words: str) -> None:
+    clean, faulty = (
+        text_of(status, *size).splitlines() for status in (sample_status(), replace(sample_status(), faults=FAULTS))
+    )
+    assert [line.endswith(words) for before, line in zip(clean, faulty, strict=True) if before != line] == [True]
+
+
+def test_only_the_faults_that_happened_are_told() -> None:
+    text = text_of(replace(sample_status(), faults=Faults(rewards=1)), 80, 24)
+    assert " faults    1 rollout dropped (1 reward)\n" in text
+
+
+def test_a_worker_shows_that_it_is_restarting_and_how_often_it_was_restarted() -> None:
+    rows = [line.rstrip() for line in text_of(faulty_status(), 80, 24).splitlines() if "MiB" in line]
+    assert [row[: row.index("  ", 12)] for row in rows] == [
+        f"         0 ↻ restarting {TIMES}1",
+        f"         1 ● running {TIMES}2",
+        "         2 ● running",
+        "         3 ● running",
+    ]
+    assert len({row.index(" MiB") for row in rows}) == 1
+
+
+@pytest.mark.parametrize("state", ["running", "starting", "restarting", "stopped", "dead"])
+@pytest.mark.parametrize("restarts", [0, 1, 10])
+def test_the_columns_of_a_worker_stand_under_their_titles(state: str, restarts: int) -> None:
+    status = sample_status()
+    changed = replace(status.workers[0], state=state, restarts=restarts, steps_per_second=29_013.0)
+    lines = text_of(replace(status, workers=(changed, *status.workers[1:])), 80, 24).splitlines()
+    title = next(line for line in lines if "memory" in line)
+    row = next(line for line in lines if f" {state}" in line and "MiB" in line)
+    assert len(row.rstrip()) == len(title.rstrip())
+    speed = UNKNOWN if state == "restarting" else "29,013"
+    assert f" {speed}{changed.episodes:>9}" in row
+
+
+@pytest.mark.parametrize("width", [150, 215, 300])
+def test_restarts_leave_columns_of_workers_where_they_were(width: int) -> None:
+    def places(status: Status) -> list[int]:
+        lines = text_of(status, width, 60).splitlines()
+        return [place.start() for place in re.finditer("#", next(line for line in lines if "#" in line))]
+
+    assert len(places(sample_status(40))) > 1
+    assert places(sample_status(40)) == places(faulty_status(40))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "style"),
+    [
+        (("crashed", "hung", "unsaved"), "\x1b[1;31m"),
+        (("warning", "rolled-back", "interrupted"), "\x1b[33m"),
+        (("verified", "resumed", "restarted"), "\x1b[32m"),
+        (("started", "evaluated", "checkpointed", "stopped"), ""),
+    ],
+)
+def test_an_event_has_the_colour_of_its_severity(kinds: tuple[str, ...], style: str) -> None:
+    events = tuple(Event(1.0, kind, "message") for kind in kinds)
+    frame = render(replace(sample_status(), events=events), 200, 60)
+    text = drawn(frame, force_terminal=True, color_system="standard")
+    assert re.findall(r"1\.0 s  \x1b\[0m(\x1b\[[\d;]*m)?([\w-]+) ", text) == [(style, kind) for kind in kinds]
 
 
 def test_what_is_unknown_is_a_dash() -> None:
@@ -181,7 +273,8 @@ def test_sections_do_not_move_while_a_run_goes_on() -> None:
 
 
 def test_a_console_without_unicode_gets_plain_ascii() -> None:
-    text = drawn(render(sample_status(), 80, 24), 80, encoding="ascii")
+    text = drawn(render(faulty_status(), 80, 24), 80, encoding="ascii")
+    assert "0 @ restarting x1" in text
     assert "475 +---" in text
     assert "===>---" in text
     assert "488.2 +- 58.6" in text
@@ -231,6 +324,10 @@ def test_a_plain_line_says_it_all() -> None:
     assert f"mean return {UNKNOWN}  no evaluation yet (best {UNKNOWN}, target {UNKNOWN})" in plain_line(
         unknown_status()
     )
+
+
+def test_a_plain_line_counts_the_faults() -> None:
+    assert plain_line(faulty_status()) == plain_line(sample_status()) + "  23 faults"
 
 
 def piped() -> Console:
@@ -393,24 +490,35 @@ def test_a_summary_says_how_it_ended_where_the_checkpoint_is_and_what_to_type(st
     assert "python run_a3c.py play runs/one\n" in text
     assert "python run_a3c.py evaluate runs/one --episodes 100 --seed 7\n" in text
     assert ("runs/one/logs" in text) == (status == "failed")
+    assert ("python run_a3c.py resume runs/one\n" in text) == (status in ("interrupted", "failed"))
 
 
-def test_a_spent_budget_suggests_a_larger_one_or_another_seed() -> None:
+def test_a_summary_tells_the_faults_that_were_survived_and_no_others() -> None:
+    text = summary_text(replace(sample_summary(), faults=FAULTS))
+    assert (
+        "  faults      3 worker restarts, 1 monitor restart, 12 rollouts dropped (10 rewards, 2 observations), "
+        "5 gradients refused, 1 rollback, 1 save failed\n"
+    ) in text
+    assert "fault" not in summary_text(sample_summary())
+
+
+def test_a_spent_budget_suggests_to_go_on_with_a_larger_one_or_another_seed() -> None:
     text = summary_text(sample_summary("budget_exhausted"))
-    assert "python run_a3c.py --env CartPole-v1 --mode async --workers 4 --max-env-steps 76000\n" in text
+    assert "python run_a3c.py resume runs/one --max-env-steps 76000\n" in text
     assert "python run_a3c.py --env CartPole-v1 --mode async --workers 4 --seed 1\n" in text
 
 
 def test_without_a_target_a_spent_budget_is_no_failure() -> None:
     text = summary_text(replace(sample_summary("budget_exhausted"), target_return=None))
     assert text.startswith("CartPole-v1 finished: the budget of 38,000 env steps is spent\n")
-    assert "--max-env-steps" not in text
+    assert "resume" not in text
 
 
-def test_without_a_checkpoint_nothing_is_played() -> None:
-    text = summary_text(replace(sample_summary("failed"), checkpoint=None, evaluation=None, staleness=None))
+@pytest.mark.parametrize("status", ["interrupted", "failed", "budget_exhausted"])
+def test_without_a_checkpoint_nothing_is_resumed_or_played(status: str) -> None:
+    text = summary_text(replace(sample_summary(status), checkpoint=None, evaluation=None, staleness=None))
     assert "checkpoint  none" in text
-    assert "play" not in text
+    assert not re.search("resume|play|evaluate", text)
 
 
 def test_commands_of_a_summary_are_quoted_and_never_cut() -> None:

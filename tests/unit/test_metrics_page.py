@@ -16,12 +16,11 @@ from a3c.config import Config
 from a3c.environments import describe
 from a3c.networks import build
 from shared.board import ROW
-from tests.unit.status_samples import sample_status, sample_summary
-from workers import report, supervisor
+from tests.unit.status_samples import FAULTS, faulty_status, sample_status, sample_summary
 from workers.commands import evaluate_checkpoint
 from workers.panels import render
 from workers.run_directory import RunDirectory, metrics_row
-from workers.status import Evaluation, Event, Races, Staleness, Summary
+from workers.status import Evaluation, Event, Faults, Races, Staleness, Summary
 from workers.update_log import COLUMNS
 from workers.words import plain_line, render_summary
 
@@ -78,6 +77,7 @@ def evaluate_keys(folder: Path) -> Iterable[str]:
         ("summary.json", 0, lambda _: fields(Summary)),
         ("summary.json", 1, lambda _: fields(Staleness)),
         ("summary.json", 2, lambda _: fields(Races)),
+        ("summary.json", 3, lambda _: fields(Faults)),
         ("staleness.csv", 0, staleness_columns),
         ("updates.csv", 0, lambda _: COLUMNS),
         ("config.json", 0, config_keys),
@@ -92,17 +92,19 @@ def test_the_page_and_the_code_name_the_same_things_in_the_same_order(
 
 
 def test_every_kind_of_event_is_one_that_the_code_can_make() -> None:
-    sources = "".join(Path(str(module.__file__)).read_text() for module in (report, supervisor))
+    makers = [path for path in (ROOT / "workers").glob("*.py") if path.name != "panels.py"]
+    sources = "".join(path.read_text() for path in makers)
     kinds = tables("events.jsonl")[1]
-    made = set(re.findall(r"\.event\(\s*\"(\w+)\"", sources))
+    made = set(re.findall(r"\.event\(\s*\"([\w-]+)\"", sources))
     assert made <= set(kinds)
-    assert all(f'"{kind}"' in sources for kind in kinds)
+    assert [kind for kind in kinds if f'"{kind}"' not in sources] == []
 
 
 def test_every_label_of_the_page_stands_on_the_screen() -> None:
     console = Console(file=io.StringIO(), width=200)
-    console.print(render(sample_status(), 200, 60), render_summary(sample_summary(), "runs/one"))
-    console.print(plain_line(sample_status()), soft_wrap=True)
+    console.print(render(faulty_status(), 200, 60))
+    console.print(render_summary(dataclasses.replace(sample_summary(), faults=FAULTS), "runs/one"))
+    console.print(plain_line(faulty_status()), soft_wrap=True)
     assert isinstance(console.file, io.StringIO)
     screen = console.file.getvalue()
     labels = [label for table in tables("On screen") for label in table]

@@ -1,6 +1,9 @@
-"""The shared parameters, optimizers, counters and board, seen from one process."""
+"""The shared parameters, optimizers and counters; what a push leaves behind that is not made to its end."""
 
 import math
+import multiprocessing
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,24 +11,22 @@ import torch
 from torch import nn
 
 from a3c.networks import ActorCritic, initialize
-from shared.board import FINISH, LATEST, MONITOR, ROW, RUN, STALENESS_BINS, STOP, SUMS, SUPERVISOR, Board
-from shared.optimizers import AdamOptions, RMSPropOptions, SharedAdam, SharedRMSProp
+from shared.board import FINISH, SUPERVISOR, Board
+from shared.optimizers import AdamOptions, RMSPropOptions, SharedAdam, SharedOptimizer, SharedRMSProp
 from shared.parameters import bind, flat_size
-from shared.store import Pulled, SharedStore
+from shared.store import LAST, LockedStore, Pulled, SharedStore
+from shared.sync_store import SyncStore
+from tests.unit.processes import SECONDS, die, exit_code, forked, killed, wait_until
 
 SIZE = 100
 
 
 def adam_store(initial: torch.Tensor, workers: int = 1, **options: float) -> SharedStore:
-    return SharedStore(initial, SharedAdam(len(initial), AdamOptions(**options)), workers)
+    return SharedStore(initial, SharedAdam(len(initial), AdamOptions(**options)), Board(workers))
 
 
 def push(store: SharedStore, worker: int, gradient: torch.Tensor, learning_rate: float) -> int | None:
     return store.push(worker, gradient, learning_rate, 0, store.pull(torch.zeros(len(gradient))))
-
-
-def row(**values: float) -> np.ndarray:
-    return np.array([values.get(name, 0.0) for name in (*SUMS, *LATEST)])
 
 
 def test_a_bound_module_computes_the_same_and_lives_in_the_vector() -> None:
@@ -60,7 +61,7 @@ def test_every_parameter_starts_at_a_cache_line_and_the_padding_stays_zero() -> 
 
 def test_pull_copies_the_shared_parameters_and_push_leaves_the_local_ones_alone() -> None:
     store, local = adam_store(torch.arange(SIZE, dtype=torch.float32)), torch.zeros(SIZE)
-    assert store.pull(local) == (0, 0, False)
+    assert store.pull(local) == Pulled(updates=0, env_steps=0, torn=False, stopped=False)
     assert torch.equal(local, torch.arange(SIZE, dtype=torch.float32))
     push(store, 0, torch.ones(SIZE), 0.1)
     assert torch.equal(local, torch.arange(SIZE, dtype=torch.float32))
@@ -93,7 +94,7 @@ def test_three_pushes_of_a_known_gradient_neither_freeze_nor_accumulate() -> Non
 
 def test_shared_rmsprop_follows_the_papers_equations() -> None:
     rng = np.random.default_rng(0)
-    store = SharedStore(torch.ones(SIZE), SharedRMSProp(SIZE, RMSPropOptions(decay=0.9, epsilon=0.1)), 1)
+    store = SharedStore(torch.ones(SIZE), SharedRMSProp(SIZE, RMSPropOptions(decay=0.9, epsilon=0.1)), Board(1))
     parameters, average = np.ones(SIZE), np.zeros(SIZE)
     for _ in range(20):
         gradient = rng.standard_normal(SIZE)
@@ -133,7 +134,7 @@ def test_pushes_that_meet_and_pulls_that_meet_a_push_are_counted() -> None:
                 store.push(1, gradient, learning_rate, 5, met[0])
 
     met: list[Pulled] = []
-    store = SharedStore(torch.zeros(SIZE), Meeting(SIZE, AdamOptions()), workers=2)
+    store = SharedStore(torch.zeros(SIZE), Meeting(SIZE, AdamOptions()), Board(2))
     store.push(0, torch.ones(SIZE), 0.1, 5, store.pull(torch.zeros(SIZE)))
     assert met[0].torn
     assert (store.overlapped_pushes, store.torn_pulls, store.updates) == (2, 1, 2)
@@ -160,54 +161,176 @@ def test_a_snapshot_taken_during_a_push_says_so() -> None:
         def step(self, *arguments: object, **options: object) -> None:
             taken.append(store.snapshot())
 
-    store = SharedStore(torch.zeros(SIZE), Interrupted(SIZE, AdamOptions()), 1)
+    store = SharedStore(torch.zeros(SIZE), Interrupted(SIZE, AdamOptions()), Board(1))
     push(store, 0, torch.ones(SIZE), 0.1)
     assert not taken[0].consistent
 
 
-def test_totals_are_sums_over_rows_and_a_read_is_a_copy() -> None:
-    board = Board(3)
+def modes_store(mode: str, board: Board, tmp_path: Path, optimizer: SharedOptimizer | None = None) -> SharedStore:
+    optimizer = optimizer or SharedAdam(SIZE, AdamOptions())
+    if mode == "sync":
+        return SyncStore(torch.zeros(SIZE), optimizer, board, interval=10**9)
+    if mode == "locked":
+        return LockedStore(torch.zeros(SIZE), optimizer, board, str(tmp_path / "lock"))
+    return SharedStore(torch.zeros(SIZE), optimizer, board)
+
+
+def gradient(count: int) -> torch.Tensor:
+    return torch.randn(SIZE, generator=torch.Generator().manual_seed(count))
+
+
+def push_some(store: SharedStore, counts: range) -> None:
+    """Push from worker 0, known gradients with known counts."""
+    local = torch.zeros(SIZE)
+    for count in counts:
+        assert store.push(0, gradient(count), 0.1, 10 * (count + 1), store.pull(local)) == 0
+
+
+def counters(store: SharedStore) -> list[int]:
+    return [store.updates, store.env_steps, store.overlapped_pushes, store.torn_pulls]
+
+
+@pytest.mark.parametrize("mode", ["async", "locked", "sync"])
+def test_a_restored_store_goes_on_bit_for_bit(mode: str, tmp_path: Path) -> None:
+    stores = [modes_store(mode, Board(1), tmp_path) for _ in range(2)]
+    push_some(stores[0], range(4))
+    stores[0].request_capture()
+    push_some(stores[0], range(4, 5))
+    capture = stores[0].capture()
+    assert capture.snapshot.consistent
+    assert (capture.snapshot.updates, capture.snapshot.env_steps) == (5, 50)
+    assert torch.equal(capture.snapshot.parameters, stores[0].parameters)
+    push_some(stores[0], range(5, 8))  # of which the capture knows nothing
+    stores[1].restore(capture.tensors)
+    assert counters(stores[1]) == [5, 50, 0, 0]
+    assert torch.equal(stores[1].parameters, capture.snapshot.parameters)
+    push_some(stores[1], range(5, 8))
+    assert counters(stores[1]) == counters(stores[0])
+    assert stores[1].sha256() == stores[0].sha256()
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 5])
+def test_a_store_restored_for_another_number_of_workers_keeps_its_totals(workers: int) -> None:
+    before, after, local = adam_store(torch.zeros(SIZE), 3), adam_store(torch.zeros(SIZE), workers), torch.zeros(SIZE)
     for worker in range(3):
-        board.row(worker)[:] = row(env_steps=10**worker)
-    rows = board.read()
-    assert rows["env_steps"].sum() == 111
-    rows["env_steps"] = 0
-    assert board.read()["env_steps"].sum() == 111
+        before.push(worker, gradient(worker), 0.1, 10**worker, before.pull(local)._replace(torn=True))
+    after.restore(before.capture().tensors)
+    assert counters(after) == [3, 111, 0, 3]
+    assert after.snapshot().consistent
+    assert [after.env_steps_of(worker) for worker in range(workers)][1:3] == [10, 100][: workers - 1]
 
 
-def test_the_strongest_request_to_stop_counts() -> None:
+@pytest.mark.parametrize("name", ["parameters", "moment.exp_avg", "moment.exp_avg_sq", "counters"])
+def test_tensors_that_do_not_fit_a_store_are_refused(name: str) -> None:
+    store = adam_store(torch.zeros(SIZE))
+    tensors = store.capture().tensors
+    with pytest.raises(ValueError, match=r"."):
+        store.restore(tensors | {name: torch.zeros(2, 7)})
+    del tensors[name]
+    with pytest.raises(KeyError):
+        store.restore(tensors)
+
+
+def test_a_roll_back_sets_parameters_and_moments_back_and_the_counters_go_on() -> None:
+    store = adam_store(torch.zeros(SIZE))
+    push_some(store, range(3))
+    good, digest = store.capture().tensors, store.sha256()
+    push_some(store, range(3, 5))
+    store.parameters[7] = torch.nan
+    store.roll_back(good)
+    assert store.sha256() == digest
+    assert counters(store) == [5, 50, 0, 0]
+
+
+def test_a_deposit_is_due_once_for_each_capture_that_is_asked_for() -> None:
+    store = SharedStore(torch.zeros(SIZE), SharedAdam(SIZE, AdamOptions()), Board(2), deposit_size=9)
+    assert store.deposit_due(0) == 0
+    store.request_capture()
+    assert store.deposit_due(0) == store.deposit_due(1) == 1
+    store.deposits.put(0, 1, b"zero")
+    assert (store.deposit_due(0), store.deposit_due(1)) == (0, 1)
+    assert not store.captured()
+    store.deposits.put(1, 1, b"one")
+    assert store.captured()
+    assert not store.ended()
+    for worker in range(2):
+        store.deposits.put(worker, LAST, b"end")
+    assert store.ended()
+
+
+def test_a_pull_tells_that_the_run_is_being_ended() -> None:
     board = Board(1)
-    assert board.requested() == RUN
+    store = SharedStore(torch.zeros(SIZE), SharedAdam(SIZE, AdamOptions()), board)
+    assert not store.pull(torch.zeros(SIZE)).stopped
     board.request(SUPERVISOR, FINISH)
-    assert board.requested() == FINISH
-    board.request(MONITOR, STOP)
-    assert board.requested() == STOP
+    assert store.pull(torch.zeros(SIZE)).stopped
 
 
-def test_training_seconds_count_from_the_first_workers_start() -> None:
+@pytest.mark.parametrize("mode", ["async", "locked", "sync"])
+def test_a_late_push_of_a_replaced_process_changes_nothing(mode: str, tmp_path: Path) -> None:
+    board = Board(1)
+    store = modes_store(mode, board, tmp_path)
+    push_some(store, range(2))
+    digest, pulled = store.sha256(), store.pull(torch.zeros(SIZE))
+    board.replace(0)
+    assert store.push(0, gradient(2), 0.1, 30, pulled) is None
+    assert store.sha256() == digest
+    assert counters(store) == [2, 20, 0, 0]
+    store.incarnation = 1  # as in the process of its successor
+    push_some(store, range(2, 3))
+    assert counters(store) == [3, 30, 0, 0]
+
+
+class Deadly(SharedAdam):
+    """Its process dies in the middle of a step."""
+
+    def __init__(self) -> None:
+        super().__init__(SIZE // 2, AdamOptions())
+
+    def step(self, parameters: torch.Tensor, gradient: torch.Tensor, learning_rate: float, count: int) -> None:
+        super().step(parameters[: SIZE // 2], gradient[: SIZE // 2], learning_rate, count)
+        die()
+
+
+def test_a_push_in_the_middle_of_which_its_worker_died_is_settled() -> None:
     board = Board(2)
-    assert board.training_seconds(now=50.0) == 0.0
-    for worker, started in ((0, 20.0), (1, 10.0)):
-        board.row(worker)[:] = row(started=started)
-    assert board.training_seconds(now=50.0) == 40.0
+    store = SharedStore(torch.zeros(SIZE), Deadly(), board)
+    assert killed(push, store, 1, torch.ones(SIZE), 0.1)
+    assert store.parameters[: SIZE // 2].any()  # half a step was made
+    assert store.pull(torch.zeros(SIZE)).torn
+    assert not store.snapshot().consistent
+    store.settle(1)
+    assert not store.pull(torch.zeros(SIZE)).torn
+    assert store.snapshot().consistent
+    assert store.updates == 0
 
 
-def test_a_row_is_read_by_the_names_it_was_written_with() -> None:
+def test_settling_who_was_not_pushing_changes_nothing() -> None:
+    store = adam_store(torch.zeros(SIZE))
+    push_some(store, range(2))
+    store.settle(0)
+    assert counters(store) == [2, 20, 0, 0]
+    assert store.snapshot().consistent
+
+
+def test_a_worker_that_dies_with_the_lock_lets_the_others_push(tmp_path: Path) -> None:
+    class Stuck(SharedAdam):
+        """Holds on in the middle of worker 0's step."""
+
+        def step(self, parameters: torch.Tensor, gradient: torch.Tensor, learning_rate: float, count: int) -> None:
+            super().step(parameters, gradient, learning_rate, count)
+            if gradient[0] == 0:
+                entered.send(None)
+                time.sleep(600)
+
+    arrived, entered = multiprocessing.Pipe(duplex=False)
     board = Board(2)
-    names = ROW.names or ()
-    board.row(1)[:] = np.arange(len(names))
-    assert [board.read()[1][name] for name in names] == list(range(len(names)))
-    assert not board.read()[0]["env_steps"]
-
-
-def test_staleness_is_counted_exactly_up_to_the_last_bin() -> None:
-    board = Board(2)
-    for staleness in (0, 3, 3, STALENESS_BINS - 1, 10 * STALENESS_BINS):
-        board.count_staleness(1, staleness)
-    counts = board.staleness_counts()
-    assert not counts[0].any()
-    assert {int(value): int(counts[1][value]) for value in counts[1].nonzero()[0]} == {
-        0: 1,
-        3: 2,
-        STALENESS_BINS - 1: 2,
-    }
+    store = modes_store("locked", board, tmp_path, Stuck(SIZE, AdamOptions()))
+    with forked(push, store, 0, torch.zeros(SIZE), 0.1) as holder:
+        assert arrived.poll(SECONDS)
+        with forked(push, store, 1, torch.ones(SIZE), 0.1) as other:
+            wait_until(lambda: board.beats(1) > 20)  # it tries for the lock, and shows that it lives
+            assert store.updates == 0
+            holder.kill()
+            assert exit_code(other) == 0
+    assert store.updates == 1

@@ -58,7 +58,7 @@ def measure_lost_updates(
     processes: list[BaseProcess] = []
     try:
         for index in range(config.workers):
-            arguments = (index, config, environment, store, board, folder)
+            arguments = (index, 0, config, environment, store, board, folder)
             process = context().Process(target=actor_learner.main, args=arguments)  # type: ignore[attr-defined]
             with inherited():
                 process.start()

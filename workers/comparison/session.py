@@ -11,6 +11,7 @@ from workers.comparison.results import Comparison, LostUpdates, Run
 from workers.comparison.study import Arm, Study, plan
 from workers.comparison.study_directory import StudyDirectory, read_run
 from workers.launch import start_forkserver
+from workers.limits import check_descriptors
 from workers.run_directory import RunDirectory
 from workers.session import check_dashboard, console_for, describe_environment, process_started
 
@@ -43,6 +44,8 @@ def run(study: Study, study_dir: str | Path | None, dashboard: str, command: str
         ConfigError: an option, the environment or the study's directory cannot be used; nothing was started.
     """
     check_dashboard(dashboard)
+    for arm in study.arms:
+        check_descriptors(arm.config)
     environments = {arm.name: describe_environment(arm.config) for arm in study.arms}
     directory = StudyDirectory(Path(study_dir) if study_dir is not None else study.default_path(), study, command)
     try:

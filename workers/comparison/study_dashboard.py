@@ -17,7 +17,8 @@ from workers.drawing import Frame, clean, number, plural
 from workers.screen import Screen
 from workers.status import Event, Status
 
-URGENT = ("crashed", "interrupted")  # events worth a line of their own: the others come by the dozen per second
+# Events worth a line of their own: the others come by the dozen per second.
+URGENT = ("crashed", "hung", "unsaved", "rolled-back", "interrupted")
 
 
 class StudyView:
@@ -39,6 +40,11 @@ class StudyView:
         self._begun = self._started  # of the run that goes on
         self._seconds: dict[str, list[float]] = {arm.name: [] for arm in study.arms}  # of each run of this session
         self._curves = median_curves(study.arms)  # drawn five times per second, changed by a finished run alone
+
+    @property
+    def terminal(self) -> str | None:
+        """The path of the terminal on which live frames hide the cursor; None where there are none."""
+        return self._screen.terminal
 
     def start(self) -> None:
         """Take the terminal; after `stop` it may be taken again."""

@@ -15,7 +15,7 @@ from workers.comparison.results import Comparison, LogRow, LostUpdates, Run
 from workers.comparison.study import Arm, Study
 from workers.lock import DirectoryLock
 from workers.run_directory import provenance
-from workers.status import Evaluation, Races, Staleness, Summary
+from workers.status import Evaluation, Faults, Races, Staleness, Summary
 from workers.table import Table
 
 FINISHED = ("solved", "budget_exhausted")
@@ -110,7 +110,7 @@ class StudyDirectory:
 def read_run(path: Path, arm: str, seed: int, name: str) -> Run:
     """A finished run from its directory."""
     summary = json.loads((path / "summary.json").read_text())
-    parts = {"evaluation": Evaluation, "staleness": Staleness, "races": Races}
+    parts = {"evaluation": Evaluation, "staleness": Staleness, "races": Races, "faults": Faults}
     parsed = {
         key: parts[key](**value) if key in parts and value is not None else value for key, value in summary.items()
     }

@@ -42,7 +42,7 @@ from workers.drawing import (
     plural,
     round_up,
 )
-from workers.panels import PHASES
+from workers.words import PHASES
 
 KEYS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # an arm's sign in table and chart, for eyes and terminals without colour
 STYLES = ("cyan", "magenta", "green", "bright_blue", "red", "bright_yellow", "bright_magenta", "white")

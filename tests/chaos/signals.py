@@ -1,0 +1,81 @@
+"""Interrupts and kills of the whole program at random moments, in a real terminal; what each of them leaves behind."""
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+from tests.chaos.outcome import Outcome
+from tests.process.command import FOREVER
+from tests.process.terminal import CTRL_C, Job
+
+Trial = tuple[bool, str]  # whether the fault fired, and what was lost
+
+LATEST_SECONDS = 3.0  # after the start; by then it trains, evaluates and saves
+GONE_SECONDS = 20.0  # in which everybody has to have left; a forkserver finishes its imports first, on a busy machine
+
+
+def ctrl_c(count: int, folder: Path, seed: int = 0) -> Outcome:
+    """Press Ctrl-C at random moments, every other time twice.
+
+    It ends with 130, without a traceback, leaves nobody, and the terminal is as it was, cursor included.
+    """
+    rng = random.Random(seed)
+    trials = [_ctrl_c(folder / f"run-{index}", 1 + index % 2, rng) for index in range(count)]
+    return Outcome.of(trials, f"{count} moments, half of them twice")
+
+
+def _ctrl_c(run_dir: Path, presses: int, rng: random.Random) -> Trial:
+    with Job(*FOREVER, "--run-dir", run_dir) as job:
+        moment = rng.uniform(0, LATEST_SECONDS)
+        time.sleep(moment)  # until the moment drawn
+        fired = not job.codes
+        job.type(CTRL_C)
+        for _ in range(presses - 1):
+            time.sleep(rng.uniform(0, 0.2))
+            job.type(CTRL_C)
+        loss = "" if job.code(10) == 130 else f"exit code {job.code()}"
+        return fired, _described(loss or left_behind(job), f"Ctrl-C x {presses} after {moment:.2f} s", job)
+
+
+def parent_kills(count: int, folder: Path, seed: int = 0) -> Outcome:
+    """Kill the program's parent at random moments: it leaves no process, no shared memory and the terminal as it was.
+
+    The cursor is shown again by the monitor, hence only if that was there already.
+    """
+    rng = random.Random(seed)
+    shared = set(os.listdir("/dev/shm"))
+    trials = [_parent_kill(folder / f"run-{index}", shared, rng) for index in range(count)]
+    return Outcome.of(trials, f"{count} moments")
+
+
+def _parent_kill(run_dir: Path, shared: set[str], rng: random.Random) -> Trial:
+    with Job(*FOREVER, "--run-dir", run_dir) as job:
+        moment = rng.uniform(0, LATEST_SECONDS)
+        time.sleep(moment)  # until the moment drawn
+        has_monitor = (run_dir / "logs" / "monitor.log").exists()
+        os.kill(job.pid, signal.SIGKILL)
+        fired = job.code(10) == 128 + signal.SIGKILL
+        loss = left_behind(job, cursor=has_monitor)
+        if new := set(os.listdir("/dev/shm")) - shared:
+            loss = loss or f"left /dev/shm/{new.pop()}"
+        return fired, _described(loss, f"kill after {moment:.2f} s", job)
+
+
+def left_behind(job: Job, cursor: bool = True) -> str:
+    """What a program that has ended has left in its terminal; '' where everything is as it was."""
+    deadline = time.monotonic() + GONE_SECONDS
+    while alive := job.others():
+        if time.monotonic() > deadline:
+            return f"left {alive}"
+        time.sleep(0.02)
+    if job.attributes() != job.before:
+        return f"the terminal was {job.before} and is {job.attributes()}"
+    if cursor and not job.cursor_is_visible:
+        return "left no cursor"
+    return "left a traceback" if "Traceback" in job.text else ""
+
+
+def _described(loss: str, fault: str, job: Job) -> str:
+    return loss and f"{fault}: {loss}; the output was:\n{job.text}"

@@ -1,0 +1,43 @@
+"""Numbers that are not finite: refused before they reach what is shared, counted, rolled back, or the end of a run."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.supervision import WatchedRun, nan_rewards
+from tests.process.command import FOREVER
+
+
+def test_spoilt_numbers_are_counted_and_reach_neither_parameters_nor_checkpoints(tmp_path: Path) -> None:
+    outcome = nan_rewards(25, tmp_path)
+    assert outcome.survived == outcome.fired >= 25, outcome
+    for kind in ("observations", "rewards", "gradients"):
+        assert kind in outcome.detail
+
+
+@pytest.mark.parametrize("fault", ["pay_infinity"])
+def test_rewards_that_are_never_finite_end_the_run_as_numerics(tmp_path: Path, fault: str) -> None:
+    arguments = (*FOREVER, "--workers", 1)
+    with WatchedRun(tmp_path, "Broken", *arguments, variables={"BROKEN": f"{fault} step"}) as run:
+        assert run.wait(60) == 5
+        assert "rewards that are not finite" in run.text
+        assert run.death(run.working()["worker-0"])
+    summary = run.summary()
+    assert summary["status"] == "failed"
+    assert summary["faults"]["rewards"] >= 100 and summary["updates"] == 0
+
+
+def test_overwritten_parameters_are_set_back_and_the_run_goes_on(tmp_path: Path) -> None:
+    with WatchedRun(tmp_path, "Ordered", *FOREVER, "--eval-episodes", 5) as run:
+        run.until_all_work()
+        for count in (1, 2):
+            run.order("overwrite_parameters")
+            run.until(lambda count=count: len(run.events("rolled-back")) >= count)  # type: ignore[misc]
+            evaluations = len(run.events("evaluated"))
+            run.until(lambda before=evaluations: len(run.events("evaluated")) > before + 2)  # type: ignore[misc]
+        os.killpg(run.process.pid, signal.SIGINT)
+        assert run.wait(10) == 130
+    assert run.summary()["faults"]["rollbacks"] >= 2
+    assert "rolled-back: the shared parameters were not finite" in run.text

@@ -1,0 +1,112 @@
+"""Processes that are killed or stopped are replaced, and the run goes on: every one of them, in every mode."""
+
+import csv
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.outcome import Outcome
+from tests.chaos.supervision import (
+    WatchedRun,
+    false_alarms,
+    never_decreases,
+    undisturbed_env_steps,
+    worker_kills,
+    worker_stops,
+)
+from tests.process.command import FOREVER
+
+QUICK = ("--eval-episodes", 5)
+
+
+def column(run_dir: Path, file: str, name: str) -> list[int]:
+    """A counter as it went up, or should have."""
+    return [int(row[name]) for row in csv.DictReader((run_dir / file).open())]
+
+
+def kill(run: WatchedRun, name: str) -> str:
+    """Kill whoever fills a place and wait for the successor's first step; what was told of the death."""
+    pid = run.working()[name]
+    os.kill(pid, signal.SIGKILL)
+    run.until_replaced(pid)
+    return run.death(pid)
+
+
+@pytest.fixture(scope="module")
+def kills(tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Path]:
+    folder = tmp_path_factory.mktemp("kills") / "run"
+    return worker_kills(3, folder), folder / "run"
+
+
+def test_killed_workers_are_replaced_and_the_run_still_solves(kills: tuple[Outcome, Path]) -> None:
+    outcome, run_dir = kills
+    assert outcome.survived == outcome.fired == 3, outcome
+    summary = json.loads((run_dir / "summary.json").read_text())
+    assert summary["worker_restarts"] == summary["faults"]["worker_restarts"] == 3
+
+
+def test_a_replacement_never_resets_what_has_been_counted(kills: tuple[Outcome, Path]) -> None:
+    for name in ("env_steps", "updates", "episodes"):
+        counts = column(kills[1], "metrics.csv", name)
+        assert len(counts) > 5 and never_decreases(counts)
+
+
+def test_stopped_workers_are_seen_to_hang_and_replaced_for_good(tmp_path: Path) -> None:
+    outcome = worker_stops(2, tmp_path, timeout=1.5)
+    assert outcome.survived == outcome.fired == 2, outcome
+
+
+def test_a_killed_monitor_is_replaced_and_the_best_survives(tmp_path: Path) -> None:
+    with WatchedRun(
+        tmp_path, "Watched", "--env-latency-ms", 0.5, "--mode", "locked", "--checkpoint-interval", 0.2
+    ) as run:
+        run.until_all_work()
+        for _ in range(2):
+            run.until(lambda: "checkpoints/best.json" in run.events("checkpointed"))
+            assert "SIGKILL" in kill(run, "monitor")
+        assert not (loss := run.not_solved()), loss
+        summary = run.summary()
+    assert summary["faults"]["monitor_restarts"] == 2 and summary["worker_restarts"] == 0
+    evaluations = column(run.run_dir, "evaluations.csv", "seed")
+    assert len(set(evaluations)) == len(evaluations)
+    assert never_decreases(column(run.run_dir, "evaluations.csv", "env_steps"))
+    best = json.loads((run.run_dir / "checkpoints" / "best.json").read_text())
+    assert best["evaluation"]["mean"] == summary["evaluation"]["mean"] >= 475
+
+
+def test_sync_goes_on_when_any_of_its_workers_or_its_monitor_is_replaced(tmp_path: Path) -> None:
+    log = ("--log-interval", 1)
+    with WatchedRun(tmp_path, "Watched", *FOREVER, *QUICK, *log, "--mode", "sync", "--env-latency-ms", 0.3) as run:
+        run.until_all_work()
+        for name in ("worker-0", "worker-2", "monitor", "worker-0"):
+            assert "SIGKILL" in kill(run, name)
+            updates = last_update(run)
+            run.until(lambda updates=updates: last_update(run) > updates + 5)  # type: ignore[misc]
+        os.killpg(run.process.pid, signal.SIGINT)
+        assert run.wait(10) == 130
+        run.assert_nobody_left()
+    assert run.summary()["worker_restarts"] == 3
+    updates = column(run.run_dir, "updates.csv", "updates")
+    assert never_decreases(updates) and len(set(updates)) == len(updates)
+
+
+def last_update(run: WatchedRun) -> int:
+    updates = column(run.run_dir, "metrics.csv", "updates")
+    return updates[-1] if updates else 0
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_workers_starved_by_other_programs_are_not_taken_to_hang(tmp_path: Path) -> None:
+    outcome = false_alarms(60, tmp_path)
+    assert outcome.survived == outcome.fired == 1, outcome
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_kills_cost_no_more_than_a_fifth_of_the_env_steps(tmp_path: Path) -> None:
+    undisturbed = undisturbed_env_steps(9, tmp_path / "undisturbed", 10)
+    print(undisturbed)

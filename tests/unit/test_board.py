@@ -1,0 +1,200 @@
+"""The board: running totals, signs of life, requests, and what of them a resumed run goes on from."""
+
+import json
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from shared.board import (
+    DROPPED,
+    FINISH,
+    LATEST,
+    MONITOR,
+    ROW,
+    RUN,
+    STALENESS_BINS,
+    STOP,
+    SUMS,
+    SUPERVISOR,
+    TALLIES,
+    Board,
+)
+
+ADDED = (*SUMS, "env_steps", "episodes", "return_sum", "env_seconds", "forward_seconds", "cpu_seconds")
+
+
+def row(**values: float) -> np.ndarray:
+    return np.array([values.get(name, 0.0) for name in (*SUMS, *LATEST)])
+
+
+def used_board(workers: int) -> Board:
+    """A board on which everything has been counted, other numbers everywhere."""
+    board = Board(workers)
+    for worker in range(workers):
+        board.row(worker)[:] = 1000 * (worker + 1) + np.arange(len(ROW.names or ()))
+        for count in range(worker + 2):
+            board.count_staleness(worker, count)
+            board.count_dropped(worker, DROPPED[count % len(DROPPED)])
+            board.replace(worker)
+    board.row(0)[(*SUMS, *LATEST).index("mean_return")] = np.nan
+    for count, name in enumerate(TALLIES):
+        for _ in range(count + 1):
+            board.count(name)
+    return board
+
+
+def comparable(rows: Any) -> list[dict[str, float | None]]:
+    """Rows as plain numbers, without the moments of one sitting; None for what is not known yet."""
+    names = [name for name in ROW.names or () if name not in ("started", "heartbeat")]
+    return [{name: None if np.isnan(row[name]) else float(row[name]) for name in names} for row in rows]
+
+
+def test_totals_are_sums_over_rows_and_a_read_is_a_copy() -> None:
+    board = Board(3)
+    for worker in range(3):
+        board.row(worker)[:] = row(env_steps=10**worker)
+    rows = board.read()
+    assert rows["env_steps"].sum() == 111
+    rows["env_steps"] = 0
+    assert board.read()["env_steps"].sum() == 111
+
+
+def test_the_strongest_request_to_stop_counts() -> None:
+    board = Board(1)
+    assert board.requested() == RUN
+    board.request(SUPERVISOR, FINISH)
+    assert board.requested() == FINISH
+    board.request(MONITOR, STOP)
+    assert board.requested() == STOP
+
+
+def test_training_seconds_count_from_the_first_workers_start() -> None:
+    board = Board(2)
+    assert board.training_seconds(now=50.0) == 0.0
+    for worker, started in ((0, 20.0), (1, 10.0)):
+        board.row(worker)[:] = row(started=started)
+    assert board.training_seconds(now=50.0) == 40.0
+
+
+def test_a_row_is_read_by_the_names_it_was_written_with() -> None:
+    board = Board(2)
+    names = ROW.names or ()
+    board.row(1)[:] = np.arange(len(names))
+    assert [board.read()[1][name] for name in names] == list(range(len(names)))
+    assert not board.read()[0]["env_steps"]
+
+
+def test_staleness_is_counted_exactly_up_to_the_last_bin() -> None:
+    board = Board(2)
+    for staleness in (0, 3, 3, STALENESS_BINS - 1, 10 * STALENESS_BINS):
+        board.count_staleness(1, staleness)
+    counts = board.staleness_counts()
+    assert not counts[0].any()
+    assert {int(value): int(counts[1][value]) for value in counts[1].nonzero()[0]} == {
+        0: 1,
+        3: 2,
+        STALENESS_BINS - 1: 2,
+    }
+
+
+def test_signs_of_life_are_counted_for_each_worker_and_the_monitor() -> None:
+    board = Board(2)
+    for index in (0, 2, 2):
+        board.beat(index)
+    assert [board.beats(index) for index in range(3)] == [1, 0, 2]
+
+
+def test_a_replaced_worker_has_another_incarnation() -> None:
+    board = Board(2)
+    board.replace(1)
+    board.replace(1)
+    assert [board.incarnation(index) for index in range(2)] == [0, 2]
+    assert board.worker_restarts() == 2
+
+
+@pytest.mark.parametrize("workers", [3, 5])
+def test_a_restored_board_has_the_same_rows_and_counts(workers: int) -> None:
+    before, after = used_board(3), Board(workers)
+    after.restore(before.state())
+    assert comparable(after.read()[:3]) == comparable(before.read())
+    assert comparable(after.read()[3:]) == comparable(Board(workers - 3).read())
+    assert np.array_equal(after.staleness_counts()[:3], before.staleness_counts())
+    assert not after.staleness_counts()[3:].any()
+    assert after.dropped() == before.dropped()
+    assert [after.incarnation(index) for index in range(workers)] == [2, 3, 4, 0, 0][:workers]
+    assert [after.tally(name) for name in TALLIES] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_with_fewer_workers_no_total_is_lost(workers: int) -> None:
+    before, after = used_board(4), Board(workers)
+    after.restore(before.state())
+    for name in ADDED:
+        assert after.read()[name].sum() == before.read()[name].sum(), name
+    assert np.array_equal(after.staleness_counts().sum(0), before.staleness_counts().sum(0))
+    assert after.read()["staleness_max"].max() == before.read()["staleness_max"].max()
+    assert after.dropped() == before.dropped()
+    assert after.worker_restarts() == before.worker_restarts()
+    assert comparable(after.read()[1:]) == comparable(before.read()[1:workers])
+
+
+def test_a_restored_board_goes_on_in_time() -> None:
+    before, after, now = Board(1), Board(1), time.monotonic()
+    before.began = time.time() - 10_000
+    before.row(0)[:] = row(started=now - 1000)
+    after.restore(before.state())
+    assert after.began == pytest.approx(time.time() - 10_000, abs=100)
+    assert after.earlier_seconds == pytest.approx(1000, abs=100)
+    assert after.training_seconds(now) == after.earlier_seconds  # nobody has started in this sitting
+    after.row(0)[:] = row(started=now)
+    assert after.training_seconds(now + 5) == pytest.approx(after.earlier_seconds + 5)
+
+
+def test_a_state_is_a_copy() -> None:
+    board = used_board(2)
+    state = {name: tensor.clone() for name, tensor in board.state().items()}
+    taken = board.state()
+    board.row(0)[:] = 0
+    board.count_staleness(0, 0)
+    board.count_dropped(1, "rewards")
+    board.replace(0)
+    board.count("rollbacks")
+    for name, tensor in taken.items():
+        if name != "clock":
+            assert torch.equal(tensor.nan_to_num(-1), state[name].nan_to_num(-1)), name
+
+
+@pytest.mark.parametrize("name", ["rows", "staleness", "dropped", "incarnations", "tallies", "clock"])
+def test_what_is_no_state_of_a_board_is_refused(name: str) -> None:
+    state = used_board(2).state()
+    with pytest.raises(ValueError, match=r"."):
+        Board(2).restore(state | {name: torch.zeros(7) if name == "clock" else torch.zeros(2, 7)})
+    del state[name]
+    with pytest.raises(KeyError):
+        Board(2).restore(state)
+
+
+def test_a_workers_own_state_survives_json_and_replaces_what_was_there() -> None:
+    before, after = used_board(2), used_board(2)
+    after.count_staleness(0, 200)
+    for worker in range(2):
+        after.row(worker)[:] = 5
+    for worker in range(2):
+        text = json.dumps(before.worker_state(worker), allow_nan=False)
+        after.restore_worker(worker, json.loads(text))
+    assert comparable(after.read()) == comparable(before.read())
+    assert np.isnan(after.read()["mean_return"][0])
+    assert not after.read()["started"].any()
+    assert not after.read()["heartbeat"].any()
+    assert np.array_equal(after.staleness_counts(), before.staleness_counts())
+    assert after.dropped() == before.dropped()
+
+
+@pytest.mark.parametrize("change", [{"row": [1.0, 2.0]}, {"staleness": [1] * 1000}, {"dropped": [1, 2]}, {"row": {}}])
+def test_what_is_no_workers_state_is_refused(change: dict[str, Any]) -> None:
+    board = Board(1)
+    with pytest.raises((TypeError, ValueError)):
+        board.restore_worker(0, board.worker_state(0) | change)
