@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 DONE   := $(VENV)/.installed
 DEV    := $(VENV)/.installed-dev
 
-.PHONY: run test test-long lint format types imports check bench clean
+.PHONY: run test test-long lint format types imports check bench chaos clean
 
 run: $(DONE)
 	$(BIN)/python run_a3c.py --workers 4
@@ -33,6 +33,9 @@ check: lint types imports test
 
 bench: $(DEV)
 	$(BIN)/python -m benchmarks
+
+chaos: $(DEV)
+	$(BIN)/python -m tests.chaos
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -6,6 +6,7 @@ right; see `workers.session` for what happens then.
 """
 
 import argparse
+import atexit
 import json
 import os
 import shlex
@@ -251,6 +252,7 @@ def command_line() -> NoReturn:
         sys.stderr.flush()
     except (OSError, ValueError):  # whoever read it has gone
         pass
+    atexit._run_exitfuncs()  # which remove what multiprocessing has left in the folder for temporary files
     os._exit(code)  # every file is closed and every child has ended: taking torch apart would only cost half a second
 
 

@@ -1,5 +1,7 @@
 """Gymnasium environments: looked up, known to be usable, and made."""
 
+import copy
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -79,7 +81,22 @@ def describe(env_id: str, max_episode_steps: int | None = None) -> EnvironmentSp
     finally:
         environment.close()
     limit = spec.max_episode_steps if max_episode_steps is None else max_episode_steps
-    return EnvironmentSpec(spec, observation_size, action_count, spec.reward_threshold, limit)
+    return EnvironmentSpec(_by_name(spec), observation_size, action_count, spec.reward_threshold, limit)
+
+
+def _by_name(spec: EnvSpec) -> EnvSpec:
+    """The spec with its class named instead of held, where a name will do.
+
+    So a process that gets it imports the class when it makes the environment, and can tell if that fails.
+    """
+    entry_point = spec.entry_point
+    if not isinstance(entry_point, type) or entry_point.__module__ == "__main__":
+        return spec
+    if getattr(sys.modules.get(entry_point.__module__), entry_point.__qualname__, None) is not entry_point:
+        return spec
+    named = copy.copy(spec)
+    named.entry_point = f"{entry_point.__module__}:{entry_point.__qualname__}"
+    return named
 
 
 def _find(env_id: str) -> EnvSpec:

@@ -18,6 +18,14 @@ from a3c.rollouts import Rollout
 Array = NDArray[np.float32]
 
 
+class NonFiniteError(FloatingPointError):
+    """A rollout that nothing can be learned from: some of its `what` are not finite."""
+
+    def __init__(self, what: str):
+        super().__init__(f"{what} are not finite")
+        self.what = what  # observations, rewards or gradients
+
+
 class Targets(NamedTuple):
     """What the loss regards as constant, [T, B] each."""
 
@@ -91,18 +99,34 @@ def autograd_gradient(model: ActorCritic, config: LossConfig) -> GradientFunctio
     return gradient
 
 
+def learn_from(
+    rollout: Rollout, compute_gradient: GradientFunction, gradient: Array, max_norm: float
+) -> tuple[RolloutStatistics, float]:
+    """Write a rollout's clipped gradient into `gradient` [P], those of the model; return its statistics and its norm.
+
+    Raises:
+        NonFiniteError: the rollout, or what it leads to, is not finite; it must not reach the shared parameters.
+    """
+    if (fault := rollout.fault()) is not None:
+        raise NonFiniteError(fault)
+    statistics = compute_gradient(rollout)
+    if not statistics.is_finite:
+        raise NonFiniteError("gradients")
+    return statistics, clip_by_global_norm(gradient, max_norm)
+
+
 def clip_by_global_norm(gradient: Array, max_norm: float) -> float:
     """Scale a flat gradient [P] in place to at most `max_norm` (Pascanu et al. 2013) and return its norm before.
 
     Raises:
-        FloatingPointError: the gradient is not finite; it must not reach the shared parameters.
+        NonFiniteError: the gradient is not finite.
     """
     with np.errstate(over="ignore"):
         norm = math.sqrt(np.dot(gradient, gradient))
     if not math.isfinite(norm):  # the squares of a large finite gradient overflow in float32
         norm = float(np.linalg.norm(gradient.astype(np.float64)))
     if not math.isfinite(norm):
-        raise FloatingPointError("the gradient is not finite; lower learning_rate, or check the environment's rewards")
+        raise NonFiniteError("gradients")
     if norm > max_norm:
         gradient *= np.float32(max_norm / norm)
     return norm

@@ -46,7 +46,6 @@ ROW = np.dtype([(name, "f8") for name in (*SUMS, *LATEST)])  # one type, so that
 
 DROPPED = ("observations", "rewards", "gradients", "episodes")  # see Board.count_dropped
 TALLIES = ("rollbacks", "failed_saves", "monitor_restarts")
-SUPERVISOR, MONITOR = 0, 1  # who may ask for a stop
 RUN, FINISH, STOP = 0, 1, 2  # go on; stop after a last evaluation; stop at once
 
 
@@ -56,8 +55,8 @@ class Board:
     Row i, and row i of the counts beside it, are written by worker i alone; totals are sums over rows, so no counter
     is raced. A read during a write may mix two consecutive states of one row, which costs a display one update's worth
     of error in it. A worker that is replaced leaves its rows to its successor, which goes on counting in them.
-    Beats are written by the process they are a sign of, the last one by the monitor; incarnations by the supervisor;
-    each request to stop, and each tally, by the one it belongs to.
+    Beats are written by the process they are a sign of, the last one by the monitor; incarnations and the request to
+    stop by the supervisor; each tally by the one it belongs to.
     """
 
     def __init__(self, workers: int):
@@ -71,7 +70,7 @@ class Board:
         self._tallies = SharedArray((len(TALLIES),), "int64")
         self._clock = SharedArray((2,), "float64")  # when the run began, and training seconds of earlier sittings
         self._clock.array[0] = time.time()
-        self._stop = SharedArray((2,), "int64")
+        self._stop = SharedArray((1,), "int64")
 
     def row(self, worker_index: int) -> NDArray[np.float64]:
         """A worker's row itself, for that worker to write: the values of SUMS and LATEST, in this order."""
@@ -152,21 +151,17 @@ class Board:
 
     # -- stopping -------------------------------------------------------------------------------------------------
 
-    def request(self, who: int, what: int) -> None:
-        """Ask everybody to FINISH or to STOP, as SUPERVISOR or as MONITOR."""
-        self._stop.array[who] = what
-
-    def stopping(self) -> bool:
-        """Whether anybody has asked for a stop at once."""
-        return self.requested() == STOP
-
-    def requested_by(self, who: int) -> int:
-        """What the SUPERVISOR, or the MONITOR, has requested."""
-        return int(self._stop.array[who])
+    def request(self, what: int) -> None:
+        """Ask everybody to FINISH or to STOP (by the supervisor alone)."""
+        self._stop.numbers[0] = what
 
     def requested(self) -> int:
-        """The strongest request made: RUN where there is none."""
-        return max(self._stop.numbers)
+        """What has been asked for: RUN where nothing has."""
+        return int(self._stop.numbers[0])
+
+    def stopping(self) -> bool:
+        """Whether a stop at once has been asked for."""
+        return self.requested() == STOP
 
     # -- resuming -------------------------------------------------------------------------------------------------
 

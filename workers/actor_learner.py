@@ -12,7 +12,7 @@ from a3c.batches import Environments, SlowEnvironments
 from a3c.closed_form import ClosedForm
 from a3c.config import Config
 from a3c.environments import EnvironmentSpec
-from a3c.gradients import autograd_gradient, clip_by_global_norm, closed_form_gradient
+from a3c.gradients import NonFiniteError, autograd_gradient, closed_form_gradient, learn_from
 from a3c.networks import build
 from a3c.rollouts import Collector
 from a3c.schedules import annealed_learning_rate
@@ -64,17 +64,10 @@ def learn(
         collecting = now()
         rollout = collector.collect(policy_logits)
         learning = now()
-        if (fault := rollout.fault()) is not None:
-            place.drop(fault)
-            continue
-        statistics = compute_gradient(rollout)
-        if not statistics.is_finite:
-            place.drop("gradients")
-            continue
         try:
-            norm = clip_by_global_norm(gradient.numpy(), config.optimizer.max_grad_norm)
-        except FloatingPointError:
-            place.drop("gradients")
+            statistics, norm = learn_from(rollout, compute_gradient, gradient.numpy(), config.optimizer.max_grad_norm)
+        except NonFiniteError as fault:
+            place.drop(fault.what)
             continue
         pushing = now()
         staleness = store.push(worker_index, gradient, learning_rate, collector.env_steps, pulled)

@@ -121,8 +121,9 @@ class Keeper:
         return True
 
     def _write(self, best: Judged | None, capture: Capture, progress: dict[str, Any]) -> None:
-        if all(np.isfinite(tensor.numpy()).all() for tensor in capture.tensors.values()):
-            self._write_best(best)
+        self._write_best(best)  # which was finite when it was evaluated
+        copies = (capture.snapshot.parameters, *capture.tensors.values())
+        if all(np.isfinite(tensor.numpy()).all() for tensor in copies):
             self._write_latest(capture, progress)
 
     def _write_best(self, best: Judged | None) -> None:

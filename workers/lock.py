@@ -26,18 +26,31 @@ class DirectoryLock:
 
     def __init__(self, path: Path, option: str):
         self._path = path / LOCK
-        self._file: TextIO = open(self._path, "a+")
-        if fcntl is not None:
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self._file.seek(0)
-                owner = self._file.read().strip() or "another process"
-                self._file.close()
-                raise ConfigError(f"{option}: '{path}' is in use by process {owner}") from None
+        self._file: TextIO = self._open(path, option)
+        while not self._is_there():  # its last holder has removed it between our opening and our locking it
+            self._file.close()
+            self._file = self._open(path, option)
         self._file.truncate(0)
         self._file.write(str(os.getpid()))
         self._file.flush()
+
+    def _open(self, path: Path, option: str) -> TextIO:
+        file = open(self._path, "a+")
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                owner = file.read().strip() or "another process"
+                file.close()
+                raise ConfigError(f"{option}: '{path}' is in use by process {owner}") from None
+        return file
+
+    def _is_there(self) -> bool:
+        try:
+            return os.path.samestat(os.fstat(self._file.fileno()), os.stat(self._path))
+        except FileNotFoundError:
+            return False
 
     def release(self) -> None:
         """Let others use the directory."""

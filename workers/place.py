@@ -11,7 +11,7 @@ from shared.store import LAST, SharedStore
 
 CPU_INTERVAL = 0.05  # seconds between two looks at the CPU time: the kernel takes its time to answer
 # Rollouts dropped in a row, over so many seconds: then nothing finite will come any more.
-DROPS_IN_A_ROW, DROP_SECONDS = 100, 5.0
+DROPS_IN_A_ROW, DROP_SECONDS = 100, 2.0
 
 
 class Place:

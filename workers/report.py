@@ -52,7 +52,8 @@ class Report:
         self._evaluations: list[Evaluation] = list(resumed.evaluations) if resumed else []
         self._events: list[Event] = []
         self._checkpoints = {name for name in ("best", "latest") if resumed and (name == "latest" or self._best)}
-        self._failure_told = False
+        self._failure_told = self._fresh_told = False
+        self._fresh_before = board.dropped()["episodes"]
         self._next_row = 0.0  # elapsed seconds
         self._logged_env_steps = -1
         self._target = environment.target(config.evaluation.target_return)
@@ -102,14 +103,24 @@ class Report:
         self.telemetry.tick()
         status = self._status(phase, workers(), monitor_cpu_percent)
         self._dashboard.update(status)
-        if self._directory.failure and not self._failure_told:
-            self._failure_told = True
-            self.event("unsaved", self._directory.failure)
+        self._warn()
         if status.elapsed_seconds >= self._next_row:
             self._log(status)
 
+    def _warn(self) -> None:
+        """Tell once what the user would not see otherwise."""
+        if self._directory.failure and not self._failure_told:
+            self._failure_told = True
+            self.event("unsaved", self._directory.failure)
+        fresh = self._board.dropped()["episodes"] - self._fresh_before
+        if fresh and not self._fresh_told:
+            self._fresh_told = True
+            self.event("warning", "an environment does not repeat itself: new episodes were begun where those under "
+                       "way could not be brought back; not bit for bit")  # fmt: skip
+
     def end(self, phase: str, workers: Workers, monitor_cpu_percent: float | None) -> None:
         """The last row of metrics, and a last frame that shows averages over the whole run."""
+        self._warn()
         self.telemetry.tick()
         status = self._status(phase, workers(), monitor_cpu_percent)
         if status.env_steps != self._logged_env_steps:
@@ -122,7 +133,7 @@ class Report:
         self.event("stopped", reason)
         telemetry, seconds, faults = self.telemetry, self.telemetry.train_seconds(), self._faults()
         env_steps = telemetry.total("env_steps")
-        name = next((name for name in ("best", "latest") if name in self._checkpoints), None)
+        name = next((name for name in ("best", "latest") if self._is_saved(name)), None)
         summary = Summary(
             status=status,
             env_id=self._environment.env_id,
@@ -154,6 +165,9 @@ class Report:
         self._directory.write_staleness(telemetry.staleness_counts())
         self._directory.write_summary(summary)
         return summary
+
+    def _is_saved(self, name: str) -> bool:
+        return name in self._checkpoints and (self._directory.path / "checkpoints" / f"{name}.json").exists()
 
     def _log(self, status: Status) -> None:
         self._directory.write_metrics(status)

@@ -96,11 +96,11 @@ def run_resumed(
     directory = RunDirectory(path, resume=True)
     try:
         start_forkserver()
-        from workers.resume import cut_back, load  # imports torch
+        from workers.resume import load  # imports torch
 
         environment = describe_environment(config)
         resumed = load(path, config, environment, content, any_version, _say)
-        return _supervise(config, environment, directory, dashboard, process_started(), cut_back(path, resumed))
+        return _supervise(config, environment, directory, dashboard, process_started(), resumed)
     finally:
         directory.close()
 

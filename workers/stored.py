@@ -43,7 +43,8 @@ def nothing_to_do(run_dir: Path, config: Config) -> str | None:
     summary, best = _read(run_dir / "summary.json"), _read(run_dir / "checkpoints" / "best.json")
     if summary.get("status") == "solved" or _is_solution(best):
         return "is solved"
-    if summary.get("status") == "budget_exhausted" and summary.get("env_steps", 0) >= config.max_env_steps:
+    spent = summary.get("env_steps") if summary.get("status") == "budget_exhausted" else None
+    if isinstance(spent, int) and spent >= config.max_env_steps:
         return f"has spent its budget of {config.max_env_steps:,} env steps; give it more with --max-env-steps"
     return None
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from a3c.config import Config
 from a3c.environments import EnvironmentSpec
-from shared.board import FINISH, RUN, STOP, SUPERVISOR, Board
+from shared.board import FINISH, RUN, STOP, Board
 from workers import actor_learner, exit_codes, monitor
 from workers.assembly import build_store
 from workers.child import Budget, Child
@@ -15,7 +15,7 @@ from workers.drawing import plural
 from workers.launch import context
 from workers.limits import crowding
 from workers.report import Report, View
-from workers.resume import Resumed
+from workers.resume import Resumed, cut_back
 from workers.run_directory import RunDirectory
 from workers.signals import Signals
 from workers.status import Summary, WorkerStatus
@@ -38,9 +38,10 @@ class Supervisor:
         self._board = Board(config.workers)
         self._board.began = started
         self._store = build_store(config, environment, self._board, directory.path / PUSH_LOCK)
-        self._resumed = resumed
         if resumed is not None:
             resumed.restore(self._store, self._board)
+            resumed = cut_back(directory.path, resumed)  # now that nothing can be found not to fit
+        self._resumed = resumed
         self._report = Report(config, environment, self._board, self._store, directory, dashboard, resumed)
         self._workers = [self._worker(index) for index in range(config.workers)]
         self._monitor = Child("monitor", monitor.main, self._monitor_arguments, self._beats(config.workers),
@@ -194,7 +195,7 @@ class Supervisor:
         workers_done = all(child.buried and child.due is None for child in self._workers)
         if workers_done and self._phase == "training" and not self._board.requested():
             self._phase = "verifying"
-            self._board.request(SUPERVISOR, FINISH)
+            self._board.request(FINISH)
 
     def _may_end(self) -> bool:
         over = self._board.requested() != RUN or self._report.solved is not None
@@ -213,12 +214,13 @@ class Supervisor:
         if report and report not in self._reports:
             self._reports.add(report)
             self._dashboard.traceback(report)
-        if self._stop_deadline is not None:
-            return
         if code in (exit_codes.NUMERICS, exit_codes.DISK):
             self._fail(code, f"{child.name} {cause}")
+        elif self._stop_deadline is not None:
+            return
         elif not self._budget.take():
-            spent = f"; {plural(self._budget.restarts, 'restart')} within ten minutes are spent (--max-restarts)"
+            budget = plural(self._budget.restarts, "restart")
+            spent = f"; the budget of {budget} within ten minutes is spent (--max-restarts)"
             self._fail(exit_codes.WORKER, f"{child.name} {cause}{spent}")
         else:
             self._give_place(child)
@@ -257,7 +259,8 @@ class Supervisor:
 
     def _fail(self, code: int, reason: str) -> None:
         self.exit_code, self._reason = code, reason
-        self._stop()
+        if self._stop_deadline is None:
+            self._stop()
 
     # -- stopping -------------------------------------------------------------------------------------------------
 
@@ -277,7 +280,7 @@ class Supervisor:
     def _stop(self) -> None:
         self._phase = "stopping"
         self._stop_deadline = time.monotonic() + STOP_SECONDS
-        self._board.request(SUPERVISOR, STOP)
+        self._board.request(STOP)
         for child in self._children():
             child.due = None
 

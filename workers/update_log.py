@@ -1,5 +1,6 @@
 """updates.csv: training told update by update, finer than the supervisor looks."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,9 @@ class UpdateLog:
             return
         self._due = (updates // self._interval + 1) * self._interval
         self._telemetry.tick()
-        self._table = self._table or Table(self._path, list(COLUMNS))
-        self._table.write(self._row(updates))
+        with contextlib.suppress(OSError):  # training is worth more than its log
+            self._table = self._table or Table(self._path, list(COLUMNS))
+            self._table.write(self._row(updates))
 
     def _row(self, updates: int) -> dict[str, Any]:
         telemetry = self._telemetry

@@ -235,4 +235,5 @@ class Endless(CartPoleEnv):
 
 for name, environment, limit in (("Watched-v0", Watched, 500), ("Ordered-v0", Ordered, 500), ("Spoilt-v0", Spoilt, 500),
                                  ("Broken-v0", Broken, 500), ("Endless-v0", Endless, None)):  # fmt: skip
-    gymnasium.register(name, environment, reward_threshold=475, max_episode_steps=limit, disable_env_checker=True)
+    entry_point = f"{MODULE}:{environment.__name__}"
+    gymnasium.register(name, entry_point, reward_threshold=475, max_episode_steps=limit, disable_env_checker=True)

@@ -1,5 +1,6 @@
 """The program as a user runs it: real processes, a real pipe or a real terminal."""
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -82,7 +83,11 @@ class Program:
     def workers(self) -> list[psutil.Process]:
         """The actor-learners and the monitor: the forkserver's children."""
         children = psutil.Process(self.process.pid).children()
-        return [grandchild for child in children for grandchild in child.children()]
+        found: list[psutil.Process] = []
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):  # such as git, which is asked for the commit
+                found += child.children()
+        return found
 
     def until(self, condition: Callable[[], bool], seconds: float = 60) -> None:
         """Wait for a condition; fail with the output where it does not come true in time."""

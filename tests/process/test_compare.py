@@ -182,7 +182,7 @@ def test_a_run_whose_numbers_diverge_counts_as_one_that_never_got_there(tmp_path
     assert code == 0, output
     rows = {row["arm"]: row for row in csv.DictReader((path / "runs.csv").open())}
     assert rows["learning_rate 1e+30"]["status"] == "failed"
-    assert "the gradient is not finite" in rows["learning_rate 1e+30"]["reason"]
+    assert "gradients that are not finite" in rows["learning_rate 1e+30"]["reason"]
     arms = {arm["name"]: arm for arm in json.loads((path / "comparison.json").read_text())["arms"]}
     assert arms["learning_rate 1e+30"]["env_steps"]["censored"] == 1
 

@@ -30,6 +30,7 @@ DEADLY = {  # fault and place: what is told of it
     ("change_shape", STEP): "died: ValueError: observation of shape (5,), expected (4,)",
     ("change_dtype", STEP): "died: ValueError: observation of dtype <U1, expected numbers",
 }
+MONITOR = "monitor"
 SPOILING = {"observe_nan": "observations", "pay_infinity": "rewards", "pay_much": "gradients"}  # and as what it counts
 
 
@@ -38,7 +39,7 @@ class Faulty:
     """A run in which everything has gone wrong once."""
 
     run: WatchedRun
-    victims: dict[tuple[str, str], int]  # process ids by fault and place
+    victims: dict[tuple[str, str], int]  # process ids by fault, and by place or monitor
     code: int
 
 
@@ -53,6 +54,8 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faulty]:
         for fault, place in DEADLY:
             victims[fault, place] = run.order(fault, place)
             run.until_replaced(victims[fault, place])
+        victims["lose_licence", MONITOR] = run.order("lose_licence", role=MONITOR)
+        run.until_replaced(victims["lose_licence", MONITOR])
         run.note_family()
         os.killpg(run.process.pid, signal.SIGINT)
         yield Faulty(run, victims, run.wait(10))
@@ -66,12 +69,17 @@ def test_a_worker_is_replaced_whose_environment_does(fault: str, place: str, fau
     assert run.successor(victim)
 
 
+def test_a_monitor_is_replaced_whose_environment_raises(faulty: Faulty) -> None:
+    told = faulty.run.death(faulty.victims["lose_licence", MONITOR])
+    assert told.startswith("monitor died: RuntimeError: the simulator lost its licence")
+
+
 def test_nobody_else_is_replaced(faulty: Faulty) -> None:
     assert faulty.code == 130
     faulty.run.assert_nobody_left()
     faults = faulty.run.summary()["faults"]
-    assert faults["worker_restarts"] == len(DEADLY) == len(faulty.run.events("restarted"))
-    assert faults["monitor_restarts"] == 0
+    assert (faults["worker_restarts"], faults["monitor_restarts"]) == (len(DEADLY), 1)
+    assert len(faulty.run.events("restarted")) == len(DEADLY) + 1
 
 
 @pytest.mark.parametrize("what", sorted(SPOILING.values()))
@@ -105,7 +113,10 @@ def test_an_environment_that_fails_again_and_again_ends_the_run_in_its_own_words
     assert "in lose_licence" in run.text
     assert run.summary()["status"] == "failed"
     reason = run.summary()["reason"]
-    assert "the simulator lost its licence; 2 restarts within ten minutes are spent (--max-restarts)" in reason
+    assert (
+        "the simulator lost its licence; the budget of 2 restarts within ten minutes is spent (--max-restarts)"
+        in reason
+    )
 
 
 def test_a_worker_that_never_begins_is_restarted_later_and_later(tmp_path: Path) -> None:
@@ -135,17 +146,6 @@ def test_a_worker_that_dies_at_import_ends_the_run_in_the_imports_words(tmp_path
     assert 'picky.py", line 4, in <module>' in program.text
     reason = json.loads((tmp_path / "run" / "summary.json").read_text())["reason"]
     assert "ImportError: the simulator is not installed on this core" in reason
-
-
-def test_a_monitor_whose_environment_fails_is_replaced(tmp_path: Path) -> None:
-    with WatchedRun(tmp_path, "Ordered", *FOREVER, "--workers", 1, "--eval-episodes", 5) as run:
-        run.until_all_work(1)
-        victim = run.order("lose_licence", role="monitor")
-        run.until_replaced(victim)
-        os.killpg(run.process.pid, signal.SIGINT)
-        assert run.wait(10) == 130
-    assert "monitor died: RuntimeError: the simulator lost its licence" in run.death(victim)
-    assert run.summary()["faults"]["monitor_restarts"] == 1
 
 
 def logs(run: WatchedRun) -> str:

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from a3c import Config
-from shared.board import STOP, SUPERVISOR, Board
+from shared.board import STOP, Board
 from shared.optimizers import AdamOptions, SharedAdam, SharedOptimizer
 from shared.store import LockedStore, SharedStore
 from shared.sync_store import SyncStore
@@ -95,7 +95,7 @@ def test_snapshots_of_sync_are_queued_at_fixed_env_steps() -> None:
 def test_nobody_waits_for_a_worker_that_has_left() -> None:
     board = Board(WORKERS)
     store = SyncStore(torch.zeros(SIZE), PlainSGD(), board, 10**9)
-    board.request(SUPERVISOR, STOP)
+    board.request(STOP)
     for worker_index in range(WORKERS - 1, -1, -1):
         if worker_index != 1:  # which has left
             assert store.push(worker_index, torch.ones(SIZE), 1.0, 1, store.pull(torch.zeros(SIZE))) is None
@@ -168,6 +168,7 @@ def test_a_dead_worker_is_replaced_in_every_mode(tmp_path: Path, mode: str, vict
     run_dir = tmp_path / "run"
     with Program(*FOREVER, "--mode", mode, "--run-dir", run_dir) as program:
         program.until_training(run_dir)
+        program.until((run_dir / "config.json").exists)  # until then git may come and go among the processes
         program.workers()[victim].kill()
         program.until(lambda: "restarted" in [kind for kind, _ in events(run_dir)])
         before = len(updates(run_dir))

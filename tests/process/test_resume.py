@@ -104,13 +104,16 @@ def test_a_hundred_kills_of_whole_runs(tmp_path: Path) -> None:
     assert_survived(group_kills(100, tmp_path, seed=1), 100)
 
 
-def test_what_an_interrupted_async_run_saved_is_all_it_had(interrupted: Path, copied: Path) -> None:
+@pytest.mark.parametrize("workers", [4, 2])
+def test_what_an_interrupted_async_run_saved_is_all_it_had(interrupted: Path, copied: Path, workers: int) -> None:
     before = summary(interrupted)
-    code, output = run("resume", copied, "--max-env-steps", before["env_steps"])  # which it has made already
+    nothing = ("--max-env-steps", before["env_steps"])  # has been made already
+    code, output = run("resume", copied, "--workers", workers, *nothing)
     assert code == 0, output
     after = summary(copied)
-    for name in ("state_sha256", "env_steps", "updates", "episodes", "staleness", "races", "advantage_magnitude"):
+    for name in ("state_sha256", "env_steps", "updates", "episodes", "staleness", "races"):
         assert after[name] == before[name], name
+    assert after["advantage_magnitude"] == pytest.approx(before["advantage_magnitude"])  # added up in another order
 
 
 def test_counters_best_and_clocks_of_async_go_on(interrupted: Path, resumed: Path) -> None:
@@ -172,6 +175,7 @@ def test_an_environment_that_does_not_repeat_itself_goes_on_with_new_episodes(tm
     before = summary(run_dir)
     code, output = run("resume", run_dir, "--max-env-steps", before["env_steps"] + 3000, environment=environment)
     assert code == 0, output
+    assert "warning: an environment does not repeat itself" in output
     assert summary(run_dir)["env_steps"] >= before["env_steps"] + 3000
 
 
@@ -204,11 +208,17 @@ def test_a_damaged_latest_and_another_version_do_not_keep_a_user_from_going_on(c
 # -- nothing to do ----------------------------------------------------------------------------------------------------
 
 
-def test_a_solved_run_has_nothing_to_do(solved_run: tuple[Path, str, dict[str, Any]]) -> None:
-    before = contents(solved_run[0])
-    code, output = run("resume", solved_run[0])
+@pytest.mark.parametrize("killed_before_its_summary", [False, True])
+def test_a_solved_run_has_nothing_to_do(
+    solved_run: tuple[Path, str, dict[str, Any]], tmp_path: Path, killed_before_its_summary: bool
+) -> None:
+    run_dir = Path(shutil.copytree(solved_run[0], tmp_path / "run"))
+    if killed_before_its_summary:
+        (run_dir / "summary.json").unlink()
+    before = contents(run_dir)
+    code, output = run("resume", run_dir)
     assert (code, output.count("\n")) == (0, 1) and "nothing to do" in output and "is solved" in output
-    assert contents(solved_run[0]) == before
+    assert contents(run_dir) == before
 
 
 def test_a_spent_budget_is_nothing_to_do_unless_there_is_more(resumed: Path) -> None:
@@ -266,6 +276,7 @@ def refused(capsys: pytest.CaptureFixture[str], code: int, *arguments: object) -
             ],
         ),
         (lambda content: content["options"].update(max_episode_steps=99), ["max_episode_steps was 500 and is 99"]),
+        (lambda content: content["options"].update(optimizer="rmsprop"), ["does not fit", "square_avg"]),
         (
             lambda content: content["options"].update(hidden_sizes=[64], value_scale=1.0),
             ["hidden_sizes was [128, 128] and is [64]", "value_scale was 20.0 and is 1.0"],
@@ -275,7 +286,7 @@ def refused(capsys: pytest.CaptureFixture[str], code: int, *arguments: object) -
             ["torch was '1.0' and is", "numpy was '1.1' and is", "--any-version"],
         ),
     ],
-    ids=["environment", "time limit", "network", "versions"],
+    ids=["environment", "time limit", "optimizer", "network", "versions"],
 )
 def test_what_does_not_fit_is_refused_with_every_difference(
     copied: Path, capsys: pytest.CaptureFixture[str], change: Callable[[dict[str, Any]], object], words: list[str]

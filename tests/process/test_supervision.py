@@ -13,7 +13,6 @@ from tests.chaos.supervision import (
     WatchedRun,
     false_alarms,
     never_decreases,
-    undisturbed_env_steps,
     worker_kills,
     worker_stops,
 )
@@ -37,8 +36,8 @@ def kill(run: WatchedRun, name: str) -> str:
 
 @pytest.fixture(scope="module")
 def kills(tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Path]:
-    folder = tmp_path_factory.mktemp("kills") / "run"
-    return worker_kills(3, folder), folder / "run"
+    folder = tmp_path_factory.mktemp("kills")
+    return worker_kills(3, folder), folder / "run-0" / "run"
 
 
 def test_killed_workers_are_replaced_and_the_run_still_solves(kills: tuple[Outcome, Path]) -> None:
@@ -48,8 +47,8 @@ def test_killed_workers_are_replaced_and_the_run_still_solves(kills: tuple[Outco
     assert summary["worker_restarts"] == summary["faults"]["worker_restarts"] == 3
 
 
-def test_a_replacement_never_resets_what_has_been_counted(kills: tuple[Outcome, Path]) -> None:
-    for name in ("env_steps", "updates", "episodes"):
+def test_a_replacement_goes_on_counting(kills: tuple[Outcome, Path]) -> None:
+    for name in ("env_steps", "updates"):
         counts = column(kills[1], "metrics.csv", name)
         assert len(counts) > 5 and never_decreases(counts)
 
@@ -83,14 +82,16 @@ def test_sync_goes_on_when_any_of_its_workers_or_its_monitor_is_replaced(tmp_pat
         run.until_all_work()
         for name in ("worker-0", "worker-2", "monitor", "worker-0"):
             assert "SIGKILL" in kill(run, name)
-            updates = last_update(run)
-            run.until(lambda updates=updates: last_update(run) > updates + 5)  # type: ignore[misc]
+            before = last_update(run)
+            run.until(lambda before=before: last_update(run) > before + 20)  # type: ignore[misc]
         os.killpg(run.process.pid, signal.SIGINT)
         assert run.wait(10) == 130
         run.assert_nobody_left()
     assert run.summary()["worker_restarts"] == 3
     updates = column(run.run_dir, "updates.csv", "updates")
-    assert never_decreases(updates) and len(set(updates)) == len(updates)
+    assert len(set(updates)) == len(updates) > 80
+    for name in ("updates", "env_steps", "episodes"):  # a reset of one worker's would show: a row follows every update
+        assert never_decreases(column(run.run_dir, "updates.csv", name))
 
 
 def last_update(run: WatchedRun) -> int:
@@ -99,14 +100,21 @@ def last_update(run: WatchedRun) -> int:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
+def test_a_hundred_kills(tmp_path: Path) -> None:
+    outcome = worker_kills(100, tmp_path)
+    assert outcome.survived == outcome.fired == 100, outcome
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_stopped_workers_are_replaced_within_ten_seconds(tmp_path: Path) -> None:
+    outcome = worker_stops(20, tmp_path)
+    assert outcome.survived == outcome.fired == 20, outcome
+
+
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_workers_starved_by_other_programs_are_not_taken_to_hang(tmp_path: Path) -> None:
     outcome = false_alarms(60, tmp_path)
     assert outcome.survived == outcome.fired == 1, outcome
-
-
-@pytest.mark.long
-@pytest.mark.timeout(1800)
-def test_kills_cost_no_more_than_a_fifth_of_the_env_steps(tmp_path: Path) -> None:
-    undisturbed = undisturbed_env_steps(9, tmp_path / "undisturbed", 10)
-    print(undisturbed)

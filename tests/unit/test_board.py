@@ -12,13 +12,11 @@ from shared.board import (
     DROPPED,
     FINISH,
     LATEST,
-    MONITOR,
     ROW,
     RUN,
     STALENESS_BINS,
     STOP,
     SUMS,
-    SUPERVISOR,
     TALLIES,
     Board,
 )
@@ -62,13 +60,13 @@ def test_totals_are_sums_over_rows_and_a_read_is_a_copy() -> None:
     assert board.read()["env_steps"].sum() == 111
 
 
-def test_the_strongest_request_to_stop_counts() -> None:
+def test_what_is_asked_for_is_told() -> None:
     board = Board(1)
     assert board.requested() == RUN
-    board.request(SUPERVISOR, FINISH)
-    assert board.requested() == FINISH
-    board.request(MONITOR, STOP)
-    assert board.requested() == STOP
+    board.request(FINISH)
+    assert board.requested() == FINISH and not board.stopping()
+    board.request(STOP)
+    assert board.requested() == STOP and board.stopping()
 
 
 def test_training_seconds_count_from_the_first_workers_start() -> None:

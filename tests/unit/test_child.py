@@ -188,9 +188,7 @@ def test_a_death_is_not_told_with_what_a_predecessor_died_of(filled: Place) -> N
     assert filled.end("exits") == ("died: exit code 9 without a word", "")
 
 
-def test_a_process_that_hangs_is_ended_and_its_log_tells_where(
-    filled: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_that_hangs_is_ended_and_its_log_tells_where(filled: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "DUMP_SECONDS", 0.5)  # for a busy machine
     worker = filled.fill("hangs")
     wait_until(lambda: LIVES.value != worker._beats)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from a3c.networks import ActorCritic, initialize
-from shared.board import FINISH, SUPERVISOR, Board
+from shared.board import FINISH, Board
 from shared.optimizers import AdamOptions, RMSPropOptions, SharedAdam, SharedOptimizer, SharedRMSProp
 from shared.parameters import bind, flat_size
 from shared.store import LAST, LockedStore, Pulled, SharedStore
@@ -262,7 +262,7 @@ def test_a_pull_tells_that_the_run_is_being_ended() -> None:
     board = Board(1)
     store = SharedStore(torch.zeros(SIZE), SharedAdam(SIZE, AdamOptions()), board)
     assert not store.pull(torch.zeros(SIZE)).stopped
-    board.request(SUPERVISOR, FINISH)
+    board.request(FINISH)
     assert store.pull(torch.zeros(SIZE)).stopped
 
 

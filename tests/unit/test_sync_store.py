@@ -6,8 +6,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from shared import sync_store
 from shared.bell import Bell
-from shared.board import STOP, SUPERVISOR, Board
+from shared.board import STOP, Board
 from shared.store import LAST, Pulled
 from shared.sync_store import QUEUE_SLOTS, SyncStore
 from tests.unit.processes import SECONDS, die, exit_code, forked, killed, wait_until
@@ -88,13 +89,15 @@ class DeadlySGD(PlainSGD):
 store: DeadlyStore
 
 
-def work(worker: int, incarnation: int) -> None:
-    """Push until there have been enough steps; a worker's gradients are its number."""
+def work(worker: int, incarnation: int, unwanted: bool = False) -> None:
+    """Push until there have been enough steps; a worker's gradients are its number, but for an `unwanted` first one."""
     store.incarnation = incarnation
     local, env_steps = torch.zeros(SIZE), store.env_steps_of(worker)
     while (pulled := store.pull(local)).updates < STEPS:
         env_steps += 10
-        assert store.push(worker, torch.full((SIZE,), worker + 1.0), 1.0, env_steps, pulled) == 0
+        gradient = torch.full((SIZE,), 1000.0 if unwanted else worker + 1.0)
+        unwanted = False
+        assert store.push(worker, gradient, 1.0, env_steps, pulled) == 0
 
 
 @pytest.mark.parametrize(
@@ -122,12 +125,12 @@ def test_a_worker_may_die_at_any_point_and_its_successor_goes_on(
         wait_until(lambda: store.updates == done)
         board.replace(worker)
         store.settle(worker)
-        with forked(work, worker, 1) as successor:
+        # Where the dead worker's gradient waits already, that of its successor's first rollout is not wanted.
+        unwanted = point != "before handing in" and done < DEADLY_STEP
+        with forked(work, worker, 1, unwanted) as successor:
             assert [exit_code(process) for process in (first, second, successor)] == [0, 0, 0]
     assert store.updates == STEPS
     assert store.parameters.tolist() == [-AVERAGE * steps_made] * SIZE
-    # Where the dead worker's gradient waits already, that of its successor's first rollout is not wanted.
-    unwanted = 1 if point != "before handing in" and done < DEADLY_STEP else 0
     assert store.env_steps == 10 * (WORKERS * STEPS + unwanted)
     assert store.snapshot().consistent
 
@@ -189,8 +192,19 @@ def test_a_full_queue_does_not_keep_a_run_from_stopping() -> None:
 
     with forked(step_until_stopped) as process:
         wait_until(lambda: board.beats(0) > 3)
-        board.request(SUPERVISOR, STOP)
+        board.request(STOP)
         assert exit_code(process) == 0
+
+
+@pytest.mark.parametrize(("steps", "left"), [(4, []), (5, [5])])
+def test_the_end_of_training_is_evaluated_once_also_where_the_run_is_resumed_there(steps: int, left: list[int]) -> None:
+    ended, resumed = store_of(1, interval=20), store_of(1, interval=20)
+    step_alone(ended, steps)
+    assert [updates for updates, _, _ in taken(ended)] == [0, 2, 4]
+    ended.deposits.put(0, LAST, b"end")
+    resumed.restore(ended.capture().tensors)
+    for store in (ended, resumed):
+        assert [snapshot.updates for snapshot in store.last_snapshots()] == left
 
 
 # -- captures ---------------------------------------------------------------------------------------------------------
@@ -264,6 +278,14 @@ def test_several_workers_go_on_from_a_capture() -> None:
     run_all()
     assert (store.updates, store.env_steps) == (STEPS, 10 * WORKERS * STEPS)
     assert store.parameters.tolist() == [-AVERAGE * STEPS] * SIZE
+
+
+def test_bells_suffice_to_wake_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    global store
+    monkeypatch.setattr(sync_store, "WAIT_SECONDS", 10.0 * SECONDS)
+    store = DeadlyStore(torch.zeros(SIZE), DeadlySGD(), Board(WORKERS), interval=10**9)
+    run_all()
+    assert store.updates == STEPS
 
 
 def run_all() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from a3c.config import Config
 from a3c.environments import EnvironmentSpec
 from a3c.networks import build
-from shared.board import STOP, SUPERVISOR, Board
+from shared.board import STOP, Board
 from shared.optimizers import AdamOptions, SharedAdam
 from shared.parameters import flat_size
 from shared.store import SharedStore
@@ -64,7 +64,7 @@ def measure_lost_updates(
                 process.start()
             processes.append(process)
         _wait(board, store, processes, seconds, folder)
-        board.request(SUPERVISOR, STOP)
+        board.request(STOP)
         for process in processes:
             process.join(START_SECONDS)
     finally:
