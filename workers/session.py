@@ -11,6 +11,7 @@ from workers import exit_codes
 from workers.launch import start_forkserver
 from workers.limits import check_descriptors
 from workers.run_directory import RunDirectory, default_run_dir
+from workers.signals import Signals
 from workers.status import Summary, starting
 from workers.stored import changed, nothing_to_do, stored_config
 
@@ -49,8 +50,9 @@ def run(
     environment = None if config.env == Config().env else describe_environment(config)
     directory = RunDirectory(Path(run_dir) if run_dir is not None else default_run_dir(config))
     try:
-        start_forkserver()
-        return _supervise(config, environment, directory, dashboard, started)
+        with Signals() as signals:
+            start_forkserver()
+            return _supervise(config, environment, directory, dashboard, signals, started)
     finally:
         directory.close()
 
@@ -95,12 +97,13 @@ def run_resumed(
     check_descriptors(config)
     directory = RunDirectory(path, resume=True)
     try:
-        start_forkserver()
-        from workers.resume import load  # imports torch
+        with Signals() as signals:
+            start_forkserver()
+            from workers.resume import load  # imports torch
 
-        environment = describe_environment(config)
-        resumed = load(path, config, environment, content, any_version, _say)
-        return _supervise(config, environment, directory, dashboard, process_started(), resumed)
+            environment = describe_environment(config)
+            resumed = load(path, config, environment, content, any_version, _say)
+            return _supervise(config, environment, directory, dashboard, signals, process_started(), resumed)
     finally:
         directory.close()
 
@@ -124,7 +127,7 @@ def console_for(dashboard: str) -> tuple[Any, bool]:
 
 
 def _supervise(
-    config: Config, environment: Any, directory: RunDirectory, dashboard: str, started: float | None,
+    config: Config, environment: Any, directory: RunDirectory, dashboard: str, signals: Signals, started: float | None,
     resumed: Any = None,
 ) -> tuple[Summary, int]:  # fmt: skip
     """The imports from here on run beside the forkserver's own."""
@@ -136,7 +139,8 @@ def _supervise(
         from workers.supervisor import Supervisor  # imports torch
 
         environment = environment or describe_environment(config)
-        supervisor = Supervisor(config, environment, directory, view, started, resumed)
+        supervisor = Supervisor(config, environment, directory, view, signals, started, resumed)
+        signals.check()
         summary = supervisor.run()
         view.finish(summary, str(directory.path))
     return summary, supervisor.exit_code

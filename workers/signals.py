@@ -14,8 +14,9 @@ NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # which ask for an end
 class Signals:
     """Collects the signals that ask for an end while it is entered; they do nothing else then.
 
-    A signal that was ignored when the program was started (`nohup`, a script's `&`) stays ignored. Outside the main
-    thread, where train() may have been called, there are none.
+    To be entered before the long imports begin: Python's own KeyboardInterrupt may come in one of the callbacks that
+    run while modules are imported, and is lost there. A signal that was ignored when the program was started (`nohup`,
+    a script's `&`) stays ignored. Outside the main thread, where train() may have been called, there are none.
     """
 
     def __init__(self) -> None:
@@ -27,6 +28,15 @@ class Signals:
     def alarm(self) -> "Connection[bytes, bytes]":
         """Readable once a signal has come; to be waited for together with other things."""
         return self._alarm
+
+    def check(self) -> None:
+        """To be called where nothing has been started yet that would have to be ended.
+
+        Raises:
+            KeyboardInterrupt, SystemExit: a signal has come.
+        """
+        if self.seen:
+            raise KeyboardInterrupt if self.seen[0] == signal.SIGINT else SystemExit(128 + self.seen[0])
 
     def acknowledge(self) -> None:
         """Make the alarm unreadable again."""

@@ -32,7 +32,7 @@ class Supervisor:
     """Owns the processes of one run. Its process is the only one that the terminal's signals reach."""
 
     def __init__(self, config: Config, environment: EnvironmentSpec, directory: RunDirectory, dashboard: View,
-                 started: float, resumed: Resumed | None = None):  # fmt: skip
+                 signals: Signals, started: float, resumed: Resumed | None = None):  # fmt: skip
         self._config, self._environment = config, environment
         self._directory, self._dashboard = directory, dashboard
         self._board = Board(config.workers)
@@ -49,7 +49,7 @@ class Supervisor:
         self._messages: Connection | None = None  # from the monitor
         self._sender: Connection | None = None
         self._budget = Budget(config.supervision.max_restarts)
-        self._signals = Signals()
+        self._signals = signals
         self._looked = time.monotonic()
         self._longest_pause = 0.0  # without an environment step, that a worker has come back from
         self._reports: set[str] = set()  # of deaths, shown already
@@ -60,19 +60,18 @@ class Supervisor:
 
     def run(self) -> Summary:
         """Train to the end, whichever it is."""
-        with self._signals:
-            try:
-                self._start()
-                while any(child.is_alive or child.due is not None for child in self._children()):
-                    self._wait()
-                    self._read_messages()
-                    self._obey()
-                    self._bury()
-                    self._revive()
-                    if time.monotonic() - self._looked >= TICK_SECONDS:
-                        self._look()
-            finally:
-                self._kill(self._children())
+        try:
+            self._start()
+            while any(child.is_alive or child.due is not None for child in self._children()):
+                self._wait()
+                self._read_messages()
+                self._obey()
+                self._bury()
+                self._revive()
+                if time.monotonic() - self._looked >= TICK_SECONDS:
+                    self._look()
+        finally:
+            self._kill(self._children())
         self._read_messages()
         status, reason = self._ending()
         self._report.end(status, self._worker_statuses, self._monitor_cpu_percent())

@@ -14,6 +14,7 @@ from workers.launch import start_forkserver
 from workers.limits import check_descriptors
 from workers.run_directory import RunDirectory
 from workers.session import check_dashboard, console_for, describe_environment, process_started
+from workers.signals import Signals
 
 
 def compare(
@@ -81,14 +82,17 @@ class _Session:
 
     def _make(self, arm: Arm, seed: int) -> int:
         """One run; its exit code where the study must not go on."""
-        from workers.supervisor import Supervisor  # imports torch
-
         self._view.begin(arm.name, seed)
         path = self._directory.clear(arm, seed)
         directory = RunDirectory(path)
         try:
-            supervisor = Supervisor(arm.run(seed), self._environments[arm.name], directory, self._view, time.time())
-            supervisor.run()
+            with Signals() as signals:
+                from workers.supervisor import Supervisor  # imports torch
+
+                environment = self._environments[arm.name]
+                supervisor = Supervisor(arm.run(seed), environment, directory, self._view, signals, time.time())
+                signals.check()
+                supervisor.run()
         finally:
             directory.close()
         if supervisor.exit_code not in (exit_codes.FINISHED, exit_codes.NUMERICS):
