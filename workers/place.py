@@ -34,6 +34,7 @@ class Place:
         self._episodes, self._mean_return = collector.episodes, before["mean_return"]
         self._drops, self._first_drop = 0, 0.0
         self._latest[LATEST.index("started")] = self._started
+        self._latest[LATEST.index("env_steps")] = collector.env_steps  # of the last push, which may not be in the row
 
     def _take_over(self, before: dict[str, float]) -> None:
         collector = self._collector

@@ -62,7 +62,7 @@ class Supervisor:
         """Train to the end, whichever it is."""
         try:
             self._start()
-            while any(child.is_alive or child.due is not None for child in self._children()):
+            while not all(child.buried and child.due is None for child in self._children()):
                 self._wait()
                 self._read_messages()
                 self._obey()
