@@ -50,10 +50,11 @@ def main(arguments: list[str] | None = None) -> int:
 def train(options: dict[str, Any]) -> int:
     """Train until solved or the budget is spent."""
     run_dir, dashboard, preset = options.pop("run_dir"), options.pop("dashboard"), PRESETS[options.pop("preset")]
+    profile = options.pop("profile")
     config = Config.from_options({**preset, **options})
     from workers.session import run
 
-    return run(config, run_dir, dashboard)[1]
+    return run(config, run_dir, dashboard, profile)[1]
 
 
 def resume(options: dict[str, Any]) -> int:
@@ -61,7 +62,7 @@ def resume(options: dict[str, Any]) -> int:
     from workers.session import run_resumed
 
     return run_resumed(options["run_dir"], options["max_env_steps"], options["workers"], options["any_version"],
-                       options["dashboard"])[1]  # fmt: skip
+                       options["dashboard"], options["profile"])[1]  # fmt: skip
 
 
 def compare(options: dict[str, Any]) -> int:
@@ -145,6 +146,8 @@ def build_parser() -> Parser:
     for command in (training, comparing, resuming):
         command.add_argument("--dashboard", choices=("auto", "on", "off"), default="auto",
                              help="live console, or plain lines (default: auto)")  # fmt: skip
+    for command in (training, resuming):
+        command.add_argument("--profile", action="store_true", help="say at the end where each worker's time went")
     evaluating = add("evaluate", help="evaluate a checkpoint", formatter_class=formatter, allow_abbrev=False)
     playing = add("play", help="play with a learned policy", formatter_class=formatter, allow_abbrev=False)
     for command, episodes in ((evaluating, 100), (playing, 3)):

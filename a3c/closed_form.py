@@ -4,6 +4,9 @@ The networks of A3C are small and its batches smaller: most of the time torch sp
 operations and recording a graph. The same arithmetic in NumPy, on the same memory as the torch module, takes an
 eighth of the time for the paper's five-step rollout and half of it for a batch of 256 (docs/decisions/0003). It is one
 way to the numbers of `a3c.losses`, not another definition of them: a test holds both together.
+
+With arrays this small the number of calls is the cost, and how a call is written matters: `a.dot(b)` is half of
+`np.dot(a, b)`, a ufunc's `reduce` a third of the method, and operands of one shape half of a broadcast.
 """
 
 import numpy as np
@@ -27,11 +30,12 @@ class ClosedForm:
     def __init__(self, model: ActorCritic):
         layers = [*model.trunk, model.policy_head, model.value_head]
         self._weights = [layer.weight.detach().numpy() for layer in layers]
-        self._layers = [(layer.weight.detach().numpy().T, layer.bias.detach().numpy()) for layer in layers]
+        self._layers = [(layer.weight.detach().numpy().T, layer.bias.detach().numpy()[None]) for layer in layers]
         self._weight_gradients = [_gradient(layer.weight) for layer in layers]
         self._bias_gradients = [_gradient(layer.bias) for layer in layers]
         self._value_scale = np.float32(model.value_scale)
         self._activations: list[Array] = []
+        self._ones = np.ones(0, np.float32)
 
     def policy_logits(self, observations: Array) -> Array:
         """Logits [B, A] of observations [B, O], without the value head: all that acting needs."""
@@ -52,37 +56,39 @@ class ClosedForm:
 
         The rows beyond, such as those whose values only bootstrap, have no gradient.
         """
+        if len(self._ones) != len(d_logits):
+            self._ones = np.ones(len(d_logits), np.float32)
         activations = [activation[: len(d_logits)] for activation in self._activations]
         d_value = (d_values * self._value_scale)[:, None]  # [N, 1]
         last = activations[-1]
         self._write(-2, d_logits, last)
         self._write(-1, d_value, last)
-        d_hidden = np.dot(d_logits, self._weights[-2])
-        d_hidden += d_value * self._weights[-1]
+        d_hidden = d_logits.dot(self._weights[-2])
+        d_hidden += d_value.dot(self._weights[-1])
         for index in range(len(activations) - 2, -1, -1):
             d_hidden *= activations[index + 1] > ZERO  # ReLU
             self._write(index, d_hidden, activations[index])
             if index:
-                d_hidden = np.dot(d_hidden, self._weights[index])
+                d_hidden = d_hidden.dot(self._weights[index])
 
     def _trunk(self, observations: Array) -> list[Array]:
         """The observations and what each ReLU layer makes of them."""
         activations = [observations]
         for weight, bias in self._layers[:-2]:
-            hidden = np.dot(activations[-1], weight)  # np.dot: half the overhead of @ where both are small
+            hidden = activations[-1].dot(weight)
             hidden += bias
             activations.append(np.maximum(hidden, ZERO, out=hidden))
         return activations
 
     def _head(self, hidden: Array, index: int) -> Array:
         weight, bias = self._layers[index]
-        outputs: Array = np.dot(hidden, weight)
+        outputs = hidden.dot(weight)
         outputs += bias
         return outputs
 
     def _write(self, index: int, d_outputs: Array, inputs: Array) -> None:
-        np.dot(d_outputs.T, inputs, out=self._weight_gradients[index])
-        np.add.reduce(d_outputs, 0, out=self._bias_gradients[index])
+        d_outputs.T.dot(inputs, self._weight_gradients[index])
+        self._ones.dot(d_outputs, self._bias_gradients[index])  # their sum
 
 
 def loss_gradients(
@@ -91,8 +97,8 @@ def loss_gradients(
 ) -> tuple[LossTerms, Array, Array]:  # fmt: skip
     """`a3c.losses.actor_critic_loss` and its derivative by logits and values.
 
-    With p = softmax(logits), H its entropy and n the number of valid steps:
-        dL/dlogits = (A * (p - onehot(a)) + entropy_coef * p * (log p + H)) / n
+    With p = softmax(logits), H its entropy, n the number of valid steps and c the entropy coefficient:
+        dL/dlogits = (A * (p - onehot(a)) + c * p * (log p + H)) / n = (p * (c * log p + A + c * H) - A * onehot(a)) / n
         dL/dvalues = value_coef * (V - G) / value_scale^2 / n
 
     Args: [N, A], then [N] each; flattened over time and environments.
@@ -100,24 +106,21 @@ def loss_gradients(
     """
     weight = valid / max(np.add.reduce(valid), 1)  # [N]
     log_probs = logits - np.maximum.reduce(logits, -1, keepdims=True)
+    log_probs -= np.log(np.add.reduce(np.exp(log_probs), -1, keepdims=True))  # [N, A]
     probs = np.exp(log_probs)
-    normalizer = np.add.reduce(probs, -1, keepdims=True)
-    probs /= normalizer
-    log_probs -= np.log(normalizer)  # [N, A]
-    entropy = -np.add.reduce(probs * log_probs, -1, keepdims=True)  # [N, 1]
-    chosen = np.arange(len(actions)), actions
-    weighted = advantages * weight  # [N]
-    d_logits = log_probs + entropy
-    d_logits *= (np.float32(config.entropy_coef) * weight)[:, None]
-    d_logits += weighted[:, None]
+    minus_entropy = np.add.reduce(probs * log_probs, -1)  # [N]
+    chosen = np.arange(0, logits.size, logits.shape[1]) + actions  # of the flattened logits
+    coefficient, weighted = np.float32(config.entropy_coef) * weight, advantages * weight  # [N]
+    d_logits = log_probs * coefficient[:, None]
+    d_logits += (weighted - coefficient * minus_entropy)[:, None]
     d_logits *= probs
-    d_logits[chosen] -= weighted
+    d_logits.reshape(-1)[chosen] -= weighted
     error = (values - returns) * np.float32(1 / config.value_scale)
     weighted_error = error * weight
     terms = LossTerms(
-        policy_loss=-float(np.dot(log_probs[chosen], weighted)),
-        value_loss=0.5 * float(np.dot(error, weighted_error)),
-        entropy=float(np.dot(entropy[:, 0], weight)),
+        policy_loss=-float(log_probs.reshape(-1)[chosen].dot(weighted)),
+        value_loss=0.5 * float(error.dot(weighted_error)),
+        entropy=-float(minus_entropy.dot(weight)),
     )
     return terms, d_logits, weighted_error * np.float32(config.value_coef / config.value_scale)
 

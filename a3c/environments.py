@@ -60,11 +60,17 @@ class EnvironmentSpec:
         return SerialEnvironments([self.make_one() for _ in range(count)])
 
     def make_one(self, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
-        """One scalar environment, its time limit included."""
+        """One scalar environment, its time limit included.
+
+        Without Gymnasium's checks of what is returned and of the order of calls, for which a step passes through two
+        more wrappers: what is returned is checked where it is used, more strictly (a3c/batches.py).
+        """
+        spec = copy.copy(self.spec)
+        spec.order_enforce, spec.disable_env_checker = False, True
         rendering: dict[str, Any] = (
             {} if render_mode is None else {"render_mode": render_mode}
         )  # not all know the option
-        return gymnasium.make(self.spec, max_episode_steps=self.max_episode_steps, **rendering)
+        return gymnasium.make(spec, max_episode_steps=self.max_episode_steps, **rendering)
 
 
 def describe(env_id: str, max_episode_steps: int | None = None) -> EnvironmentSpec:

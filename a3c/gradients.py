@@ -14,6 +14,7 @@ from a3c.losses import LossTerms, actor_critic_loss
 from a3c.networks import ActorCritic
 from a3c.returns import lambda_returns, normalize
 from a3c.rollouts import Rollout
+from a3c.stopwatch import Stopwatch
 
 Array = NDArray[np.float32]
 
@@ -55,45 +56,56 @@ GradientFunction = Callable[[Rollout], RolloutStatistics]
 
 def targets(rollout: Rollout, values: Array, config: LossConfig) -> Targets:
     """Returns and advantages of a rollout, given V(s_0) ... V(s_T), [T + 1, B]."""
-    discounts = np.float32(config.gamma) * ~rollout.terminated
-    lambdas = np.float32(config.gae_lambda) * ~rollout.truncated
+    discounts = np.float32(config.gamma) * (~rollout.terminated).astype(np.float32)
+    lambdas = np.float32(config.gae_lambda) * (~rollout.truncated).astype(np.float32)
     returns = lambda_returns(rollout.rewards, discounts, lambdas, values)
     advantages = returns - values[:-1]
     valid = rollout.valid.astype(np.float32)
     return Targets(returns, normalize(advantages, valid) if config.normalize_advantages else advantages, valid)
 
 
-def closed_form_gradient(model: ActorCritic, config: LossConfig) -> GradientFunction:
-    """A function that writes the loss gradient of a rollout into the model's gradients, by `a3c.closed_form`."""
-    network = ClosedForm(model)
+def closed_form_gradient(model: ActorCritic, config: LossConfig, watch: Stopwatch | None = None) -> GradientFunction:
+    """A function that writes the loss gradient of a rollout into the model's gradients, by `a3c.closed_form`.
+
+    Args:
+        watch: books the phases "forward", "returns" and "backward".
+    """
+    network, lap = ClosedForm(model), (watch or Stopwatch()).lap
 
     def gradient(rollout: Rollout) -> RolloutStatistics:
         observations = rollout.observations  # [T + 1, B, O]
         logits, values = network.forward(observations.reshape(-1, observations.shape[-1]))
+        lap("forward")
         target = targets(rollout, values.reshape(observations.shape[:2]), config)
         steps = rollout.actions.size  # the rows before the bootstrap row
         returns, advantages, valid = (array.reshape(-1) for array in target)
         actions = rollout.actions.reshape(-1)
+        lap("returns")
         terms, d_logits, d_values = loss_gradients(
             logits[:steps], values[:steps], actions, advantages, returns, valid, config
         )
         network.backward(d_logits, d_values)
+        lap("backward")
         return _statistics(terms, target, values[:steps])
 
     return gradient
 
 
-def autograd_gradient(model: ActorCritic, config: LossConfig) -> GradientFunction:
+def autograd_gradient(model: ActorCritic, config: LossConfig, watch: Stopwatch | None = None) -> GradientFunction:
     """The same by torch's automatic differentiation: slower, and right for any network."""
+    lap = (watch or Stopwatch()).lap
 
     def gradient(rollout: Rollout) -> RolloutStatistics:
         model.zero_grad(set_to_none=False)  # the gradients are views of one vector: keep them
         logits, values = model(torch.from_numpy(rollout.observations))  # [T + 1, B, A], [T + 1, B]
+        lap("forward")
         target = targets(rollout, values.detach().numpy(), config)
         returns, advantages, valid = map(torch.from_numpy, target)
         actions = torch.from_numpy(rollout.actions)
+        lap("returns")
         loss, terms = actor_critic_loss(logits[:-1], values[:-1], actions, advantages, returns, valid, config)
         loss.backward()  # type: ignore[no-untyped-call]
+        lap("backward")
         return _statistics(terms, target, values[:-1].detach().numpy().reshape(-1))
 
     return gradient
@@ -122,7 +134,7 @@ def clip_by_global_norm(gradient: Array, max_norm: float) -> float:
         NonFiniteError: the gradient is not finite.
     """
     with np.errstate(over="ignore"):
-        norm = math.sqrt(np.dot(gradient, gradient))
+        norm = math.sqrt(gradient.dot(gradient))
     if not math.isfinite(norm):  # the squares of a large finite gradient overflow in float32
         norm = float(np.linalg.norm(gradient.astype(np.float64)))
     if not math.isfinite(norm):
@@ -134,8 +146,7 @@ def clip_by_global_norm(gradient: Array, max_norm: float) -> float:
 
 def _statistics(terms: LossTerms, target: Targets, values: Array) -> RolloutStatistics:
     valid, returns = target.valid.reshape(-1), target.returns.reshape(-1)
-    counted = returns * valid
-    errors = counted - values * valid
-    sums = (np.dot(returns, valid), np.dot(counted, counted), np.add.reduce(errors), np.dot(errors, errors),
-            np.add.reduce(np.abs(errors)))  # fmt: skip
+    errors = (returns - values) * valid
+    sums = (returns.dot(valid), returns.dot(returns * valid), errors.dot(valid), errors.dot(errors),
+            np.abs(errors).dot(valid))  # fmt: skip
     return RolloutStatistics(terms, *map(float, sums))

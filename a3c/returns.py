@@ -25,13 +25,13 @@ def lambda_returns(rewards: Array, discounts: Array, lambdas: Array, values: Arr
     Returns: [T, B].
     """
     assert rewards.shape == discounts.shape == lambdas.shape and values.shape[0] == rewards.shape[0] + 1
-    one_step = rewards + discounts * (1 - lambdas) * values[1:]  # [T, B]
     carry = discounts * lambdas  # [T, B]
-    returns = np.empty_like(rewards)
+    returns = rewards.copy()
+    returns += (discounts - carry) * values[1:]  # so far the parts that follow one step
     following = values[-1]
-    for t in range(len(rewards) - 1, -1, -1):
-        following = one_step[t] + carry[t] * following
-        returns[t] = following
+    for one_step, carried in zip(returns[::-1], carry[::-1], strict=True):
+        one_step += carried * following
+        following = one_step
     return returns
 
 

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shared.memory import SharedArray
+from shared.phases import PHASES
 
 STALENESS_BINS = 256  # exact counts of 0, 1, 2, ... shared updates; the last bin holds all that is larger
-PHASES = ("env", "forward", "backward", "pull", "push")
+PHASE_SECONDS = tuple(f"{phase}_seconds" for phase in PHASES)
 
 SUMS = (  # to which every update adds
     "updates",
@@ -25,17 +26,13 @@ SUMS = (  # to which every update adds
     "error_sum",
     "error_square_sum",
     "error_magnitude_sum",
-    "pull_seconds",
-    "backward_seconds",
-    "push_seconds",
 )
 LATEST = (  # which every update replaces
     "env_steps",
     "episodes",
     "return_sum",  # of all finished episodes
     "mean_return",  # of the last episodes; NaN before the first has ended
-    "env_seconds",
-    "forward_seconds",
+    *PHASE_SECONDS,
     "cpu_seconds",  # of the whole process since its start
     "learning_rate",
     "staleness_max",
@@ -78,7 +75,7 @@ class Board:
 
     def count_staleness(self, worker_index: int, staleness: int) -> None:
         """Count one push of a worker."""
-        self._staleness.array[worker_index, min(staleness, STALENESS_BINS - 1)] += 1
+        self._staleness.numbers[worker_index, min(staleness, STALENESS_BINS - 1)] += 1
 
     def count_dropped(self, worker_index: int, what: str) -> None:
         """Count a rollout that a worker dropped because one of its observations, rewards or gradients was not finite;
@@ -204,7 +201,7 @@ class Board:
         """
         rows = state["rows"].numpy().copy().view(ROW).reshape(-1)
         earlier = rows[self.workers :]
-        for name in (*SUMS, "env_steps", "episodes", "return_sum", "env_seconds", "forward_seconds", "cpu_seconds"):
+        for name in (*SUMS, *PHASE_SECONDS, "env_steps", "episodes", "return_sum", "cpu_seconds"):
             rows[name][0] += earlier[name].sum()
         rows["staleness_max"][0] = max(rows["staleness_max"][0], *earlier["staleness_max"], 0)
         rows["started"] = rows["heartbeat"] = 0.0

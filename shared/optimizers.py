@@ -52,15 +52,17 @@ class SharedAdam:
         self._options = options
         self._exp_avg = SharedArray((size,), "float32")
         self._exp_avg_sq = SharedArray((size,), "float32")
+        self._count = torch.zeros(())  # a scalar for torch, made once: making one takes longer than a small step
 
     def step(self, parameters: Tensor, gradient: Tensor, learning_rate: float, count: int) -> None:
+        self._count.fill_(count)
         torch._fused_adam_(
             [parameters],
             [gradient],
             [self._exp_avg.tensor],
             [self._exp_avg_sq.tensor],
             [],
-            [torch.tensor(float(count))],
+            [self._count],
             lr=learning_rate,
             beta1=self._options.beta1,
             beta2=self._options.beta2,

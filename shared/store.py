@@ -69,6 +69,7 @@ class SharedStore:
 
     queues = False  # whether the snapshots to evaluate are kept until somebody takes them
     incarnation = 0  # of the worker whose process this is: how many it is the successor of
+    waited = 0.0  # seconds of this process's last push in which it waited for other workers
 
     def __init__(self, initial: Tensor, optimizer: SharedOptimizer, board: Board, deposit_size: int = 0):
         self.optimizer, self._board = optimizer, board
@@ -266,9 +267,11 @@ class LockedStore(SharedStore):
         """As `SharedStore.push`, after waiting for one's turn."""
         if self._lock is None:
             self._lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o644)
+        came = time.perf_counter()
         while not self._acquired(self._lock):
             self._board.beat(worker_index)  # whoever has the lock may hang; who waits for it does not
             time.sleep(LOCK_PAUSE)
+        self.waited = time.perf_counter() - came
         try:
             return super().push(worker_index, gradient, learning_rate, env_steps, pulled)
         finally:

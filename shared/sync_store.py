@@ -107,6 +107,7 @@ class SyncStore(SharedStore):
     def _wait(self, worker_index: int, condition: Callable[[], bool]) -> bool:
         """Until a condition holds; False where the run is stopped, or this process given up, before it does."""
         deadline: float | None = None
+        came = time.perf_counter()
         while not condition():
             if self._board.stopping():
                 deadline = deadline or time.monotonic() + GRACE_SECONDS
@@ -114,6 +115,7 @@ class SyncStore(SharedStore):
                 return False
             self._board.beat(worker_index)
             self._bells[worker_index].wait(WAIT_SECONDS)
+        self.waited = time.perf_counter() - came
         return True
 
     # -- evaluating -----------------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """The actor-learner: the loop that is the whole algorithm."""
 
 import os
-import time
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from a3c.gradients import NonFiniteError, autograd_gradient, closed_form_gradien
 from a3c.networks import build
 from a3c.rollouts import Collector
 from a3c.schedules import annealed_learning_rate
+from a3c.stopwatch import Stopwatch
 from shared.board import Board
 from shared.parameters import bind, flat_size
 from shared.store import SharedStore
@@ -33,6 +33,7 @@ def main(worker_index: int, incarnation: int, config: Config, environment: Envir
     """Process target: act, compute gradients and push them until the budget is spent or a stop is requested."""
     if hasattr(os, "nice"):
         os.nice(NICENESS)
+    np.seterr(all="ignore")  # what is not finite is looked for, and refused, before it is learned from
     store.incarnation = incarnation
     log = run_dir / "logs" / f"worker-{worker_index}.log"
     border.run(log, lambda: learn(worker_index, config, environment, store, board, run_dir / "updates.csv"))
@@ -46,37 +47,37 @@ def learn(
     parameters, gradient = torch.zeros(flat_size(model)), torch.zeros(flat_size(model))
     bind(model, parameters, gradient)
     backward = {"closed-form": closed_form_gradient, "autograd": autograd_gradient}[config.network.gradients]
-    compute_gradient = backward(model, config.loss)
+    watch = Stopwatch()
+    compute_gradient = backward(model, config.loss, watch)
     policy_logits = ClosedForm(model).policy_logits
     environments = _environments(config, environment)
     rng = _generator(config.seed, worker_index, store.incarnation)
     beat = partial(board.beat, worker_index)
-    collector = Collector(environments, config.n_steps, environment.action_count, rng, beat)
-    place = Place(worker_index, store, board, collector)
+    collector = Collector(environments, config.n_steps, environment.action_count, rng, beat, watch)
+    place = Place(worker_index, store, board, collector, watch)
     log = UpdateLog(updates, config.log_interval, store, board) if config.log_interval and worker_index == 0 else None
-    now = time.perf_counter
     while True:
-        started = now()
         pulled = store.pull(parameters)
+        watch.lap("pull")
         if pulled.stopped or pulled.env_steps >= config.max_env_steps:
             break
         learning_rate = annealed_learning_rate(config, pulled.env_steps)
-        collecting = now()
         rollout = collector.collect(policy_logits)
-        learning = now()
         try:
             statistics, norm = learn_from(rollout, compute_gradient, gradient.numpy(), config.optimizer.max_grad_norm)
         except NonFiniteError as fault:
             place.drop(fault.what)
             continue
-        pushing = now()
+        watch.lap("clip")
         staleness = store.push(worker_index, gradient, learning_rate, collector.env_steps, pulled)
         if staleness is None:
             return
-        seconds = (collecting - started, pushing - learning, now() - pushing)
-        place.publish(statistics, norm, staleness, learning_rate, seconds)
+        watch.lap("push")
+        watch.move(store.waited, "push", "idle")
+        place.publish(statistics, norm, staleness, learning_rate)
         if log is not None:
             log.write_due()
+        watch.lap("publish")
     place.leave()
     environments.close()
 

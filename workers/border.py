@@ -2,6 +2,7 @@
 
 import ctypes
 import faulthandler
+import gc
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -41,6 +42,7 @@ def run(log: Path, work: Callable[[], None], terminal: str | None = None) -> Non
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.pop(SAFE_PATH, None)  # it has done its work, and is not meant for what an environment may start
     torch.set_num_threads(1)
+    gc.freeze()  # what was imported is never garbage: looking through it would only copy pages that are shared
     try:
         work()
     except FloatingPointError:

@@ -9,7 +9,7 @@ from workers.drawing import Frame, clean
 from workers.panels import render
 from workers.screen import Screen
 from workers.status import Event, Status, Summary
-from workers.words import event_line, plain_line, render_summary
+from workers.words import event_line, plain_line, render_profile, render_summary
 
 PLAIN_INTERVAL = 2.0  # seconds between plain lines
 
@@ -51,11 +51,13 @@ class Dashboard:
         """Print what a process died of, above a live frame."""
         self._screen.print(lambda: Frame([[(clean(line), "red")] for line in report.splitlines()]))
 
-    def finish(self, summary: Summary, run_dir: str) -> None:
-        """Leave the last frame where it is and say how the run ended."""
+    def finish(self, summary: Summary, run_dir: str, profile: bool = False) -> None:
+        """Leave the last frame where it is and say how the run ended, and where its time went if that is asked for."""
         self.stop()
         self._screen.print(lambda: "")
         self._screen.print(lambda: render_summary(summary, run_dir))
+        if profile:
+            self._screen.print(lambda: render_profile(summary))
 
     def __enter__(self) -> Self:
         self.start()

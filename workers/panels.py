@@ -35,7 +35,7 @@ from workers.drawing import (
     stacked,
 )
 from workers.status import Evaluation, Status, WorkerStatus
-from workers.words import PHASES, fault_words, target_words
+from workers.words import STATUS_STYLES, fault_words, target_words
 
 STATES = {
     "running": ("●", "green"),
@@ -47,11 +47,14 @@ STATES = {
 SHARES = {  # neighbours differ in shade too, for eyes and terminals without colour
     "env": ("█", "cyan"),
     "forward": ("▓", "blue"),
-    "backward": ("▒", "magenta"),
-    "pull": ("█", "green"),
-    "push": ("▓", "yellow"),
+    "sampling": ("▒", "cyan"),
+    "backward": ("▓", "magenta"),
+    "push": ("█", "yellow"),
+    "pull": ("▓", "green"),
+    "idle": ("▒", "red"),
     "other": ("░", "dim"),
 }
+PARTS = {"returns": "backward", "clip": "backward", "publish": "other"}  # small phases, shown with a larger one
 EVENTS = {
     **dict.fromkeys(("verified", "resumed", "restarted"), "green"),
     **dict.fromkeys(("warning", "rolled-back", "interrupted"), "yellow"),
@@ -174,13 +177,13 @@ def _faults(status: Status, width: int) -> Line:
 
 
 def _phase(status: Status) -> tuple[str, str]:
-    return f"● {status.phase.replace('_', ' ')}", PHASES.get(status.phase, "yellow")
+    return f"● {status.phase.replace('_', ' ')}", STATUS_STYLES.get(status.phase, "yellow")
 
 
 def _progress(status: Status, width: int, unit: str) -> Line:
     share = status.env_steps / max(status.max_env_steps, 1)
     label = f" {100 * share:3.0f} %{unit}"
-    return [*gauge(share, width - len(label), PHASES.get(status.phase, "yellow")), (label, "dim")]
+    return [*gauge(share, width - len(label), STATUS_STYLES.get(status.phase, "yellow")), (label, "dim")]
 
 
 def _speeds(evaluations: Sequence[Evaluation]) -> list[float]:
@@ -271,10 +274,11 @@ def _worker_grid(workers: Sequence[WorkerStatus], width: int, room: int) -> list
 
 def _time(status: Status, width: int, rows: int) -> list[Line]:
     """Where the workers' time goes."""
-    shares = {name: finite(share) or 0.0 for name, share in status.time_shares.items()}
-    looks = {name: SHARES.get(name, SHARES["other"]) for name in shares}
-    bar = stacked([(share, *looks[name]) for name, share in shares.items()], width - MARGIN)
-    facts: list[Line] = [[(f"{name} {100 * share:.0f}%", looks[name][1])] for name, share in shares.items()]
+    shares = dict.fromkeys(SHARES if status.time_shares else (), 0.0)
+    for name, share in status.time_shares.items():
+        shares[PARTS.get(name, name)] += finite(share) or 0.0
+    bar = stacked([(share, *SHARES[name]) for name, share in shares.items()], width - MARGIN)
+    facts: list[Line] = [[(f"{name} {100 * share:.0f}%", SHARES[name][1])] for name, share in shares.items() if share]
     return [named("time", bar or [(UNKNOWN, "dim")]), [(" " * MARGIN, ""), *joined(facts, width - MARGIN, gap=2)]][
         :rows
     ]

@@ -6,7 +6,9 @@ from typing import Any
 
 from a3c.gradients import RolloutStatistics
 from a3c.rollouts import Collector
+from a3c.stopwatch import Stopwatch
 from shared.board import LATEST, SUMS, Board
+from shared.phases import PHASES
 from shared.store import LAST, SharedStore
 
 CPU_INTERVAL = 0.05  # seconds between two looks at the CPU time: the kernel takes its time to answer
@@ -21,11 +23,13 @@ class Place:
     generators, died with it. In a resumed run there is a deposit, and everything goes on where it was.
     """
 
-    def __init__(self, worker_index: int, store: SharedStore, board: Board, collector: Collector):
+    def __init__(self, worker_index: int, store: SharedStore, board: Board, collector: Collector, watch: Stopwatch):
         self._worker_index, self._store, self._board, self._collector = worker_index, store, board, collector
+        self._seconds = watch.seconds
         row = board.row(worker_index)
         self._sums, self._latest = row[: len(SUMS)], row[len(SUMS) :]
         before = dict(zip(LATEST, self._latest.tolist(), strict=True))
+        self._seconds.update((phase, before[f"{phase}_seconds"]) for phase in PHASES)
         self._take_over(before)
         self._started = before["started"] or time.monotonic()
         self._staleness_max = int(before["staleness_max"])
@@ -35,6 +39,7 @@ class Place:
         self._drops, self._first_drop = 0, 0.0
         self._latest[LATEST.index("started")] = self._started
         self._latest[LATEST.index("env_steps")] = collector.env_steps  # of the last push, which may not be in the row
+        watch.start()
 
     def _take_over(self, before: dict[str, float]) -> None:
         collector = self._collector
@@ -45,16 +50,10 @@ class Place:
                 self._board.count_dropped(self._worker_index, "episodes")
         else:
             collector.episodes, collector.return_sum = int(before["episodes"]), before["return_sum"]
-            collector.env_seconds, collector.forward_seconds = before["env_seconds"], before["forward_seconds"]
         collector.env_steps = max(collector.env_steps, self._store.env_steps_of(self._worker_index))
 
-    def publish(self, statistics: RolloutStatistics, norm: float, staleness: int, learning_rate: float,
-                seconds: tuple[float, float, float]) -> None:  # fmt: skip
-        """Count one update, and deposit one's state where that is asked for.
-
-        Args:
-            seconds: those of its pull, its backward pass and its push.
-        """
+    def publish(self, statistics: RolloutStatistics, norm: float, staleness: int, learning_rate: float) -> None:
+        """Count one update, and deposit one's state where that is asked for."""
         collector = self._collector
         if collector.episodes != self._episodes and collector.recent_returns:
             self._episodes = collector.episodes
@@ -65,14 +64,13 @@ class Place:
             self._cpu_seconds = self._earlier_cpu_seconds + time.process_time()
             self._cpu_due = now + CPU_INTERVAL
         policy_loss = statistics.terms.policy_loss
-        self._sums += (1, *statistics.terms, norm, policy_loss * policy_loss, *statistics[1:], *seconds)
+        self._sums += (1, *statistics.terms, norm, policy_loss * policy_loss, *statistics[1:])
         self._latest[:] = (
             collector.env_steps,
             collector.episodes,
             collector.return_sum,
             self._mean_return,
-            collector.env_seconds,
-            collector.forward_seconds,
+            *map(self._seconds.__getitem__, PHASES),
             self._cpu_seconds,
             learning_rate,
             self._staleness_max,

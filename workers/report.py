@@ -154,6 +154,7 @@ class Report:
             staleness=telemetry.staleness(),
             races=Races(self._store.overlapped_pushes, self._store.torn_pulls),
             cpu_seconds=round(telemetry.cpu_seconds(), 3),
+            profile=telemetry.profile(),
             advantage_magnitude=telemetry.advantage_magnitude(),
             policy_loss_variance=telemetry.policy_loss_variance(),
             worker_restarts=faults.worker_restarts,

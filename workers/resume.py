@@ -49,8 +49,7 @@ class Resumed:
             board.restore_worker(index, state["board"])
         else:  # its totals may include those of workers that are no more
             row = board.read()[index]
-            totals = {name: float(row[name]) for name in ("return_sum", "env_seconds", "forward_seconds")}
-            collector = {**collector, **totals, "episodes": int(row["episodes"])}
+            collector = {**collector, "return_sum": float(row["return_sum"]), "episodes": int(row["episodes"])}
         store.deposits.put(index, 0, json.dumps({"collector": collector}).encode())
 
     def words(self) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from a3c.config import Config, ConfigError
 from a3c.files import json_bytes, write_durably
+from shared.phases import PHASES
 from workers.lock import DirectoryLock
 from workers.status import Event, Status, Summary
 from workers.table import Table
@@ -102,7 +103,6 @@ def metrics_row(status: Status) -> dict[str, Any]:
     """One interval of a run as a flat row; docs/metrics.md defines each column."""
     losses = status.losses
     names = ("policy_loss", "value_loss", "entropy", "explained_variance", "gradient_norm", "learning_rate")
-    phases = ("env", "forward", "backward", "pull", "push", "other")
     return {
         "elapsed_seconds": round(status.elapsed_seconds, 3),
         "train_seconds": round(status.train_seconds, 3),
@@ -115,7 +115,7 @@ def metrics_row(status: Status) -> dict[str, Any]:
         "staleness_p50": status.staleness_p50,
         "staleness_p95": status.staleness_p95,
         "staleness_max": status.staleness_max,
-        **{f"{phase}_share": round(status.time_shares.get(phase, 0.0), 4) for phase in phases},
+        **{f"{phase}_share": round(status.time_shares.get(phase, 0.0), 4) for phase in (*PHASES, "other")},
     }
 
 

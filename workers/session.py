@@ -19,27 +19,29 @@ DASHBOARDS = ("auto", "on", "off")
 
 
 def train(config: Config | None = None, *, run_dir: str | Path | None = None, dashboard: str = "auto",
-          **options: Any) -> Summary:  # fmt: skip
+          profile: bool = False, **options: Any) -> Summary:  # fmt: skip
     """Train until solved or the budget is spent; the same as `python run_a3c.py train`.
 
     Args:
         config: the options as one object; or give them by name, `train(env="CartPole-v1", workers=4, gamma=0.98)`.
         run_dir: where the run's files go; default: a new directory under runs/.
         dashboard: "auto" draws live where the output is a terminal, else prints lines; "on" and "off" force it.
+        profile: print at the end where each worker's time went, which the summary tells in any case.
     Raises:
         ConfigError: an option, the environment or the run directory cannot be used; nothing was started.
     """
     if config is not None and options:
         raise TypeError("give either a config or options by name")
-    return run(config or Config.from_options(options), run_dir, dashboard, started=time.time())[0]
+    return run(config or Config.from_options(options), run_dir, dashboard, profile, started=time.time())[0]
 
 
 def run(
-    config: Config, run_dir: str | Path | None, dashboard: str, started: float | None = None
+    config: Config, run_dir: str | Path | None, dashboard: str, profile: bool = False, started: float | None = None
 ) -> tuple[Summary, int]:
     """Train; return the summary and the exit code.
 
     Args:
+        profile: print at the end where each worker's time went.
         started: time.time() when the user asked for the run, from which its wall-clock seconds count; default: when
             this process began.
     """
@@ -52,7 +54,7 @@ def run(
     try:
         with Signals() as signals:
             start_forkserver()
-            return _supervise(config, environment, directory, dashboard, signals, started)
+            return _supervise(config, environment, directory, dashboard, profile, signals, started)
     finally:
         directory.close()
 
@@ -64,6 +66,7 @@ def resume(
     workers: int | None = None,
     any_version: bool = False,
     dashboard: str = "auto",
+    profile: bool = False,
 ) -> Summary | None:
     """Go on with a run where its last checkpoint left it; the same as `python run_a3c.py resume`.
 
@@ -78,11 +81,16 @@ def resume(
         CheckpointError: there is nothing to go on from, or it does not fit; files are left as they are.
         ConfigError: the directory or an option cannot be used.
     """
-    return run_resumed(run_dir, max_env_steps, workers, any_version, dashboard)[0]
+    return run_resumed(run_dir, max_env_steps, workers, any_version, dashboard, profile)[0]
 
 
 def run_resumed(
-    run_dir: str | Path, max_env_steps: int | None, workers: int | None, any_version: bool, dashboard: str
+    run_dir: str | Path,
+    max_env_steps: int | None,
+    workers: int | None,
+    any_version: bool,
+    dashboard: str,
+    profile: bool = False,
 ) -> tuple[Summary | None, int]:
     """As `resume`; return the summary and the exit code."""
     check_dashboard(dashboard)
@@ -103,7 +111,7 @@ def run_resumed(
 
             environment = describe_environment(config)
             resumed = load(path, config, environment, content, any_version, _say)
-            return _supervise(config, environment, directory, dashboard, signals, process_started(), resumed)
+            return _supervise(config, environment, directory, dashboard, profile, signals, process_started(), resumed)
     finally:
         directory.close()
 
@@ -127,8 +135,8 @@ def console_for(dashboard: str) -> tuple[Any, bool]:
 
 
 def _supervise(
-    config: Config, environment: Any, directory: RunDirectory, dashboard: str, signals: Signals, started: float | None,
-    resumed: Any = None,
+    config: Config, environment: Any, directory: RunDirectory, dashboard: str, profile: bool, signals: Signals,
+    started: float | None, resumed: Any = None,
 ) -> tuple[Summary, int]:  # fmt: skip
     """The imports from here on run beside the forkserver's own."""
     from workers.dashboard import Dashboard
@@ -142,7 +150,7 @@ def _supervise(
         supervisor = Supervisor(config, environment, directory, view, signals, started, resumed)
         signals.check()
         summary = supervisor.run()
-        view.finish(summary, str(directory.path))
+        view.finish(summary, str(directory.path), profile)
     return summary, supervisor.exit_code
 
 

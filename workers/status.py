@@ -150,6 +150,7 @@ class Summary:
     staleness: Staleness | None
     races: Races
     cpu_seconds: float  # of the workers, since their start
+    profile: tuple[dict[str, float], ...]  # seconds of each worker by phase, and its "cpu" and "wall" seconds
     advantage_magnitude: float | None  # mean of |G_t - V(s_t)| over all steps
     policy_loss_variance: float | None  # over the updates
     worker_restarts: int

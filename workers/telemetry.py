@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.board import PHASES, Board
+from shared.board import Board
+from shared.phases import PHASES
 from workers.status import Losses, Staleness, WorkerStatus
 from workers.usage import Usage
 
@@ -71,6 +72,14 @@ class Telemetry:
         if spent > 1:  # a phase that began before the interval was booked in it
             shares = {phase: share / spent for phase, share in shares.items()}
         return {**shares, "other": max(0.0, 1 - spent)}
+
+    def profile(self) -> tuple[dict[str, float], ...]:
+        """Seconds of every worker since its start: by phase, of CPU time, and by the clock on the wall."""
+        return tuple(
+            {name: round(float(row[f"{name}_seconds"]), 4) for name in (*PHASES, "cpu")}
+            | {"wall": round(self._board.earlier_seconds + max(0.0, float(row["heartbeat"] - row["started"])), 4)}
+            for row in self.rows
+        )
 
     def advantage_magnitude(self) -> float | None:
         """Mean of |G_t - V(s_t)| over the interval's valid steps, or None where there was none."""

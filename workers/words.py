@@ -7,10 +7,11 @@ from os.path import join
 
 from rich.console import RenderableType
 
+from shared.phases import PHASES
 from workers.drawing import UNKNOWN, Frame, Line, clean, number, plural
 from workers.status import Evaluation, Event, Faults, Status, Summary
 
-PHASES = {"solved": "bold green", "failed": "bold red", "training": "cyan", "verifying": "magenta"}
+STATUS_STYLES = {"solved": "bold green", "failed": "bold red", "training": "cyan", "verifying": "magenta"}
 
 
 def plain_line(status: Status) -> str:
@@ -57,12 +58,27 @@ def event_line(event: Event) -> str:
 
 def render_summary(summary: Summary, run_dir: str, command: str = "python run_a3c.py") -> RenderableType:
     """How the run ended, as a block to paste; `command` is how the user starts the program."""
-    style = PHASES.get(summary.status, "bold yellow")
+    style = STATUS_STYLES.get(summary.status, "bold yellow")
     facts = [(name, text) for name, text in _summary_facts(summary, run_dir) if text]
     lines: list[Line] = [[(_headline(summary), style)], []]
     lines += [[(f"  {name:<12}", "dim"), (text, "")] for name, text in facts]
     if commands := _next_commands(summary, run_dir, command):
         lines += [[], [("  next", "dim")], *([(f"  {text}", "bold")] for text in commands)]
+    return Frame(lines)
+
+
+def render_profile(summary: Summary) -> RenderableType:
+    """Where each worker's time went: a column per phase in per cent of its wall-clock time, what is left as `other`."""
+    shown = [*PHASES, "other"]
+    head = f"  {'worker':<8}{'wall':>8}{'CPU':>8}" + "".join(f"{name:>10}" for name in shown)
+    lines: list[Line] = [[], [("  profile: seconds, and shares of them in per cent", "dim")], [(head, "dim")]]
+    everybody = {name: sum(row[name] for row in summary.profile) for name in (*PHASES, "cpu", "wall")}
+    for label, row in (*((str(index), row) for index, row in enumerate(summary.profile)), ("all", everybody)):
+        spent = {name: row[name] for name in PHASES} | {"other": row["wall"] - sum(row[name] for name in PHASES)}
+        shares = "".join(
+            f"{100 * spent[name] / row['wall']:>10.1f}" if row["wall"] else f"{UNKNOWN:>10}" for name in shown
+        )
+        lines.append([(f"  {label:<8}{row['wall']:>8.2f}{row['cpu']:>8.2f}{shares}", "")])
     return Frame(lines)
 
 

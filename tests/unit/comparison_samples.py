@@ -48,6 +48,7 @@ def sample_run(arm: str, seed: int, env_steps: float) -> Run:
         staleness=Staleness(1.8, 2.0, 3.0, len(counts) - 1),
         races=Races(sum(counts) // 50 if arm == "async" else 0, sum(counts) // 80 if arm != "sync" else 0),
         cpu_seconds=last / 12_000,
+        profile=(),
         advantage_magnitude=4.0 + 0.1 * seed,
         policy_loss_variance=0.5 + 0.01 * seed,
         worker_restarts=0,

@@ -175,6 +175,7 @@ def sample_summary(status: str = "solved") -> Summary:
         staleness=Staleness(1.3, 1.0, 3.0, 9),
         races=Races(3, 2),
         cpu_seconds=1.9,
+        profile=(),
         advantage_magnitude=4.2,
         policy_loss_variance=0.7,
         worker_restarts=0,

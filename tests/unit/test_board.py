@@ -12,6 +12,7 @@ from shared.board import (
     DROPPED,
     FINISH,
     LATEST,
+    PHASE_SECONDS,
     ROW,
     RUN,
     STALENESS_BINS,
@@ -21,7 +22,7 @@ from shared.board import (
     Board,
 )
 
-ADDED = (*SUMS, "env_steps", "episodes", "return_sum", "env_seconds", "forward_seconds", "cpu_seconds")
+ADDED = (*SUMS, *PHASE_SECONDS, "env_steps", "episodes", "return_sum", "cpu_seconds")
 
 
 def row(**values: float) -> np.ndarray:

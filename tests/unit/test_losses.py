@@ -1,6 +1,7 @@
 """The loss against a plain loop, the closed form against autograd, and clipping."""
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from a3c.gradients import autograd_gradient, clip_by_global_norm, closed_form_gr
 from a3c.losses import actor_critic_loss
 from a3c.networks import ActorCritic, initialize
 from a3c.rollouts import Collector
+from a3c.stopwatch import Stopwatch
 from tests.unit.scripted_environments import copy, random_rollout
 
 BACKENDS = [closed_form_gradient, autograd_gradient]
@@ -192,6 +194,21 @@ def test_closed_form_gradient_of_a_cartpole_rollout_is_autograds(count, config):
     assert_same_gradients(gradients(first), gradients(second))
     assert closed.terms == pytest.approx(auto.terms, rel=1e-4, abs=1e-5)
     assert closed[1:] == pytest.approx(auto[1:], rel=1e-3, abs=1e-2)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_learning_books_all_of_its_time(backend):
+    watch, rollout = Stopwatch(), cartpole_rollout(3)
+    started = time.perf_counter()
+    gradient = backend(model(), LossConfig(), watch)
+    watch.start()
+    for _ in range(20):
+        gradient(rollout)
+        watch.lap("clip")
+    passed = time.perf_counter() - started
+    assert set(watch.seconds) == {"forward", "returns", "backward", "clip"}
+    assert 0.2 * passed < sum(watch.seconds.values()) < passed
+    assert min(watch.seconds.values()) > 0
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

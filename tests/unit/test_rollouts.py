@@ -1,19 +1,21 @@
 """What the collector records of environments whose every step is known."""
 
 import itertools
+import time
 
 import gymnasium
 import numpy as np
 import pytest
 import torch
 
-from a3c.batches import NativeEnvironments, SerialEnvironments
+from a3c.batches import NativeEnvironments, SerialEnvironments, SlowEnvironments
 from a3c.closed_form import ClosedForm
 from a3c.config import LossConfig
 from a3c.environments import describe
 from a3c.gradients import autograd_gradient, closed_form_gradient
 from a3c.networks import ActorCritic, initialize
 from a3c.rollouts import Collector
+from a3c.stopwatch import Stopwatch
 from tests.unit.scripted_environments import Endless, Script, Walk, copy, scripted
 
 
@@ -217,13 +219,23 @@ def test_equal_seeds_give_equal_rollouts_and_others_do_not(count):
     assert (first[1] != other[1]).any()
 
 
-def test_times_of_acting_and_stepping_add_up():
-    collector = collector_of(scripted(Endless).make(1), 5)
-    collector.collect(fixed([0, 0]))
-    once = collector.env_seconds, collector.forward_seconds
-    collector.collect(fixed([0, 0]))
-    assert 0 < once[0] < collector.env_seconds
-    assert 0 < once[1] < collector.forward_seconds
+def test_acting_books_all_of_its_time():
+    watch, sleep = Stopwatch(), 0.002
+    environments = SlowEnvironments(scripted(Endless).make(1), 1000 * sleep)
+    collector = Collector(environments, 5, 2, np.random.default_rng(0), watch=watch)
+
+    def policy(observations):
+        time.sleep(sleep)
+        return fixed([0, 0])(observations)
+
+    watch.start()
+    started = time.perf_counter()
+    collector.collect(policy)
+    passed = time.perf_counter() - started
+    assert set(watch.seconds) == {"env", "forward", "sampling"}
+    assert watch.seconds["env"] >= 5 * sleep <= watch.seconds["forward"]
+    assert 0 < watch.seconds["sampling"] < passed - 10 * sleep
+    assert sum(watch.seconds.values()) == pytest.approx(passed, rel=0.05)
 
 
 def test_no_sample_warns_of_a_division():
@@ -233,10 +245,9 @@ def test_no_sample_warns_of_a_division():
         def integers(self, high):
             return 0
 
-        def standard_exponential(self, shape, dtype):
-            noise = np.ones(shape, dtype)
-            noise[:, :, 1] = 0.0
-            return noise
+        def standard_exponential(self, dtype, out):
+            out[:, :, 0], out[:, :, 1] = 1.0, 0.0
+            return out
 
     collector = Collector(scripted(Endless).make(2), 4, 2, Zeros())
     with np.errstate(divide="raise"):

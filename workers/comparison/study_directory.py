@@ -125,6 +125,7 @@ def runs_row(run: Run, values: dict[str, Any]) -> dict[str, Any]:
     for name, value in summary.items():
         parts = value if isinstance(value, dict) else None
         row |= {f"{name}_{part}": item for part, item in parts.items()} if parts else {name: value}
+    del row["profile"]  # of each worker: not a column
     for name in ("evaluation", "staleness"):  # present in every row, known or not
         row.pop(name, None)
     known = [f"evaluation_{field.name}" for field in dataclasses.fields(Evaluation)]

@@ -42,7 +42,7 @@ from workers.drawing import (
     plural,
     round_up,
 )
-from workers.words import PHASES
+from workers.words import STATUS_STYLES
 
 KEYS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # an arm's sign in table and chart, for eyes and terminals without colour
 STYLES = ("cyan", "magenta", "green", "bright_blue", "red", "bright_yellow", "bright_magenta", "white")
@@ -257,7 +257,7 @@ def _current(status: StudyStatus) -> list[Line]:
         steps,
         [(f"{number(current.steps_per_second, 0)}/s", "bold")],
         figure("greedy", number(last)),
-        [(current.phase.replace("_", " "), PHASES.get(current.phase, "yellow"))],
+        [(current.phase.replace("_", " "), STATUS_STYLES.get(current.phase, "yellow"))],
     ]
 
 

@@ -1,0 +1,29 @@
+"""`--profile`: where each worker's time went."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from shared.phases import PHASES
+from tests.process.command import run
+
+BUDGET = ("--target-return", 501, "--max-env-steps", 20_000)
+
+
+@pytest.mark.parametrize("mode", ["async", "sync"])
+def test_phases_of_every_worker_add_up_to_its_wall_time(mode: str, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    code, output = run("--mode", mode, "--workers", 3, *BUDGET, "--profile", "--run-dir", run_dir)
+    assert code == 0, output
+    profile = json.loads((run_dir / "summary.json").read_text())["profile"]
+    assert len(profile) == 3
+    for seconds in profile:
+        assert sum(seconds[phase] for phase in PHASES) == pytest.approx(seconds["wall"], rel=0.05)
+        assert all(seconds[phase] > 0 for phase in PHASES if phase != "idle")
+        assert (seconds["idle"] > 0) == (mode == "sync")
+    table = output[output.index("profile:") :].splitlines()
+    assert table[1].split()[3:] == [*PHASES, "other"]
+    for line in table[2:6]:
+        assert sum(map(float, line.split()[3:])) == pytest.approx(100, abs=1)
+    assert [line.split()[0] for line in table[2:6]] == ["0", "1", "2", "all"]
