@@ -82,7 +82,7 @@ class ClosedForm:
 
     def _head(self, hidden: Array, index: int) -> Array:
         weight, bias = self._layers[index]
-        outputs = hidden.dot(weight)
+        outputs: Array = hidden.dot(weight)
         outputs += bias
         return outputs
 

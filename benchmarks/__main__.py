@@ -14,7 +14,8 @@ from a3c.config import did_you_mean
 from benchmarks.benchmark import Benchmark, BenchmarkError, Size, Values
 from benchmarks.catalogue import CATALOGUE
 from benchmarks.machine import ROOT, conditions, git_commit, load_average
-from benchmarks.page import page, results_table
+from benchmarks.page import page, results_text
+from benchmarks.progress import Progress, duration
 from benchmarks.results import Record, Results, outstanding, planned, under
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -76,22 +77,26 @@ def bench(options: argparse.Namespace, catalogue: Mapping[str, Benchmark]) -> No
     circumstances = newest_conditions(results, named) if options.report else conditions()
     if not options.report:
         warn_when_busy()
-        for name, benchmark in named.items():
-            if options.fresh:
+        if options.fresh:
+            for name in named:
                 results.discard(name)
-            measure(benchmark, size, results, circumstances)
+        progress = Progress(named, size, results, circumstances)
+        for benchmark in named.values():
+            measure(benchmark, size, results, circumstances, progress)
 
     def stored(benchmarks: Mapping[str, Benchmark]) -> dict[str, list[Record]]:
         return {name: planned(benchmark.plan(size), under(results.load(name), circumstances))
                 for name, benchmark in benchmarks.items()}  # fmt: skip
 
-    print("\n" + results_table(stored(named), named))
+    print("\n" + results_text(stored(named), named))
     if options.write:
         PAGE.write_text(page(stored(catalogue), catalogue))
         print(f"\nwritten: {PAGE.relative_to(ROOT)}")
 
 
-def measure(benchmark: Benchmark, size: Size, results: Results, circumstances: dict[str, Any]) -> None:
+def measure(
+    benchmark: Benchmark, size: Size, results: Results, circumstances: dict[str, Any], progress: Progress
+) -> None:
     """Measure the trials of one benchmark that have not been measured under these circumstances."""
     records, plan = results.load(benchmark.name), benchmark.plan(size)
     usable = under(records, circumstances)
@@ -105,9 +110,10 @@ def measure(benchmark: Benchmark, size: Size, results: Results, circumstances: d
     for number, parameters in enumerate(trials, len(plan) - len(trials) + 1):
         load, date, started = load_average(), datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
         values = benchmark.measure(parameters)
-        results.append(Record(benchmark.name, parameters, values, circumstances, git_commit(), date, load))
-        took = time.monotonic() - started
-        print(f"{benchmark.name} {number}/{len(plan)} ({took:.0f} s): {one_line(values)}", flush=True)
+        took = round(time.monotonic() - started, 1)
+        results.append(Record(benchmark.name, parameters, values, circumstances, git_commit(), date, load, took))
+        progress.measured(benchmark.name, took)
+        print(f"{benchmark.name} {number}/{len(plan)} ({duration(took)}; {progress}): {one_line(values)}", flush=True)
 
 
 def newest_conditions(results: Results, benchmarks: Mapping[str, Benchmark]) -> dict[str, Any]:

@@ -1,9 +1,37 @@
 """All benchmarks by name, in the order in which they run."""
 
-from benchmarks import console_cost, gradients, latency, lock_cost, lost_updates, paper_shape, scaling, solve
+from benchmarks import (
+    gradients,
+    growth,
+    instructions,
+    latency,
+    lock_cost,
+    lost_updates,
+    memory,
+    overhead,
+    paper_shape,
+    sample_efficient,
+    solve,
+    stable_baselines3,
+    vector_shape,
+)
 from benchmarks.benchmark import Benchmark
 
 CATALOGUE: dict[str, Benchmark] = {
     module.BENCHMARK.name: module.BENCHMARK
-    for module in (solve, paper_shape, console_cost, latency, lock_cost, lost_updates, scaling, gradients)
+    for module in (
+        solve,
+        sample_efficient,
+        stable_baselines3,
+        paper_shape,
+        vector_shape,
+        growth,
+        memory,
+        overhead,
+        instructions,
+        latency,
+        lock_cost,
+        lost_updates,
+            gradients,
+    )
 }

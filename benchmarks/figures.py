@@ -20,6 +20,11 @@ class Limit:
         return measured <= self.value if self.at_most else measured >= self.value
 
 
+def at_least(value: float) -> Limit:
+    """A lower limit."""
+    return Limit(value, at_most=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Figure:
     """One row of the table; `bar` and `aim` are None where a figure only informs."""
@@ -29,6 +34,7 @@ class Figure:
     unit: str = ""
     bar: Limit | None = None
     aim: Limit | None = None
+    needed: int = 0  # where not 0: so many samples are asked, and every one of them has to get there
 
     def row(self) -> tuple[str, ...]:
         """The cells of HEADER."""
@@ -41,18 +47,24 @@ class Figure:
             return "not measured"
         median = f"{number(quantile(self.samples, 0.5))}{_suffix(self.unit)}"
         if len(self.samples) == 1:
-            return f"{median} (n 1)"
+            return f"{median} (n 1{self._reached()})"
         ends, word = ((0.25, 0.75), "quartiles") if len(self.samples) >= QUARTILES_FROM else ((0.0, 1.0), "range")
         low, high = (number(quantile(self.samples, end)) for end in ends)
-        return f"{median} ({word} {low} to {high}, n {len(self.samples)})"
+        return f"{median} ({word} {low} to {high}, n {len(self.samples)}{self._reached()})"
+
+    def _reached(self) -> str:
+        never = self.samples.count(math.inf)
+        return "" if not self.needed else f", {never} never" if never else ", all got there"
 
     def verdict(self) -> str:
         """Whether the median keeps to the bar, and to the aim."""
         if not self.samples or (self.bar is None and self.aim is None):
             return "-"
         median = quantile(self.samples, 0.5)
-        if self.bar is not None and not self.bar.holds(median):
+        if (self.bar is not None and not self.bar.holds(median)) or (self.needed and math.inf in self.samples):
             return "**missed**"
+        if len(self.samples) < self.needed:
+            return f"open: needs {self.needed}"
         if self.aim is None:
             return "met"
         return "met, and the aim" if self.aim.holds(median) else "met, not the aim"
@@ -78,7 +90,20 @@ class Count:
         return "met" if len(self.outcomes) >= self.needed else f"open: needs {self.needed}"
 
 
-Row = Figure | Count
+@dataclass(frozen=True, slots=True)
+class Joint:
+    """A row that shows several figures side by side under one name."""
+
+    name: str
+    figures: tuple[Figure, ...]
+
+    def row(self) -> tuple[str, ...]:
+        """The cells of HEADER."""
+        cells = zip(*(figure.row()[1:] for figure in self.figures), strict=True)
+        return (self.name, *(" / ".join(cell) for cell in cells))
+
+
+Row = Figure | Count | Joint
 
 
 def table(rows: Iterable[Row]) -> str:

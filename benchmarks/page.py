@@ -1,7 +1,8 @@
-"""What a bench ends with: the table, and the page that publishes it."""
+"""What a bench ends with: its tables, and the page that publishes them."""
 
 from collections.abc import Mapping, Sequence
 
+from benchmarks.bars import asked_rows
 from benchmarks.benchmark import Benchmark
 from benchmarks.figures import Row, table
 from benchmarks.results import Record
@@ -9,27 +10,41 @@ from benchmarks.results import Record
 INTRODUCTION = """# Benchmarks
 
 Measured by `make bench` and written by it; [benchmarks/README.md](../benchmarks/README.md) says how to run it, whole or
-in pieces. Every ratio is of measurements made right after one another in the same run. A figure without a bar only
-informs. The raw results are in `benchmarks/results/`.
+in pieces. Every ratio is of measurements made right after one another in the same run. Nothing here was tuned on the
+seeds that it reports ([benchmarks/tuning](../benchmarks/tuning/README.md)). The raw results are in
+`benchmarks/results/`.
+"""
+EVERYTHING = """## Everything else that was measured
+
+Benchmark by benchmark: how it was measured, and all its figures. One without a bar only informs.
 """
 
+Rows = Mapping[str, Sequence[Row]]  # of each benchmark, by its name
 
-def results_table(records: Mapping[str, Sequence[Record]], benchmarks: Mapping[str, Benchmark]) -> str:
-    """The rows of all benchmarks, one table."""
-    rows: list[Row] = []
-    for name, benchmark in benchmarks.items():
-        rows += benchmark.rows([record.trial for record in records[name]])
-    return table(rows)
+
+def results_text(records: Mapping[str, Sequence[Record]], benchmarks: Mapping[str, Benchmark]) -> str:
+    """For the terminal: the table of each benchmark, and last the table of what is asked."""
+    rows = rows_of(records, benchmarks)
+    parts = [f"{name}\n\n{table(found)}\n" for name, found in rows.items()]
+    asked = asked_rows(rows)
+    return "\n".join([*parts, *([f"what is asked\n\n{table(asked)}\n"] if asked else [])])
 
 
 def page(records: Mapping[str, Sequence[Record]], benchmarks: Mapping[str, Benchmark]) -> str:
-    """docs/benchmarks.md: the table, what it was measured on, and what each benchmark does."""
+    """docs/benchmarks.md: the table of what is asked, what it was measured on, and each benchmark by itself."""
+    rows = rows_of(records, benchmarks)
     everything = [record for entries in records.values() for record in entries]
-    parts = [INTRODUCTION, "## Results\n", results_table(records, benchmarks) + "\n", "## Measured on\n"]
+    parts = [INTRODUCTION, "## What is asked\n", table(asked_rows(rows)) + "\n", "## Measured on\n"]
     parts.append("\n".join(f"- {line}" for line in machine_lines(everything)) + "\n")
-    parts.append("## How each was measured\n")
-    parts += [f"**{name}**: {benchmark.meaning}\n" for name, benchmark in benchmarks.items()]
+    parts.append(EVERYTHING)
+    for name, benchmark in benchmarks.items():
+        parts += [f"### {name}\n", benchmark.meaning + "\n", table(rows[name]) + "\n"]
     return "\n".join(parts)
+
+
+def rows_of(records: Mapping[str, Sequence[Record]], benchmarks: Mapping[str, Benchmark]) -> Rows:
+    """The rows of each benchmark."""
+    return {name: benchmark.rows([record.trial for record in records[name]]) for name, benchmark in benchmarks.items()}
 
 
 def machine_lines(records: Sequence[Record]) -> list[str]:

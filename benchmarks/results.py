@@ -25,6 +25,7 @@ class Record:
     commit: str
     date: str  # ISO 8601, UTC
     load: float | None = None  # load average when the trial began
+    seconds: float | None = None  # that the whole trial took
 
     @property
     def trial(self) -> Trial:

@@ -20,7 +20,7 @@ def solves(run_dir: Path, seed: int, **options: object) -> None:
     assert scalar.returns.mean() > 400
 
 
-@pytest.mark.parametrize("seed", [1001, 1002])
+@pytest.mark.parametrize("seed", [1001, pytest.param(1002, marks=pytest.mark.long)])
 def test_the_default_settings_solve_cartpole(tmp_path: Path, seed: int) -> None:
     solves(tmp_path / "run", seed)
 

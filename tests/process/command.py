@@ -2,6 +2,8 @@
 
 import contextlib
 import fcntl
+import io
+import json
 import os
 import pty
 import re
@@ -17,6 +19,8 @@ from pathlib import Path
 
 import psutil
 
+import run_a3c
+from a3c import load_policy
 from workers.launch import context, inherited
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -140,3 +144,21 @@ def run(*arguments: object, **options: object) -> tuple[int, str]:
     """Run a command to its end, piped; its exit code and its output."""
     with Program(*arguments, **options) as program:  # type: ignore[arg-type]
         return program.wait(), program.text
+
+
+def run_here(*arguments: object) -> tuple[int, str]:
+    """Run a command inside this process, which has imported everything already; its exit code and its output.
+
+    For what a process of the command's own adds nothing to. Those that it starts are as real as ever.
+    """
+    with contextlib.redirect_stdout(io.StringIO()) as output, contextlib.redirect_stderr(output):
+        code = run_a3c.main([str(argument) for argument in arguments])
+    return code, output.getvalue()
+
+
+def assert_interrupted_and_saved(run_dir: Path) -> None:
+    """A signal has ended the run, and what it had learned can be loaded."""
+    summary = json.loads((run_dir / "summary.json").read_text())
+    assert summary["status"] == "interrupted"
+    assert load_policy(run_dir / summary["checkpoint"])
+    assert load_policy(run_dir / "checkpoints" / "latest.json")

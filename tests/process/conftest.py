@@ -1,6 +1,7 @@
 """Shared by the tests that start the program."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,17 @@ from tests.process.command import run
 
 @pytest.fixture(autouse=True)
 def _no_new_shared_memory_files() -> Iterator[None]:
-    folder = Path("/dev/shm")
-    before = set(folder.iterdir()) if folder.exists() else set()
+    before = shared_memory_files()
     yield
-    after = set(folder.iterdir()) if folder.exists() else set()
-    assert after <= before
+    deadline = time.monotonic() + 5  # by then those that are there for a moment have gone, whoever made them
+    while (new := shared_memory_files() - before) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not new
+
+
+def shared_memory_files() -> set[Path]:
+    folder = Path("/dev/shm")
+    return set(folder.iterdir()) if folder.exists() else set()
 
 
 @pytest.fixture(scope="session")

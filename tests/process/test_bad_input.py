@@ -1,4 +1,7 @@
-"""What is wrong is said in one line before any process starts; exit code 2, or 4 for a checkpoint."""
+"""What is wrong is said in one line before any process starts; exit code 2, or 4 for a checkpoint.
+
+The same of whole commands is in test_bad_configurations.py.
+"""
 
 import json
 import subprocess
@@ -7,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import run_a3c
 from tests.process.command import COMMAND, FOREVER, ROOT, Program
 
 BAD_OPTIONS = [
@@ -36,37 +40,41 @@ BAD_OPTIONS = [
 ]
 
 
-def refused(arguments: list[Any], code: int) -> str:
-    result = subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=60, cwd=ROOT)
-    assert result.returncode == code, result.stderr
-    assert result.stdout == ""
-    assert len(result.stderr.splitlines()) == 1, result.stderr
-    return result.stderr
+Capture = pytest.CaptureFixture[str]
+
+
+def refused(capsys: Capture, code: int, *arguments: object) -> str:
+    """The line that says why a command was not followed."""
+    assert run_a3c.main([str(argument) for argument in arguments]) == code
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert len(printed.err.splitlines()) == 1, printed.err
+    return printed.err
 
 
 @pytest.mark.parametrize(("arguments", "message"), BAD_OPTIONS)
-def test_a_bad_option_is_named_in_one_line(arguments: list[str], message: str) -> None:
-    assert message in refused(arguments, 2)
+def test_a_bad_option_is_named_in_one_line(arguments: list[str], message: str, capsys: Capture) -> None:
+    assert message in refused(capsys, 2, *arguments)
 
 
-def test_a_bad_option_leaves_no_run_directory(tmp_path: Path) -> None:
+def test_a_bad_option_leaves_no_run_directory(tmp_path: Path, capsys: Capture) -> None:
     run_dir = tmp_path / "run"
-    refused(["--run-dir", run_dir, "--env", "Nothing-v0"], 2)
-    refused(["--run-dir", run_dir, "--workers", 0], 2)
+    refused(capsys, 2, "--run-dir", run_dir, "--env", "Nothing-v0")
+    refused(capsys, 2, "--run-dir", run_dir, "--workers", 0)
     assert not run_dir.exists()
 
 
-def test_a_run_directory_that_holds_a_run_is_left_alone(tmp_path: Path) -> None:
+def test_a_run_directory_that_holds_a_run_is_left_alone(tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "config.json").write_text("{}")
-    assert "already holds a run" in refused(["--run-dir", tmp_path], 2)
+    assert "already holds a run" in refused(capsys, 2, "--run-dir", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
-def test_a_run_directory_in_use_names_its_owner(tmp_path: Path) -> None:
+def test_a_run_directory_in_use_names_its_owner(tmp_path: Path, capsys: Capture) -> None:
     run_dir = tmp_path / "run"
     with Program(*FOREVER, "--workers", 1, "--run-dir", run_dir) as program:
         program.until_training(run_dir)
-        assert f"is in use by process {program.process.pid}" in refused(["--run-dir", run_dir], 2)
+        assert f"is in use by process {program.process.pid}" in refused(capsys, 2, "--run-dir", run_dir)
         assert program.process.poll() is None
 
 
@@ -81,7 +89,9 @@ def test_help_lists_every_option_with_its_default() -> None:
 
 
 @pytest.mark.parametrize("damage", ["missing", "not json", "no weights", "flipped", "cut", "other shapes"])
-def test_a_damaged_checkpoint_is_refused_in_one_line(damage: str, solved_run: Any, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_refused_in_one_line(
+    damage: str, solved_run: Any, tmp_path: Path, capsys: Capture
+) -> None:
     best = json.loads((solved_run[0] / "checkpoints" / "best.json").read_text())
     weights = bytearray((solved_run[0] / "checkpoints" / best["weights"]["file"]).read_bytes())
     if damage == "flipped":
@@ -94,4 +104,4 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(damage: str, solved_run: An
         (tmp_path / "best.json").write_text("{" if damage == "not json" else json.dumps(best))
     if damage != "no weights":
         (tmp_path / best["weights"]["file"]).write_bytes(weights)
-    assert str(tmp_path) in refused(["evaluate", tmp_path], 4)
+    assert str(tmp_path) in refused(capsys, 4, "evaluate", tmp_path)

@@ -12,7 +12,7 @@ import psutil
 
 from a3c.checkpoint import load_training
 from tests.chaos.resuming import rows
-from tests.process.command import FOREVER, Program, run
+from tests.process.command import FOREVER, Program, run_here
 
 OFTEN = ("--checkpoint-interval", 0.1, "--eval-episodes", 5)
 SHORT = ("--target-return", 501, "--max-env-steps", 3000, "--eval-episodes", 5)
@@ -65,47 +65,39 @@ def until_next_refusal(program: Program, run_dir: Path, reason: str) -> None:
     program.until(lambda: any(reason in message for message in events(run_dir, "unsaved")[before:]))
 
 
-def test_a_run_outlives_a_checkpoint_directory_that_goes_and_comes_back(tmp_path: Path) -> None:
+def test_a_run_outlives_a_full_disk_and_a_checkpoint_directory_that_goes_and_comes_back(tmp_path: Path) -> None:
     run_dir, away = tmp_path / "run", tmp_path / "away"
     checkpoints = run_dir / "checkpoints"
     with Program(*FOREVER, *OFTEN, "--run-dir", run_dir) as program:
         program.until_training(run_dir)
         until_next_save(program, run_dir)
+
+        limit_files(monitor(program), 20_000)
+        until_next_refusal(program, run_dir, "File too large")
+        until_next_refusal(program, run_dir, "File too large")
+        full = load_training(run_dir)[0]
+        assert full.skipped == () and not list(checkpoints.glob(".*"))
+        trained = int(rows(run_dir / "metrics.csv")[-1]["env_steps"])
+        program.until(lambda: int(rows(run_dir / "metrics.csv")[-1]["env_steps"]) > trained + 1000)
+        limit_files(monitor(program), resource.RLIM_INFINITY)
+        until_next_save(program, run_dir)
+
         checkpoints.rename(away)
         until_next_refusal(program, run_dir, "No such file or directory; the checkpoint before it stands")
         checkpoints.touch()
         until_next_refusal(program, run_dir, "Not a directory")
-        old = load_training(away)[0]
+        gone = load_training(away)[0]
         checkpoints.unlink()
         (away / f".latest.json.{2**22 + 1}.tmp").write_text("left by a process that died")  # no pid is as large
         away.rename(checkpoints)
         until_next_save(program, run_dir)
         os.killpg(program.process.pid, signal.SIGINT)
-        assert program.wait(10) == 130, program.text
+        assert program.wait() == 130, program.text
     assert not list(checkpoints.glob(".*"))
-    assert old.skipped == () and load_training(run_dir)[0].manifest["env_steps"] > old.manifest["env_steps"]
-    assert summary(run_dir)["faults"]["failed_saves"] >= 2
-    assert "No such file or directory" in program.text
-
-
-def test_a_run_outlives_a_full_disk(tmp_path: Path) -> None:
-    run_dir = tmp_path / "run"
-    with Program(*FOREVER, *OFTEN, "--run-dir", run_dir) as program:
-        program.until_training(run_dir)
-        until_next_save(program, run_dir)
-        limit_files(monitor(program), 20_000)
-        until_next_refusal(program, run_dir, "File too large")
-        until_next_refusal(program, run_dir, "File too large")
-        old = load_training(run_dir)[0]
-        assert old.skipped == () and not list((run_dir / "checkpoints").glob(".*"))
-        trained = int(rows(run_dir / "metrics.csv")[-1]["env_steps"])
-        program.until(lambda: int(rows(run_dir / "metrics.csv")[-1]["env_steps"]) > trained + 1000)
-        limit_files(monitor(program), resource.RLIM_INFINITY)
-        until_next_save(program, run_dir)
-        os.killpg(program.process.pid, signal.SIGINT)
-        assert program.wait(10) == 130, program.text
-    assert load_training(run_dir)[0].manifest["env_steps"] > old.manifest["env_steps"]
-    assert summary(run_dir)["faults"]["failed_saves"] >= 2
+    assert gone.skipped == () and gone.manifest["env_steps"] > full.manifest["env_steps"]
+    assert load_training(run_dir)[0].manifest["env_steps"] > gone.manifest["env_steps"]
+    assert summary(run_dir)["faults"]["failed_saves"] >= 4
+    assert "File too large" in program.text and "No such file or directory" in program.text
 
 
 def test_a_run_whose_last_save_fails_says_so_and_exits_with_74(tmp_path: Path) -> None:
@@ -125,7 +117,7 @@ def test_tables_that_cannot_be_written_do_not_end_a_run(tmp_path: Path) -> None:
     run_dir.mkdir()
     for name in ("metrics.csv", "evaluations.csv", "events.jsonl"):
         (run_dir / name).symlink_to("/dev/full")
-    code, output = run(*SHORT, "--run-dir", run_dir)
+    code, output = run_here(*SHORT, "--run-dir", run_dir)
     assert code == 74, output
     assert summary(run_dir)["status"] == "budget_exhausted" and summary(run_dir)["env_steps"] >= 3000
     assert load_training(run_dir)[0].manifest["env_steps"] >= 3000

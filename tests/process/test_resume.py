@@ -15,7 +15,7 @@ from a3c import Config
 from a3c.checkpoint import load_training
 from a3c.schedules import annealed_learning_rate
 from tests.chaos.resuming import EXACT, group_kills, rows, sync_kill_points
-from tests.process.command import FOREVER, Program, run
+from tests.process.command import Program, run, run_here
 from tests.process.test_saving import assert_survived
 from workers.lock import DirectoryLock
 
@@ -77,12 +77,10 @@ def copied(interrupted: Path, tmp_path: Path) -> Path:
 # -- bit for bit ------------------------------------------------------------------------------------------------------
 
 
-def test_sync_goes_on_bit_for_bit_after_a_kill(tmp_path: Path) -> None:
-    assert_survived(sync_kill_points(1, tmp_path, settings=EXACT[:1]), 1)
-
-
-def test_one_worker_goes_on_bit_for_bit_after_a_kill(tmp_path: Path) -> None:
-    assert_survived(sync_kill_points(1, tmp_path, settings=EXACT[2:3]), 1)
+@pytest.mark.parametrize("setting", [EXACT[0], EXACT[2]], ids=["sync", "one worker"])
+def test_what_repeats_itself_goes_on_bit_for_bit_after_a_kill(tmp_path: Path, setting: tuple[object, ...]) -> None:
+    shorter = (*setting, "--max-env-steps", 10_000)
+    assert_survived(sync_kill_points(1, tmp_path, seed=1, settings=[shorter]), 1)
 
 
 @pytest.mark.long
@@ -108,7 +106,7 @@ def test_a_hundred_kills_of_whole_runs(tmp_path: Path) -> None:
 def test_what_an_interrupted_async_run_saved_is_all_it_had(interrupted: Path, copied: Path, workers: int) -> None:
     before = summary(interrupted)
     nothing = ("--max-env-steps", before["env_steps"])  # has been made already
-    code, output = run("resume", copied, "--workers", workers, *nothing)
+    code, output = run_here("resume", copied, "--workers", workers, *nothing)
     assert code == 0, output
     after = summary(copied)
     for name in ("state_sha256", "env_steps", "updates", "episodes", "staleness", "races"):
@@ -158,7 +156,7 @@ def test_the_learning_rate_goes_on_by_env_steps(interrupted: Path, resumed: Path
 def test_async_goes_on_with_another_number_of_workers(interrupted: Path, copied: Path, workers: int) -> None:
     before = summary(interrupted)
     budget = before["env_steps"] + 3000
-    code, output = run("resume", copied, "--workers", workers, "--max-env-steps", budget)
+    code, output = run_here("resume", copied, "--workers", workers, "--max-env-steps", budget)
     assert code == 0, output
     after = summary(copied)
     assert after["workers"] == workers
@@ -167,29 +165,18 @@ def test_async_goes_on_with_another_number_of_workers(interrupted: Path, copied:
     assert after["episodes"] > before["episodes"]
 
 
-def test_an_environment_that_does_not_repeat_itself_goes_on_with_new_episodes(tmp_path: Path) -> None:
+def test_an_environment_that_does_not_repeat_itself_goes_on_with_new_episodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "noisy.py").write_text(NOISY)
-    environment, run_dir = {"PYTHONPATH": str(tmp_path)}, tmp_path / "run"
-    noisy = ("--mode", "sync", "--workers", 2, "--env", "noisy:Noisy-v0")
-    interrupt(*SHORT, *noisy, run_dir=run_dir, environment=environment)
+    monkeypatch.syspath_prepend(tmp_path)
+    run_dir, noisy = tmp_path / "run", ("--mode", "sync", "--workers", 2, "--env", "noisy:Noisy-v0")
+    interrupt(*SHORT, *noisy, run_dir=run_dir, environment={"PYTHONPATH": str(tmp_path)})
     before = summary(run_dir)
-    code, output = run("resume", run_dir, "--max-env-steps", before["env_steps"] + 3000, environment=environment)
+    code, output = run_here("resume", run_dir, "--max-env-steps", before["env_steps"] + 3000)
     assert code == 0, output
     assert "warning: an environment does not repeat itself" in output
     assert summary(run_dir)["env_steps"] >= before["env_steps"] + 3000
-
-
-def test_a_run_that_failed_can_be_gone_on_with(tmp_path: Path) -> None:
-    run_dir = tmp_path / "run"
-    arguments = (*FOREVER, "--max-restarts", 0, "--checkpoint-interval", 0.1, "--eval-episodes", 10)
-    with Program(*arguments, "--run-dir", run_dir) as program:
-        program.until(lambda: (run_dir / "checkpoints" / "latest.json").exists())
-        program.workers()[1].kill()
-        assert program.wait() == 3, program.text
-    env_steps = summary(run_dir)["env_steps"]
-    code, output = run("resume", run_dir, "--max-env-steps", env_steps + 3000)
-    assert code == 0, output
-    assert summary(run_dir)["status"] == "budget_exhausted" and summary(run_dir)["env_steps"] >= env_steps + 3000
 
 
 def test_a_damaged_latest_and_another_version_do_not_keep_a_user_from_going_on(copied: Path) -> None:
@@ -198,7 +185,7 @@ def test_a_damaged_latest_and_another_version_do_not_keep_a_user_from_going_on(c
     edit(copied, lambda content: content["versions"].update(torch="1.0"))
     earlier = load_training(copied)[0].manifest["env_steps"]
     assert earlier < latest["env_steps"]
-    code, output = run("resume", copied, "--any-version", "--max-env-steps", latest["env_steps"])
+    code, output = run_here("resume", copied, "--any-version", "--max-env-steps", latest["env_steps"])
     assert code == 0, output
     assert f"skipped a damaged checkpoint: {copied}" in output
     assert f"goes on from {earlier:,} env steps" in output
@@ -216,17 +203,17 @@ def test_a_solved_run_has_nothing_to_do(
     if killed_before_its_summary:
         (run_dir / "summary.json").unlink()
     before = contents(run_dir)
-    code, output = run("resume", run_dir)
+    code, output = run_here("resume", run_dir)
     assert (code, output.count("\n")) == (0, 1) and "nothing to do" in output and "is solved" in output
     assert contents(run_dir) == before
 
 
 def test_a_spent_budget_is_nothing_to_do_unless_there_is_more(resumed: Path) -> None:
     before = contents(resumed)
-    code, output = run("resume", resumed)
+    code, output = run_here("resume", resumed)
     assert (code, output.count("\n")) == (0, 1) and "nothing to do" in output and "--max-env-steps" in output
     assert contents(resumed) == before
-    code, output = run("resume", resumed, "--max-env-steps", BUDGET + 3000)
+    code, output = run_here("resume", resumed, "--max-env-steps", BUDGET + 3000)
     assert code == 0 and summary(resumed)["env_steps"] >= BUDGET + 3000, output
 
 

@@ -11,7 +11,7 @@ from workers import train
 
 def test_a_run_works_where_there_is_only_spawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])
-    summary = train(workers=2, max_env_steps=1000, target_return=501.0, run_dir=tmp_path / "run", dashboard="off")
+    summary = train(workers=1, max_env_steps=1000, target_return=501.0, run_dir=tmp_path / "run", dashboard="off")
     assert summary.status == "budget_exhausted"
     assert summary.updates > 0
     assert load_policy(tmp_path / "run")

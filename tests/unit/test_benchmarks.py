@@ -9,13 +9,14 @@ import pytest
 from a3c.config import option_specs
 from a3c.presets import PRESETS
 from benchmarks import __main__ as command
+from benchmarks.bars import ASKED, asked_rows
 from benchmarks.benchmark import Benchmark, Size
 from benchmarks.catalogue import CATALOGUE
-from benchmarks.figures import Count, Figure, Limit, number, quantile, table
+from benchmarks.figures import Count, Figure, Joint, Limit, at_least, number, quantile, table
 from benchmarks.machine import program_digest
-from benchmarks.page import page
+from benchmarks.page import page, results_text
+from benchmarks.progress import Progress
 from benchmarks.results import Record, Results, outstanding, planned, under
-from benchmarks.solve import verified_seconds
 from benchmarks.studies import STUDIES
 from benchmarks.tutorial.claims import at, told
 from run_a3c import build_parser
@@ -25,8 +26,8 @@ HERE = {"cpu": "a", "cores": 2, "memory_gib": 4, "system": "s", "program": "p",
         **dict.fromkeys(("python", "torch", "gymnasium", "numpy"), "1")}  # fmt: skip
 
 
-def record(number, conditions=HERE, **values):
-    return Record("steps", {"number": number}, values, conditions, "commit", "2025-01-02T03:04:05+00:00", 0.1)
+def record(number, conditions=HERE, seconds=None, **values):
+    return Record("steps", {"number": number}, values, conditions, "commit", "2025-01-02T03:04:05+00:00", 0.1, seconds)
 
 
 def counting_benchmark(measured, failing=()):
@@ -80,6 +81,27 @@ def test_a_run_that_never_got_there_counts_against_the_bar():
 )
 def test_a_count_is_met_by_enough_successes_and_missed_by_one_failure(outcomes, verdict):
     assert Count("f", outcomes, needed=3).verdict() == verdict
+
+
+@pytest.mark.parametrize(
+    ("samples", "verdict", "measured"),
+    [((1.0,) * 3, "met", "1.00 (range 1.00 to 1.00, n 3, all got there)"),
+     ((1.0,) * 2, "open: needs 3", "1.00 (range 1.00 to 1.00, n 2, all got there)"),
+     ((1.0, 1.0, math.inf), "**missed**", "1.00 (range 1.00 to never, n 3, 1 never)"),
+     ((1.0, math.inf), "**missed**", "never (range 1.00 to never, n 2, 1 never)"),
+     ((3.0,) * 3, "**missed**", "3.00 (range 3.00 to 3.00, n 3, all got there)"), ((), "-", "not measured")],
+)  # fmt: skip
+def test_a_bar_that_asks_for_all_is_met_by_enough_samples_none_of_which_is_never(samples, verdict, measured):
+    figure = Figure("f", samples, "", Limit(2), needed=3)
+    assert (figure.verdict(), figure.measured()) == (verdict, measured)
+
+
+def test_figures_asked_together_stand_in_one_row_each_with_its_bar_and_verdict():
+    joint = Joint("both", (Figure("a", (4.0,), "x", at_least(3), at_least(8)), Figure("p", (4.0,), "x", at_least(8))))
+    assert table([joint]).splitlines()[-1] == (
+        "| both | at least 3 x / at least 8 x | at least 8 x /  | 4.00 x (n 1) / 4.00 x (n 1) | "
+        "met, not the aim / **missed** |"
+    )
 
 
 def test_table_shows_quartiles_of_many_samples_and_the_range_of_few():
@@ -166,8 +188,59 @@ def test_no_two_trials_of_a_plan_are_the_same():
 def test_page_tells_figures_machine_and_method():
     benchmark = counting_benchmark([])
     text = page({"steps": [record(0, value=1), record(1, value=3)]}, {"steps": benchmark})
-    for part in ("| value |  |  | 2.00", "2 cores", "commit commit", "2025-01-02", "**steps**: counts"):
+    for part in ("| value |  |  | 2.00", "2 cores", "commit commit", "2025-01-02", "### steps\n\ncounts\n\n| figure |"):
         assert part in text
+
+
+# What is asked, in the order of the table: the bars and the aims, "at most" or "at least".
+ASKED_LIMITS = [
+    ("at most 1.7 x", "at most 1.3 x"),
+    ("at least 1.7 x", "at least 2.5 x"),
+    ("at least 3 x / at least 8 x", "at least 8 x / at least 20 x"),
+    ("at least 15 x", "at least 30 x"),
+    ("at least 20 %", "at least 50 %"),
+    ("at least 20 %", "at least 50 %"),
+    ("at most 20,000", "at most 8,000"),
+    ("at most 10,000", "at most 5,000"),
+    ("at most 5 %", "at most 2 %"),
+    ("at most 60 MB", "at most 25 MB"),
+]
+
+
+def test_the_table_of_what_is_asked_has_its_rows_in_order_with_bars_and_aims_even_when_nothing_is_measured():
+    rows = asked_rows({name: benchmark.rows(()) for name, benchmark in CATALOGUE.items()})
+    assert [row.row()[1:3] for row in rows] == ASKED_LIMITS
+    assert [row.name for row in rows] == [asked.name for asked in ASKED]
+    assert all(set(row.row()[3].split(" / ")) == {"not measured"} for row in rows)
+
+
+def test_the_page_begins_with_what_is_asked_and_a_bench_of_some_ends_with_their_part_of_it():
+    text = page(dict.fromkeys(CATALOGUE, ()), CATALOGUE)
+    assert text.index("## What is asked") < text.index(ASKED[0].name) < text.index("## Everything else")
+    named = {"stable-baselines3": CATALOGUE["stable-baselines3"]}
+    printed = results_text(dict.fromkeys(named, ()), named)
+    assert printed.index("whole process, PPO / ours") < printed.index("what is asked") < printed.index(ASKED[1].name)
+    assert ASKED[0].name not in printed
+
+
+def test_what_is_left_is_estimated_from_what_trials_took_now_and_in_an_earlier_version(tmp_path):
+    results, steps = Results(tmp_path), counting_benchmark([])
+    others = {name: dataclasses.replace(steps, name=name) for name in ("unknown", "done")}
+    results.append(record(7, {**HERE, "program": "older"}, seconds=100.0))
+    results.append(record(0, seconds=100.0))
+    for trial in range(3):
+        results.append(dataclasses.replace(record(trial, seconds=9.0), benchmark="done"))
+    progress = Progress({"steps": steps, **others}, Size(), results, HERE)
+    assert str(progress) == "3 min and unknown left"
+    progress.measured("steps", 10.0)
+    assert str(progress) == "100 s and unknown left"
+    progress.measured("unknown", 1.0)
+    assert str(progress) == "102 s left"
+
+
+def test_the_bench_tells_how_long_it_will_still_take(tmp_path, capsys):
+    bench(tmp_path, counting_benchmark([]))
+    assert "steps 3/3 (0 s; 0 s left): value 2" in capsys.readouterr().out
 
 
 def test_only_write_writes_the_page(tmp_path, monkeypatch):
@@ -181,15 +254,6 @@ def test_only_write_writes_the_page(tmp_path, monkeypatch):
 
 def test_every_benchmark_makes_rows_of_nothing_measured():
     assert "not measured" in page(dict.fromkeys(CATALOGUE, ()), CATALOGUE)
-
-
-def test_only_a_verified_checkpoint_counts(tmp_path):
-    manifest = tmp_path / "best.json"
-    assert verified_seconds(manifest, 0) is None
-    for evaluation, seconds in ((None, False), ({"verification": False}, False), ({"verification": True}, True)):
-        manifest.write_text(json.dumps({"evaluation": evaluation}))
-        assert (verified_seconds(manifest, 0) is not None) is seconds
-    assert verified_seconds(manifest, manifest.stat().st_ctime_ns - 1_500_000_000) == 1.5
 
 
 def test_program_digest_follows_the_sources(tmp_path):

@@ -10,17 +10,22 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from a3c import batches as module
 from a3c.batches import NativeEnvironments, SerialEnvironments, SlowEnvironments
+from a3c.config import Config
 from a3c.environments import describe
 from a3c.rollouts import Collector
+from shared.board import STOP, Board
 from tests.unit.scripted_environments import Endless, Script, Walk, copy, scripted
+from workers.actor_learner import learn
+from workers.assembly import build_store
 
-TOTALS = ("env_steps", "episodes", "return_sum", "recent_returns", "env_seconds", "forward_seconds")
+TOTALS = ("env_steps", "episodes", "return_sum", "recent_returns")
 KINDS = ["one CartPole", "seven CartPoles", "three Acrobots", "native CartPoles", "slow CartPoles"]
 
 
@@ -301,3 +306,16 @@ def test_state_of_other_environments_does_not_fit(kind):
     assert [other.restore(state, observations) for other in others] == [False] * 2 + [
         other is made[kind] for other in made.values()
     ]
+
+
+def test_row_of_a_worker_that_takes_over_begins_at_its_last_push(tmp_path):
+    """Its predecessor died, or the run was saved, between that push and the row; there may be no other push."""
+    config, board = Config(workers=2), Board(2)
+    environment = describe(config.env)
+    store = build_store(config, environment, board, tmp_path / "lock")
+    board.request(STOP)
+    for env_steps in (7, 12):  # the second finds a deposit of its predecessor's too
+        pulled = store.pull(torch.zeros(len(store.parameters)))
+        store.push(1, torch.zeros(len(store.parameters)), 1e-3, env_steps, pulled)
+        learn(1, config, environment, store, board, tmp_path / "updates.csv")
+        assert board.read()["env_steps"].tolist() == [0, env_steps]
