@@ -113,9 +113,9 @@ class Collector:
         self.env_steps, self.episodes = state["env_steps"], state["episodes"]
         self.return_sum = state["return_sum"]
         self.recent_returns = deque(state["recent_returns"], maxlen=RECENT_EPISODES)
-        observations = array_from_json(state["observations"])
         environments = state["environments"]  # None: their state was too large to be kept
-        if environments is None or not self._environments.restore(environments, observations, self._beat):
+        observations = None if environments is None else array_from_json(state["observations"])
+        if observations is None or not self._environments.restore(environments, observations, self._beat):
             self.restart_episodes()
             return False
         self._observations = observations

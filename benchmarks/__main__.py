@@ -90,7 +90,12 @@ def bench(options: argparse.Namespace, catalogue: Mapping[str, Benchmark]) -> No
 
     print("\n" + results_text(stored(named), named))
     if options.write:
-        PAGE.write_text(page(stored(catalogue), catalogue))
+        everything = stored(catalogue)
+        PAGE.write_text(page(everything, catalogue))
+        if everything.get("growth"):
+            from benchmarks.growth_figures import draw  # imports matplotlib
+
+            draw([record.trial for record in everything["growth"]], PAGE.parent / "figures")
         print(f"\nwritten: {PAGE.relative_to(ROOT)}")
 
 

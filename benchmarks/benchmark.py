@@ -18,7 +18,7 @@ class BenchmarkError(RuntimeError):
 class Size:
     """How much to measure."""
 
-    seeds: int = 20
+    seeds: int = 50
     quick: bool = False  # so little that only a mistake shows
 
 

@@ -32,6 +32,6 @@ CATALOGUE: dict[str, Benchmark] = {
         latency,
         lock_cost,
         lost_updates,
-            gradients,
+        gradients,
     )
 }

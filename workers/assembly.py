@@ -14,7 +14,7 @@ from shared.parameters import bind, flat_size
 from shared.store import LockedStore, SharedStore
 from shared.sync_store import SyncStore
 
-WORKER_BYTES, EPISODE_BYTES, ACTION_BYTES = 16_384, 2_048, 6  # of a deposit, which is JSON
+WORKER_BYTES, EPISODE_BYTES, ACTION_BYTES, NUMBER_BYTES = 16_384, 2_048, 6, 6  # of a deposit, which is JSON
 LARGEST_DEPOSIT = 2**20
 
 
@@ -43,8 +43,11 @@ def store_around(
 
 
 def deposit_size(config: Config, environment: EnvironmentSpec) -> int:
-    """Bytes enough for what a worker tells of itself, unless its episodes are too long to be told action by action."""
+    """Bytes enough for what a worker tells of itself, unless its episodes are too long to be told action by action, or
+    its observations too large.
+    """
     episode = EPISODE_BYTES + ACTION_BYTES * (environment.max_episode_steps or 0)
+    episode += NUMBER_BYTES * environment.observation_size
     return min(WORKER_BYTES + config.envs_per_worker * episode, LARGEST_DEPOSIT)
 
 

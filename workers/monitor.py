@@ -25,7 +25,7 @@ from workers.keeper import Judged, Keeper
 from workers.status import Evaluation
 from workers.table import Table
 
-POLL_SECONDS = 0.002  # between two looks at the env steps
+POLL_SECONDS = 0.005  # between two looks at the env steps; each costs a worker its core for a moment
 FREE_SECONDS = 1.0  # of CPU time for evaluations beyond their share
 
 

@@ -108,7 +108,7 @@ class Place:
         state = self._collector.state()
         content = self._encode(state)
         if len(content) > self._store.deposits.size:  # too long to replay: what goes on from it begins new episodes
-            content = self._encode({**state, "environments": None})
+            content = self._encode({**state, "environments": None, "observations": None})
         self._store.deposits.put(self._worker_index, number, content)
 
     def _encode(self, collector: dict[str, Any]) -> bytes:

@@ -70,15 +70,18 @@ def plain_a2c(config: Config) -> tuple[ActorCritic, int]:
                 reward, terminated, truncated = 0.0, False, False
             else:
                 observation, reward, terminated, truncated, _ = env.step(action)  # type: ignore[assignment]
-            actions.append(action), rewards.append(reward)
-            terminations.append(terminated), truncations.append(truncated)
+            actions.append(action)
+            rewards.append(reward)
+            terminations.append(terminated)
+            truncations.append(truncated)
             ended = terminated or truncated
         observations.append(observation)
         env_steps += sum(valid)
 
         logits, values = model(torch.as_tensor(np.array(observations)[:, None]))  # [T + 1, 1, A], [T + 1, 1]
         logits, values = logits[:-1], values.squeeze(-1)
-        returns, following = [], values[-1].detach()
+        returns: list[torch.Tensor] = []
+        following = values[-1].detach()
         for t in reversed(range(N_STEPS)):
             if truncations[t]:
                 following = values[t + 1].detach()

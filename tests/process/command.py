@@ -21,7 +21,7 @@ import psutil
 
 import run_a3c
 from a3c import load_policy
-from workers.launch import context, inherited
+from workers.launch import context, inherited, start_forkserver
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, str(ROOT / "run_a3c.py")]
@@ -131,6 +131,7 @@ class Program:
 
 def run_in_processes(target: Callable[..., None], arguments: Sequence[tuple[object, ...]]) -> None:
     """Run a function in as many processes at once as there are tuples of arguments, all of which must end well."""
+    start_forkserver()
     processes = [context().Process(target=target, args=args) for args in arguments]  # type: ignore[attr-defined]
     with inherited():
         for process in processes:

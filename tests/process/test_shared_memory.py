@@ -38,7 +38,8 @@ def test_parameters_moments_and_rows_are_shared_and_local_parameters_are_not(met
     local = np.full(SIZE, 5, np.float32)
     receiver, sender = processes.Pipe(duplex=False)
     with inherited():
-        process = processes.Process(target=push_once, args=(store, board, torch.from_numpy(local.copy()), sender))
+        arguments = (store, board, torch.from_numpy(local.copy()), sender)
+        process = processes.Process(target=push_once, args=arguments)  # type: ignore[attr-defined]
         process.start()
     assert receiver.poll(60)
     moments_there, local_there = receiver.recv()

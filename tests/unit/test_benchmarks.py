@@ -231,9 +231,9 @@ def test_what_is_left_is_estimated_from_what_trials_took_now_and_in_an_earlier_v
     for trial in range(3):
         results.append(dataclasses.replace(record(trial, seconds=9.0), benchmark="done"))
     progress = Progress({"steps": steps, **others}, Size(), results, HERE)
-    assert str(progress) == "3 min and unknown left"
+    assert str(progress) == "3 min and 1 benchmark of unknown length left"
     progress.measured("steps", 10.0)
-    assert str(progress) == "100 s and unknown left"
+    assert str(progress) == "100 s and 1 benchmark of unknown length left"
     progress.measured("unknown", 1.0)
     assert str(progress) == "102 s left"
 

@@ -1,9 +1,21 @@
 """Deposits: whole or absent, whenever they are read and whenever their writer dies."""
 
+import json
 import time
+from pathlib import Path
 
+import numpy as np
+import pytest
+
+from a3c.config import Config
+from a3c.environments import describe
+from a3c.rollouts import Collector
+from a3c.stopwatch import Stopwatch
+from shared.board import Board
 from shared.deposits import Deposits
 from tests.unit.processes import die, forked, killed, wait_until
+from workers.assembly import build_store
+from workers.place import Place
 
 LARGE = 300_000
 
@@ -92,3 +104,26 @@ def test_a_deposit_that_is_torn_while_it_is_read_is_never_returned() -> None:
 
     with forked(write_on, deposits):
         wait_until(enough, pause=0)
+
+
+WIDE = "benchmarks.wide_cartpole:WideCartPole16384-v0"
+
+
+@pytest.mark.parametrize(("env", "count", "exact"), [(WIDE, 1, True), (WIDE, 40, False), ("CartPole-v1", 256, True)])
+def test_what_any_worker_tells_fits_its_deposit(env: str, count: int, exact: bool, tmp_path: Path) -> None:
+    """Observations of any size; those too large for a deposit begin new episodes where the run is resumed."""
+    config, environment = Config.from_options({"env": env, "envs_per_worker": count}), describe(env)
+    board = Board(config.workers)
+    store = build_store(config, environment, board, tmp_path / "lock")
+
+    def collector() -> Collector:
+        return Collector(environment.make(count), 3, environment.action_count, np.random.default_rng(0))
+
+    first = collector()
+    first.collect(lambda observations: np.zeros((len(observations), 2), np.float32))
+    Place(0, store, board, first, Stopwatch()).leave()
+    content = store.deposits.get(0)
+    assert content is not None
+    second = collector()
+    assert second.restore(json.loads(content)["collector"]) == exact
+    assert second.env_steps == first.env_steps == 3 * count

@@ -1,0 +1,1 @@
+"""Programs that benchmarks start, each measuring itself from inside."""
