@@ -41,14 +41,18 @@ class ActorCritic(nn.Module):
 def initialize(model: ActorCritic, seed: int) -> None:
     """Orthogonal weights and zero biases: gain sqrt(2) in the trunk, 0.01 for the policy, 1 for the value.
 
-    The small policy gain starts every run from a nearly uniform policy (Andrychowicz et al. 2021, C57).
+    The small policy gain starts every run from a nearly uniform policy (Andrychowicz et al. 2021, C57). The same seed
+    gives the same bits however many threads torch may use, which its matrix decompositions otherwise show.
     """
     generator = torch.Generator().manual_seed(seed)
     gains = [2**0.5] * len(model.trunk) + [0.01, 1.0]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with torch.no_grad():
         for layer, gain in zip([*model.trunk, model.policy_head, model.value_head], gains, strict=True):
             nn.init.orthogonal_(layer.weight, gain, generator)
             layer.bias.zero_()
+    torch.set_num_threads(threads)
 
 
 def build(config: Config, environment: EnvironmentSpec) -> ActorCritic:

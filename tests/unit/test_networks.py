@@ -56,6 +56,20 @@ def test_equal_seeds_give_equal_weights_and_others_do_not():
     assert not torch.equal(first, other)
 
 
+@pytest.mark.parametrize("hidden_sizes", [(128, 128), (64, 64, 64)])
+def test_first_weights_are_the_same_bits_with_any_number_of_threads(hidden_sizes):
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 4):
+            torch.set_num_threads(threads)
+            found.append(model(hidden_sizes).state_dict())
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    for weights in found[1:]:
+        assert all(torch.equal(weights[name], tensor) for name, tensor in found[0].items())
+
+
 def test_initialization_leaves_the_global_generator_alone():
     network = ActorCritic(4, 2, (8,))
     torch.manual_seed(5)

@@ -1,0 +1,75 @@
+"""The named settings: what they leave to the user, and that they are what the search behind them has found."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from a3c import Config
+from a3c.closed_form import ClosedForm
+from a3c.environments import describe
+from a3c.evaluation import evaluate
+from a3c.networks import build, initialize
+from a3c.presets import PRESETS
+from benchmarks.tuning import serial
+from benchmarks.tuning.search import ENV_STEPS_FIXED, RESULTS, env_steps_search, trial_process
+from shared.parameters import bind, flat_size
+from shared.store import Snapshot
+from workers import train
+from workers.monitor import evaluation_seed
+
+REPORTED_SEEDS = range(50)
+
+
+@pytest.fixture(scope="module")
+def env_steps_of_a_trial():
+    """A trial of the search, in the process that the search has for all of them."""
+    with trial_process() as process:
+        yield lambda options: process.submit(serial.env_steps_until_solved, options).result()
+    trial_process.cache_clear()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_leaves_the_task_the_seed_and_the_budget_to_the_user(name):
+    assert not {"env", "seed", "max_env_steps", "target_return", "eval_episodes"} & set(PRESETS[name])
+
+
+def test_sample_efficient_is_the_best_setting_of_its_search():
+    best = env_steps_search().ranked("confirm", "decide")[0]
+    assert len(best["trials"]) == 128
+    assert Config.from_options(PRESETS["sample-efficient"]) == Config.from_options(best["options"] | ENV_STEPS_FIXED)
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.jsonl")), ids=lambda path: path.stem)
+def test_no_setting_was_tuned_on_a_reported_seed(path):
+    seeds = {trial["seed"] for line in path.read_text().splitlines() for trial in json.loads(line)["trials"]}
+    assert seeds and not seeds & set(REPORTED_SEEDS)
+
+
+def test_a_trial_takes_the_env_steps_of_a_run(tmp_path: Path, env_steps_of_a_trial):
+    options = {**PRESETS["sample-efficient"], "seed": 5010, "target_return": 100.0, "eval_episodes": 4}
+    summary = train(run_dir=tmp_path / "run", dashboard="off", **options)
+    assert summary.status == "solved"
+    assert env_steps_of_a_trial(options) == summary.solved_env_steps
+
+
+def test_a_trial_is_judged_once_more_at_the_end_of_its_budget(env_steps_of_a_trial):
+    rare = {"workers": 1, "seed": 1, "max_env_steps": 1000, "eval_interval": 10_000}
+    assert env_steps_of_a_trial({**rare, "target_return": 50.0}) >= 1000
+    assert env_steps_of_a_trial({**rare, "target_return": 500.0}) is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_snapshot_is_solved_up_to_the_lower_mean_of_two_fresh_evaluations(seed):
+    cartpole = describe("CartPole-v1")
+    options = {"seed": seed, "eval_episodes": 4, "hidden_sizes": [16]}
+    model = build(Config.from_options(options), cartpole)
+    initialize(model, seed)
+    parameters = torch.zeros(flat_size(model))
+    bind(model, parameters)
+    policy_logits = ClosedForm(model).policy_logits
+    means = [evaluate(policy_logits, cartpole, 4, evaluation_seed(seed, index)).returns.mean() for index in (0, 1)]
+    for target, solved in ((min(means), True), (min(means) + 0.25, False)):
+        judge = serial.Judge(Config.from_options({**options, "target_return": float(target)}), cartpole)
+        assert judge.see(Snapshot(parameters, updates=0, env_steps=0, taken=0.0, consistent=True)) == solved
