@@ -159,6 +159,7 @@ def overwrite_parameters(step: Step) -> Step:
 
     from shared.store import SharedStore
 
+    gc.unfreeze()  # else what a process has been given is hidden
     store = next(thing for thing in gc.get_objects() if isinstance(thing, SharedStore))
     store.parameters.fill_(float("nan"))
     return step
