@@ -5,6 +5,12 @@
 right; see `workers.session` for what happens then.
 """
 
+import signal
+
+OWN = __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+if OWN:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # during the imports: a KeyboardInterrupt would end in a traceback
+
 import argparse
 import atexit
 import json
@@ -249,6 +255,8 @@ def _open_closed_streams() -> None:
 def command_line() -> NoReturn:
     """Run the command that was typed, and end the process."""
     _open_closed_streams()
+    if OWN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which `main` turns into one line
     code = main()
     try:
         sys.stdout.flush()

@@ -12,7 +12,9 @@ from tests.process.terminal import CTRL_C, Job
 
 Trial = tuple[bool, str]  # whether the fault fired, and what was lost
 
-LATEST_SECONDS = 3.0  # after the start; by then it trains, evaluates and saves
+# After the start: from when the interpreter has begun with the program, before which a Ctrl-C is the interpreter's own
+# to answer, to when it trains, evaluates and saves.
+EARLIEST_SECONDS, LATEST_SECONDS = 0.1, 3.0
 GONE_SECONDS = 20.0  # in which everybody has to have left; a forkserver finishes its imports first, on a busy machine
 
 
@@ -28,7 +30,7 @@ def ctrl_c(count: int, folder: Path, seed: int = 0) -> Outcome:
 
 def _ctrl_c(run_dir: Path, presses: int, rng: random.Random) -> Trial:
     with Job(*FOREVER, "--run-dir", run_dir) as job:
-        moment = rng.uniform(0, LATEST_SECONDS)
+        moment = rng.uniform(EARLIEST_SECONDS, LATEST_SECONDS)
         time.sleep(moment)  # until the moment drawn
         fired = not job.codes
         job.type(CTRL_C)
