@@ -14,8 +14,8 @@ from tests.process.command import FOREVER
 
 
 def test_spoilt_numbers_are_counted_and_reach_neither_parameters_nor_checkpoints(tmp_path: Path) -> None:
-    target = ("--target-return", 250, "--eval-episodes", 20, "--eval-interval", 10_000)  # by then all have been spoilt
-    saves = ("--checkpoint-interval", 0.2, "--keep-checkpoints", 999)
+    target = ("--target-return", 250, "--eval-episodes", 20, "--eval-interval", 30_000)  # by then all have been spoilt
+    saves = ("--checkpoint-interval", 0.05, "--keep-checkpoints", 999)
     with WatchedRun(tmp_path, "Spoilt", *target, *saves, variables={"SPOILT": "25"}) as run:
         assert not (loss := run.not_solved()), loss
     spoilt, faults = Counter(run.told("spoilt")), run.summary()["faults"]
