@@ -258,6 +258,7 @@ def command_line() -> NoReturn:
     if OWN:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # which `main` turns into one line
     code = main()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done and said: a late Ctrl-C has nothing left to end
     try:
         sys.stdout.flush()
         sys.stderr.flush()
