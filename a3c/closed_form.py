@@ -6,11 +6,13 @@ eighth of the time for the paper's five-step rollout and half of it for a batch 
 way to the numbers of `a3c.losses`, not another definition of them: a test holds both together.
 
 With arrays this small the number of calls is the cost, and how a call is written matters: `a.dot(b)` is half of
-`np.dot(a, b)`, a ufunc's `reduce` a third of the method, and operands of one shape half of a broadcast.
+`np.dot(a, b)`, a ufunc's `reduce` a third of the method, and operands of one shape half of a broadcast. With thousands
+of rows the cost is memory: a large array made anew is pages that the kernel has to clear, so learning reuses its own.
 """
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from a3c.config import LossConfig
 from a3c.losses import LossTerms
@@ -19,72 +21,100 @@ from a3c.networks import ActorCritic
 Array = NDArray[np.float32]
 ZERO = np.zeros((), np.float32)  # cheaper to compare with than Python's 0, which has to be converted each time
 
+WIDE = 16  # environments from which on a copy of the weights pays
+
 
 class ClosedForm:
-    """Forward and backward pass of an `ActorCritic` on NumPy views of its parameters and gradients.
+    """Forward pass of an `ActorCritic` on NumPy views of its parameters, enough to act and to evaluate.
 
-    The views share the module's memory, so whatever is copied into its parameters is seen here at once. `backward`
-    needs gradients to be allocated and overwrites them.
+    The views share the module's memory, so whatever is copied into its parameters is seen here at once.
     """
 
     def __init__(self, model: ActorCritic):
         layers = [*model.trunk, model.policy_head, model.value_head]
-        self._weights = [layer.weight.detach().numpy() for layer in layers]
         self._layers = [(layer.weight.detach().numpy().T, layer.bias.detach().numpy()[None]) for layer in layers]
-        self._weight_gradients = [_gradient(layer.weight) for layer in layers]
-        self._bias_gradients = [_gradient(layer.bias) for layer in layers]
         self._value_scale = np.float32(model.value_scale)
-        self._activations: list[Array] = []
-        self._ones = np.ones(0, np.float32)
 
     def policy_logits(self, observations: Array) -> Array:
         """Logits [B, A] of observations [B, O], without the value head: all that acting needs."""
-        return self._head(self._trunk(observations)[-1], -2)
+        return self._head(self._trunk(observations), -2)
 
     def values(self, observations: Array) -> Array:
         """V(s) [B] of observations [B, O], in units of return."""
-        return self._head(self._trunk(observations)[-1], -1)[:, 0] * self._value_scale
+        return self._head(self._trunk(observations), -1)[:, 0] * self._value_scale
 
-    def forward(self, observations: Array) -> tuple[Array, Array]:
-        """Logits [B, A] and values [B] of observations [B, O]; keeps what `backward` needs."""
-        self._activations = self._trunk(observations)
-        last = self._activations[-1]
-        return self._head(last, -2), self._head(last, -1)[:, 0] * self._value_scale
-
-    def backward(self, d_logits: Array, d_values: Array) -> None:
-        """Write dL/dparameters of the last `forward`, given dL/dlogits [N, A] and dL/dvalues [N] of its first N rows.
-
-        The rows beyond, such as those whose values only bootstrap, have no gradient.
-        """
-        if len(self._ones) != len(d_logits):
-            self._ones = np.ones(len(d_logits), np.float32)
-        activations = [activation[: len(d_logits)] for activation in self._activations]
-        d_value = (d_values * self._value_scale)[:, None]  # [N, 1]
-        last = activations[-1]
-        self._write(-2, d_logits, last)
-        self._write(-1, d_value, last)
-        d_hidden = d_logits.dot(self._weights[-2])
-        d_hidden += d_value.dot(self._weights[-1])
-        for index in range(len(activations) - 2, -1, -1):
-            d_hidden *= activations[index + 1] > ZERO  # ReLU
-            self._write(index, d_hidden, activations[index])
-            if index:
-                d_hidden = d_hidden.dot(self._weights[index])
-
-    def _trunk(self, observations: Array) -> list[Array]:
-        """The observations and what each ReLU layer makes of them."""
-        activations = [observations]
+    def _trunk(self, observations: Array) -> Array:
+        outputs = observations
         for weight, bias in self._layers[:-2]:
-            hidden = activations[-1].dot(weight)
-            hidden += bias
-            activations.append(np.maximum(hidden, ZERO, out=hidden))
-        return activations
+            outputs = outputs.dot(weight)
+            outputs += bias
+            np.maximum(outputs, ZERO, out=outputs)
+        return outputs
 
-    def _head(self, hidden: Array, index: int) -> Array:
+    def _head(self, hidden: Array, index: int, out: Array | None = None) -> Array:
         weight, bias = self._layers[index]
-        outputs: Array = hidden.dot(weight)
+        outputs: Array = hidden.dot(weight, out)
         outputs += bias
         return outputs
+
+
+class LearningPass(ClosedForm):
+    """Forward and backward pass over a rollout of T steps of B environments; the forward pass is made by acting.
+
+    The policy that acts is the one that learns, so what each step has computed is kept and not computed again. Wide
+    batches act on transposed copies of the weights, which BLAS multiplies in a half to three quarters of the time.
+
+    `backward` needs the module's gradients to be allocated and overwrites them.
+    """
+
+    def __init__(self, model: ActorCritic, n_steps: int, count: int):
+        super().__init__(model)
+        layers, steps = [*model.trunk, model.policy_head, model.value_head], n_steps * count
+        self._weights = [layer.weight.detach().numpy() for layer in layers]
+        self._weight_gradients = [_gradient(layer.weight) for layer in layers]
+        self._bias_gradients = [_gradient(layer.bias) for layer in layers]
+        self._logits = np.empty((n_steps + 1, count, model.action_count), np.float32)
+        self._hidden = [np.empty((n_steps + 1, count, units), np.float32) for units in model.hidden_sizes]
+        self._active = [np.empty((steps, units), np.bool_) for units in model.hidden_sizes]
+        self._d_hidden = [np.empty((steps, units), np.float32) for units in model.hidden_sizes]
+        self._d_by_value = np.empty_like(self._d_hidden[-1])
+        self._ones = np.ones(steps, np.float32)
+        trunk = self._layers[:-2]
+        self._copies = [np.empty(weight.shape, np.float32) for weight, _ in trunk] if count >= WIDE else []
+        weights = self._copies or [weight for weight, _ in trunk]
+        self._acting = list(zip(self._hidden, weights, [bias for _, bias in trunk], strict=True))
+
+    def act(self, t: int, observations: Array) -> Array:
+        """Logits [B, A] of step t's observations [B, O]; step 0 comes first, with the parameters of all steps."""
+        if not t:
+            for copy, (weight, _) in zip(self._copies, self._layers, strict=False):
+                copy[...] = weight
+        outputs = observations
+        for hidden, weight, bias in self._acting:
+            outputs = outputs.dot(weight, hidden[t])
+            outputs += bias
+            np.maximum(outputs, ZERO, out=outputs)
+        return self._head(outputs, -2, self._logits[t])
+
+    def outputs(self, last_observations: Array) -> tuple[Array, Array]:
+        """Logits [T * B, A] of the steps; values [(T + 1) * B] of them and of what follows the last, [B, O]."""
+        self.act(len(self._logits) - 1, last_observations)
+        values = self._head(_rows(self._hidden[-1]), -1)[:, 0] * self._value_scale
+        return _rows(self._logits)[: len(self._ones)], values
+
+    def backward(self, observations: Array, d_logits: Array, d_values: Array) -> None:
+        """Write dL/dparameters, given the steps' observations [N, O], dL/dlogits [N, A], dL/dvalues [N]; N = T * B."""
+        inputs = [observations, *(_rows(hidden)[: len(observations)] for hidden in self._hidden)]
+        d_value = (d_values * self._value_scale)[:, None]  # [N, 1]
+        self._write(-2, d_logits, inputs[-1])
+        self._write(-1, d_value, inputs[-1])
+        d_outputs = d_logits.dot(self._weights[-2], self._d_hidden[-1])
+        d_outputs += d_value.dot(self._weights[-1], self._d_by_value)
+        for index in range(len(self._hidden) - 1, -1, -1):
+            d_outputs *= np.greater(inputs[index + 1], ZERO, out=self._active[index])  # ReLU
+            self._write(index, d_outputs, inputs[index])
+            if index:
+                d_outputs = d_outputs.dot(self._weights[index], self._d_hidden[index - 1])
 
     def _write(self, index: int, d_outputs: Array, inputs: Array) -> None:
         d_outputs.T.dot(inputs, self._weight_gradients[index])
@@ -125,9 +155,11 @@ def loss_gradients(
     return terms, d_logits, weighted_error * np.float32(config.value_coef / config.value_scale)
 
 
-def _gradient(parameter: object) -> Array:
-    gradient = getattr(parameter, "grad", None)
-    if gradient is None:  # acting and evaluating need none
-        return np.empty(0, dtype=np.float32)
-    array: Array = gradient.numpy()
-    return array
+def _rows(array: Array) -> Array:
+    return array.reshape(-1, array.shape[-1])
+
+
+def _gradient(parameter: Tensor) -> Array:
+    assert parameter.grad is not None
+    gradient: Array = parameter.grad.numpy()
+    return gradient

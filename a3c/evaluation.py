@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a3c.environments import EnvironmentSpec
-from a3c.rollouts import PolicyLogits
 
 NATIVE_BATCH = 100
 SERIAL_BATCH = 10  # scalar environments cost memory and gain nothing from a larger batch
+PolicyLogits = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # observations [B, O] -> logits [B, A]
 
 
 @dataclass(frozen=True, slots=True)

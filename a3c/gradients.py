@@ -1,15 +1,14 @@
 """From a rollout to a clipped gradient."""
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from a3c.closed_form import ClosedForm, loss_gradients
-from a3c.config import LossConfig
+from a3c.closed_form import ClosedForm, LearningPass, loss_gradients
+from a3c.config import Config, LossConfig
 from a3c.losses import LossTerms, actor_critic_loss
 from a3c.networks import ActorCritic
 from a3c.returns import lambda_returns, normalize
@@ -51,9 +50,6 @@ class RolloutStatistics(NamedTuple):
         return all(map(math.isfinite, (*self.terms, *self[1:])))
 
 
-GradientFunction = Callable[[Rollout], RolloutStatistics]
-
-
 def targets(rollout: Rollout, values: Array, config: LossConfig) -> Targets:
     """Returns and advantages of a rollout, given V(s_0) ... V(s_T), [T + 1, B]."""
     discounts = np.float32(config.gamma) * (~rollout.terminated).astype(np.float32)
@@ -64,56 +60,75 @@ def targets(rollout: Rollout, values: Array, config: LossConfig) -> Targets:
     return Targets(returns, normalize(advantages, valid) if config.normalize_advantages else advantages, valid)
 
 
-def closed_form_gradient(model: ActorCritic, config: LossConfig, watch: Stopwatch | None = None) -> GradientFunction:
-    """A function that writes the loss gradient of a rollout into the model's gradients, by `a3c.closed_form`.
+class Learner(Protocol):
+    """Acts through a rollout and then writes the loss gradient of that rollout into its model's gradients."""
+
+    def act(self, t: int, observations: Array) -> Array:
+        """Logits [B, A] of step t's observations [B, O]."""
+
+    def gradient(self, rollout: Rollout) -> RolloutStatistics:
+        """Learn from the rollout of the last T steps."""
+
+
+class ClosedFormLearner:
+    """The gradient by `a3c.closed_form`.
 
     Args:
-        watch: books the phases "forward", "returns" and "backward".
+        config: n_steps, envs_per_worker and the loss.
+        watch: books the phases "forward", "returns" and "backward" of `gradient`.
     """
-    network, lap = ClosedForm(model), (watch or Stopwatch()).lap
 
-    def gradient(rollout: Rollout) -> RolloutStatistics:
+    def __init__(self, model: ActorCritic, config: Config, watch: Stopwatch | None = None):
+        self._network = LearningPass(model, config.n_steps, config.envs_per_worker)
+        self._config, self._lap = config.loss, (watch or Stopwatch()).lap
+        self.act = self._network.act
+
+    def gradient(self, rollout: Rollout) -> RolloutStatistics:
         observations = rollout.observations  # [T + 1, B, O]
-        logits, values = network.forward(observations.reshape(-1, observations.shape[-1]))
-        lap("forward")
-        target = targets(rollout, values.reshape(observations.shape[:2]), config)
-        steps = rollout.actions.size  # the rows before the bootstrap row
+        logits, values = self._network.outputs(observations[-1])
+        self._lap("forward")
+        target = targets(rollout, values.reshape(observations.shape[:2]), self._config)
         returns, advantages, valid = (array.reshape(-1) for array in target)
         actions = rollout.actions.reshape(-1)
-        lap("returns")
-        terms, d_logits, d_values = loss_gradients(
-            logits[:steps], values[:steps], actions, advantages, returns, valid, config
-        )
-        network.backward(d_logits, d_values)
-        lap("backward")
-        return _statistics(terms, target, values[:steps])
-
-    return gradient
+        values = values[: len(actions)]  # of the steps
+        self._lap("returns")
+        terms, d_logits, d_values = loss_gradients(logits, values, actions, advantages, returns, valid, self._config)
+        self._network.backward(observations[:-1].reshape(len(actions), -1), d_logits, d_values)
+        self._lap("backward")
+        return _statistics(terms, target, values)
 
 
-def autograd_gradient(model: ActorCritic, config: LossConfig, watch: Stopwatch | None = None) -> GradientFunction:
+class AutogradLearner:
     """The same by torch's automatic differentiation: slower, and right for any network."""
-    lap = (watch or Stopwatch()).lap
 
-    def gradient(rollout: Rollout) -> RolloutStatistics:
-        model.zero_grad(set_to_none=False)  # the gradients are views of one vector: keep them
-        logits, values = model(torch.from_numpy(rollout.observations))  # [T + 1, B, A], [T + 1, B]
-        lap("forward")
-        target = targets(rollout, values.detach().numpy(), config)
+    def __init__(self, model: ActorCritic, config: Config, watch: Stopwatch | None = None):
+        self._model, self._acting = model, ClosedForm(model)
+        self._config, self._lap = config.loss, (watch or Stopwatch()).lap
+
+    def act(self, t: int, observations: Array) -> Array:
+        return self._acting.policy_logits(observations)
+
+    def gradient(self, rollout: Rollout) -> RolloutStatistics:
+        self._model.zero_grad(set_to_none=False)  # the gradients are views of one vector: keep them
+        logits, values = self._model(torch.from_numpy(rollout.observations))  # [T + 1, B, A], [T + 1, B]
+        self._lap("forward")
+        target = targets(rollout, values.detach().numpy(), self._config)
         returns, advantages, valid = map(torch.from_numpy, target)
         actions = torch.from_numpy(rollout.actions)
-        lap("returns")
-        loss, terms = actor_critic_loss(logits[:-1], values[:-1], actions, advantages, returns, valid, config)
+        self._lap("returns")
+        loss, terms = actor_critic_loss(logits[:-1], values[:-1], actions, advantages, returns, valid, self._config)
         loss.backward()  # type: ignore[no-untyped-call]
-        lap("backward")
+        self._lap("backward")
         return _statistics(terms, target, values[:-1].detach().numpy().reshape(-1))
 
-    return gradient
+
+LEARNERS: dict[str, type[ClosedFormLearner] | type[AutogradLearner]] = {  # by the option `gradients`
+    "closed-form": ClosedFormLearner,
+    "autograd": AutogradLearner,
+}
 
 
-def learn_from(
-    rollout: Rollout, compute_gradient: GradientFunction, gradient: Array, max_norm: float
-) -> tuple[RolloutStatistics, float]:
+def learn_from(rollout: Rollout, learner: Learner, gradient: Array, max_norm: float) -> tuple[RolloutStatistics, float]:
     """Write a rollout's clipped gradient into `gradient` [P], those of the model; return its statistics and its norm.
 
     Raises:
@@ -121,7 +136,7 @@ def learn_from(
     """
     if (fault := rollout.fault()) is not None:
         raise NonFiniteError(fault)
-    statistics = compute_gradient(rollout)
+    statistics = learner.gradient(rollout)
     if not statistics.is_finite:
         raise NonFiniteError("gradients")
     return statistics, clip_by_global_norm(gradient, max_norm)

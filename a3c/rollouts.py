@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from a3c.batches import SEEDS, Environments, array_from_json, array_to_json
 from a3c.stopwatch import Stopwatch
 
-PolicyLogits = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+Act = Callable[[int, NDArray[np.float32]], NDArray[np.float32]]  # step t, observations [B, O] -> logits [B, A]
 RECENT_EPISODES = 100
 TINY = np.finfo(np.float32).tiny  # a float32 exponential variate is exactly 0 once in ten million draws
 
@@ -122,8 +122,8 @@ class Collector:
         self._ended[-1], self._running_returns = state["ended"], np.array(state["running_returns"])
         return True
 
-    def collect(self, policy_logits: PolicyLogits) -> Rollout:
-        """The next T steps of each environment, actions sampled from softmax(policy_logits(observations)).
+    def collect(self, act: Act) -> Rollout:
+        """The next T steps of each environment, actions sampled from softmax(act(t, observations)).
 
         A rollout with a fault counts its steps, but no returns; `restart_episodes` is then due.
         """
@@ -135,7 +135,7 @@ class Collector:
         observations[0] = self._observations
         lap("sampling")
         for t, negative_gumbel in enumerate(noise):
-            logits = policy_logits(observations[t])
+            logits = act(t, observations[t])
             lap("forward")
             rollout.actions[t] = actions = (logits - negative_gumbel).argmax(-1)
             lap("sampling")

@@ -1,4 +1,7 @@
-"""Times both ways to a rollout's gradient by turns; run as a process by `benchmarks.gradients`."""
+"""Times both ways to a rollout's gradient by turns; run as a process by `benchmarks.gradients`.
+
+What is timed is all that comes after acting. The closed form goes on from what acting has computed.
+"""
 
 import os
 
@@ -7,24 +10,19 @@ os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = os.environ[
 import argparse
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from a3c.closed_form import ClosedForm
 from a3c.config import Config
 from a3c.environments import describe
-from a3c.gradients import GradientFunction, autograd_gradient, closed_form_gradient
+from a3c.gradients import LEARNERS, Learner
 from a3c.networks import ActorCritic, build, initialize
 from a3c.rollouts import Collector, Rollout
 from shared.parameters import bind, flat_size
 
-WAYS: dict[str, Callable[..., GradientFunction]] = {
-    "closed_form_us": closed_form_gradient,
-    "autograd_us": autograd_gradient,
-}
+WAYS = {"closed_form_us": LEARNERS["closed-form"], "autograd_us": LEARNERS["autograd"]}
 
 
 def main() -> None:
@@ -35,40 +33,41 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    gradients, rollout = prepared(options.n_steps, options.envs)
+    learners, rollout = prepared(options.n_steps, options.envs)
     times: dict[str, list[float]] = {name: [] for name in WAYS}
     for block in range(-1, options.blocks):  # the first block warms up
-        for name, gradient in gradients.items():
-            seconds = timed(gradient, rollout, options.calls)
+        for name, learner in learners.items():
+            seconds = timed(learner, rollout, options.calls)
             if block >= 0:
                 times[name].append(round(1e6 * seconds / options.calls, 3))
     options.output.write_text(json.dumps(times))
 
 
-def prepared(n_steps: int, envs: int) -> tuple[dict[str, GradientFunction], Rollout]:
-    """Both gradient functions, each on its own copy of one model, and a rollout of that model's."""
-    config, environment = Config(), describe("CartPole-v1")
-    models, vectors = {}, {}
-    for name in WAYS:
-        models[name] = build(config, environment)
-        initialize(models[name], seed=0)
-        vectors[name] = _flat(models[name])
+def prepared(n_steps: int, envs: int) -> tuple[dict[str, Learner], Rollout]:
+    """Both learners, each on its own copy of one model, and a rollout that both have acted through."""
+    config, environment = Config(n_steps=n_steps, envs_per_worker=envs), describe("CartPole-v1")
+    learners: dict[str, Learner] = {}
+    vectors = []
+    for name, way in WAYS.items():
+        model = build(config, environment)
+        initialize(model, seed=0)
+        vectors.append(_flat(model))
+        learners[name] = way(model, config)
     rng = np.random.default_rng(0)
     collector = Collector(environment.make(envs), n_steps, environment.action_count, rng)
-    rollout = collector.collect(ClosedForm(models["closed_form_us"]).policy_logits)
-    gradients = {name: way(models[name], config.loss) for name, way in WAYS.items()}
-    for gradient in gradients.values():
-        gradient(rollout)
-    closed, auto = vectors.values()
+    rollout = collector.collect(learners["closed_form_us"].act)
+    for learner in learners.values():
+        learner.gradient(rollout)
+    closed, auto = vectors
     assert torch.allclose(closed, auto, rtol=1e-3, atol=1e-5), "the two gradients differ"
-    return gradients, rollout
+    return learners, rollout
 
 
-def timed(gradient: GradientFunction, rollout: Rollout, calls: int) -> float:
+def timed(learner: Learner, rollout: Rollout, calls: int) -> float:
     """Seconds that so many calls take."""
     started = time.perf_counter()
     for _ in range(calls):
-        gradient(rollout)
+        learner.gradient(rollout)
     return time.perf_counter() - started
 
 

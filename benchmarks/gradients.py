@@ -37,8 +37,9 @@ def rows(trials: Sequence[Trial]) -> list[Row]:
 
 BENCHMARK = Benchmark(
     "gradients",
-    "Time from a rollout to its gradient on the default network, by torch's autograd and by the closed form, in blocks "
-    "of 100 calls by turns, one thread; ratios are of neighbouring blocks.",
+    "Time from a rollout to its gradient on the default network, which is all that comes after acting, by torch's "
+    "autograd and by the closed form, in blocks of 100 calls by turns, one thread; ratios are of neighbouring blocks. "
+    "The closed form has made its forward pass in acting.",
     plan,
     measure,
     rows,

@@ -8,10 +8,9 @@ import numpy as np
 import torch
 
 from a3c.batches import Environments, SlowEnvironments
-from a3c.closed_form import ClosedForm
 from a3c.config import Config
 from a3c.environments import EnvironmentSpec
-from a3c.gradients import NonFiniteError, autograd_gradient, closed_form_gradient, learn_from
+from a3c.gradients import LEARNERS, NonFiniteError, learn_from
 from a3c.networks import build
 from a3c.rollouts import Collector
 from a3c.schedules import annealed_learning_rate
@@ -46,10 +45,8 @@ def learn(
     model = build(config, environment)
     parameters, gradient = torch.zeros(flat_size(model)), torch.zeros(flat_size(model))
     bind(model, parameters, gradient)
-    backward = {"closed-form": closed_form_gradient, "autograd": autograd_gradient}[config.network.gradients]
     watch = Stopwatch()
-    compute_gradient = backward(model, config.loss, watch)
-    policy_logits = ClosedForm(model).policy_logits
+    learner = LEARNERS[config.network.gradients](model, config, watch)
     environments = _environments(config, environment)
     rng = _generator(config.seed, worker_index, store.incarnation)
     beat = partial(board.beat, worker_index)
@@ -62,9 +59,9 @@ def learn(
         if pulled.stopped or pulled.env_steps >= config.max_env_steps:
             break
         learning_rate = annealed_learning_rate(config, pulled.env_steps)
-        rollout = collector.collect(policy_logits)
+        rollout = collector.collect(learner.act)
         try:
-            statistics, norm = learn_from(rollout, compute_gradient, gradient.numpy(), config.optimizer.max_grad_norm)
+            statistics, norm = learn_from(rollout, learner, gradient.numpy(), config.optimizer.max_grad_norm)
         except NonFiniteError as fault:
             place.drop(fault.what)
             continue

@@ -120,7 +120,7 @@ def test_what_any_worker_tells_fits_its_deposit(env: str, count: int, exact: boo
         return Collector(environment.make(count), 3, environment.action_count, np.random.default_rng(0))
 
     first = collector()
-    first.collect(lambda observations: np.zeros((len(observations), 2), np.float32))
+    first.collect(lambda _, observations: np.zeros((len(observations), 2), np.float32))
     Place(0, store, board, first, Stopwatch()).leave()
     content = store.deposits.get(0)
     assert content is not None

@@ -7,17 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from a3c.closed_form import ClosedForm, loss_gradients
-from a3c.config import LossConfig
+from a3c.closed_form import WIDE, ClosedForm, LearningPass, loss_gradients
+from a3c.config import Config, LossConfig
 from a3c.environments import describe
-from a3c.gradients import autograd_gradient, clip_by_global_norm, closed_form_gradient
+from a3c.gradients import LEARNERS, clip_by_global_norm
 from a3c.losses import actor_critic_loss
 from a3c.networks import ActorCritic, initialize
 from a3c.rollouts import Collector
 from a3c.stopwatch import Stopwatch
 from tests.unit.scripted_environments import copy, random_rollout
 
-BACKENDS = [closed_form_gradient, autograd_gradient]
 CONFIGS = [
     LossConfig(),
     LossConfig(entropy_coef=0.0, value_coef=1.0, value_scale=1.0),
@@ -137,6 +136,18 @@ def gradients(network):
     return [parameter.grad.numpy().copy() for parameter in network.parameters()]
 
 
+def learner_for(learner_type, network, loss, rollout, watch=None):
+    n_steps, count = rollout.actions.shape
+    return learner_type(network, Config(n_steps=n_steps, envs_per_worker=count, loss=loss), watch)
+
+
+def learned(learner, rollout):
+    """What a learner that has acted through a rollout makes of it."""
+    for t, observations in enumerate(rollout.observations[:-1]):
+        learner.act(t, observations)
+    return learner.gradient(rollout)
+
+
 def assert_same_gradients(actual, expected, tolerance=1e-5):
     scale = max(np.abs(gradient).max() for gradient in expected)
     for one, other in zip(actual, expected, strict=True):
@@ -144,25 +155,32 @@ def assert_same_gradients(actual, expected, tolerance=1e-5):
 
 
 @pytest.mark.parametrize("hidden_sizes", [(128, 128), (32,), (16, 8, 4)])
-@pytest.mark.parametrize("bootstrap_rows", [0, 1, 3])
-def test_closed_form_network_is_autograds(hidden_sizes, bootstrap_rows):
+@pytest.mark.parametrize(("steps", "count"), [(1, 1), (12, 1), (4, 3), (3, WIDE)])
+def test_closed_form_network_is_autograds(hidden_sizes, steps, count):
     network, rng = model(hidden_sizes, actions=3), np.random.default_rng(1)
-    observations = rng.normal(size=(12 + bootstrap_rows, 4)).astype(np.float32)
-    d_logits, d_values = (rng.normal(size=shape).astype(np.float32) for shape in ((12, 3), (12,)))
-    closed = ClosedForm(network)
-    closed_logits, closed_values = closed.forward(observations)
-    closed.backward(d_logits.copy(), d_values.copy())
-    closed_gradients = gradients(network)
+    closed = LearningPass(network, steps, count)
+    for _ in range(2):  # the second with other parameters than the first
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter += 0.1 * torch.from_numpy(rng.normal(size=parameter.shape))
+        observations = rng.normal(size=(steps + 1, count, 4)).astype(np.float32)
+        d_logits = rng.normal(size=(steps * count, 3)).astype(np.float32)
+        d_values = rng.normal(size=steps * count).astype(np.float32)
+        acted = np.array([closed.act(t, observations[t]) for t in range(steps)])
+        closed_logits, closed_values = closed.outputs(observations[-1])
+        closed.backward(observations[:-1].reshape(-1, 4), d_logits.copy(), d_values.copy())
+        closed_gradients = gradients(network)
 
-    network.zero_grad(set_to_none=False)
-    logits, values = network(torch.from_numpy(observations))
-    (logits[:12] * torch.from_numpy(d_logits)).sum().backward(retain_graph=True)
-    (values[:12] * torch.from_numpy(d_values)).sum().backward()
-    np.testing.assert_allclose(closed_logits, logits.detach(), rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(closed_values, values.detach(), rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(closed.policy_logits(observations), closed_logits, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(closed.values(observations), closed_values, rtol=1e-5, atol=1e-4)
-    assert_same_gradients(closed_gradients, gradients(network))
+        network.zero_grad(set_to_none=False)
+        logits, values = network(torch.from_numpy(observations))
+        (logits[:-1].reshape(-1, 3) * torch.from_numpy(d_logits)).sum().backward(retain_graph=True)
+        (values[:-1].reshape(-1) * torch.from_numpy(d_values)).sum().backward()
+        np.testing.assert_array_equal(closed_logits, acted.reshape(-1, 3))
+        np.testing.assert_allclose(acted, logits[:-1].detach(), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(closed_values, values.detach().reshape(-1), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(closed.policy_logits(observations[0]), acted[0], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(closed.values(observations[0]), closed_values[:count], rtol=1e-5, atol=1e-4)
+        assert_same_gradients(closed_gradients, gradients(network))
 
 
 def test_closed_form_sees_parameters_copied_into_the_module():
@@ -177,9 +195,9 @@ def cartpole_rollout(count, n_steps=16, max_episode_steps=12, seed=1):
     collector = Collector(
         describe("CartPole-v1", max_episode_steps).make(count), n_steps, 2, np.random.default_rng(seed)
     )
-    policy = ClosedForm(model()).policy_logits
+    policy_logits = ClosedForm(model()).policy_logits
     for _ in range(3):
-        rollout = collector.collect(policy)
+        rollout = collector.collect(lambda _, observations: policy_logits(observations))
     assert not rollout.valid.all()
     assert rollout.truncated.any()
     return copy(rollout)
@@ -190,20 +208,21 @@ def cartpole_rollout(count, n_steps=16, max_episode_steps=12, seed=1):
 def test_closed_form_gradient_of_a_cartpole_rollout_is_autograds(count, config):
     rollout = cartpole_rollout(count)
     first, second = (model(value_scale=config.value_scale) for _ in range(2))
-    closed, auto = closed_form_gradient(first, config)(rollout), autograd_gradient(second, config)(rollout)
+    closed, auto = (learned(learner_for(learner_type, network, config, rollout), rollout)
+                    for learner_type, network in zip(LEARNERS.values(), (first, second), strict=True))  # fmt: skip
     assert_same_gradients(gradients(first), gradients(second))
     assert closed.terms == pytest.approx(auto.terms, rel=1e-4, abs=1e-5)
     assert closed[1:] == pytest.approx(auto[1:], rel=1e-3, abs=1e-2)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_learning_books_all_of_its_time(backend):
+@pytest.mark.parametrize("learner_type", LEARNERS.values())
+def test_learning_books_all_of_its_time(learner_type):
     watch, rollout = Stopwatch(), cartpole_rollout(3)
     started = time.perf_counter()
-    gradient = backend(model(), LossConfig(), watch)
+    learner = learner_for(learner_type, model(), LossConfig(), rollout, watch)
     watch.start()
     for _ in range(20):
-        gradient(rollout)
+        learned(learner, rollout)
         watch.lap("clip")
     passed = time.perf_counter() - started
     assert set(watch.seconds) == {"forward", "returns", "backward", "clip"}
@@ -211,11 +230,11 @@ def test_learning_books_all_of_its_time(backend):
     assert min(watch.seconds.values()) > 0
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_statistics_are_sums_over_the_valid_steps(backend):
+@pytest.mark.parametrize("learner_type", LEARNERS.values())
+def test_statistics_are_sums_over_the_valid_steps(learner_type):
     network, config = model(), LossConfig(gae_lambda=1.0, gamma=0.9)
     rollout = cartpole_rollout(3)
-    statistics = backend(network, config)(rollout)
+    statistics = learned(learner_for(learner_type, network, config, rollout), rollout)
     with torch.no_grad():
         values = network(torch.from_numpy(rollout.observations))[1].double().numpy()
     returns, errors = [], []
@@ -237,14 +256,15 @@ def test_statistics_are_sums_over_the_valid_steps(backend):
     assert statistics[1:] == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_gradients_are_overwritten_and_neither_frozen_nor_accumulated(backend):
+@pytest.mark.parametrize("learner_type", LEARNERS.values())
+def test_gradients_are_overwritten_and_neither_frozen_nor_accumulated(learner_type):
     network, config = model(), LossConfig()
     addresses = [parameter.grad.data_ptr() for parameter in network.parameters()]
-    gradient, (first, second) = backend(network, config), (cartpole_rollout(3, seed=seed) for seed in (0, 1))
+    first, second = (cartpole_rollout(3, seed=seed) for seed in (0, 1))
+    learner = learner_for(learner_type, network, config, first)
     seen = []
     for rollout in (first, first, first, second, first):
-        gradient(rollout)
+        learned(learner, rollout)
         seen.append(np.concatenate([part.reshape(-1) for part in gradients(network)]))
     np.testing.assert_array_equal(seen[0], seen[1])
     np.testing.assert_array_equal(seen[0], seen[2])
@@ -253,27 +273,28 @@ def test_gradients_are_overwritten_and_neither_frozen_nor_accumulated(backend):
     assert addresses == [parameter.grad.data_ptr() for parameter in network.parameters()]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_no_gradient_flows_through_the_bootstrap_value(backend):
+@pytest.mark.parametrize("learner_type", LEARNERS.values())
+def test_no_gradient_flows_through_the_bootstrap_value(learner_type):
     rollout = random_rollout(np.random.default_rng(0), 1, 1, ends=0.0)
     rollout.rewards[:] = 3.0
     config = LossConfig(gamma=0.9, entropy_coef=0.0, value_scale=1.0, value_coef=1.0)
     network = model((4,), observations=3, value_scale=1.0)
-    backend(network, config)(rollout)
+    learned(learner_for(learner_type, network, config, rollout), rollout)
     with torch.no_grad():
         value, following = network(torch.from_numpy(rollout.observations[:, 0]))[1].tolist()
     # dL/d(bias of the value head) is V - G; through the target it would be (V - G) * (1 - gamma).
     assert network.value_head.bias.grad.item() == pytest.approx(value - (3.0 + 0.9 * following), rel=1e-4)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("learner_type", LEARNERS.values())
 @pytest.mark.parametrize("normalize_advantages", [False, True])
-def test_rollout_without_a_valid_step_has_gradient_0(backend, normalize_advantages):
+def test_rollout_without_a_valid_step_has_gradient_0(learner_type, normalize_advantages):
     rollout = random_rollout(np.random.default_rng(0), 1, 1, ends=0.0)  # n_steps 1: nothing but the reset after an end
     rollout.rewards[:] = 0.0
     rollout.valid[:] = False
     network = model(observations=3)
-    statistics = backend(network, LossConfig(normalize_advantages=normalize_advantages))(rollout)
+    loss = LossConfig(normalize_advantages=normalize_advantages)
+    statistics = learned(learner_for(learner_type, network, loss, rollout), rollout)
     assert not any(gradient.any() for gradient in gradients(network))
     assert statistics.terms == (0.0, 0.0, 0.0)
 
@@ -312,13 +333,13 @@ def test_gradient_that_is_not_finite_is_refused_and_left_as_it_is(poison):
 
 
 @pytest.mark.parametrize("poison", [math.nan, math.inf])
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_reward_that_is_not_finite_reaches_no_parameter(backend, poison):
+@pytest.mark.parametrize("learner_type", LEARNERS.values())
+def test_reward_that_is_not_finite_reaches_no_parameter(learner_type, poison):
     network, rollout = model(observations=3), random_rollout(np.random.default_rng(0), 5, 2)
     rollout.rewards[2, 0] = poison
     rollout.valid[2, 0] = True
     with np.errstate(invalid="ignore"):
-        backend(network, LossConfig())(rollout)
+        learned(learner_for(learner_type, network, LossConfig(), rollout), rollout)
         flat = np.concatenate([gradient.reshape(-1) for gradient in gradients(network)])
         with pytest.raises(FloatingPointError):
             clip_by_global_norm(flat, 1.0)

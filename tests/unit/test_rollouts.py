@@ -10,9 +10,9 @@ import torch
 
 from a3c.batches import NativeEnvironments, SerialEnvironments, SlowEnvironments
 from a3c.closed_form import ClosedForm
-from a3c.config import LossConfig
+from a3c.config import Config, LossConfig
 from a3c.environments import describe
-from a3c.gradients import autograd_gradient, closed_form_gradient
+from a3c.gradients import LEARNERS
 from a3c.networks import ActorCritic, initialize
 from a3c.rollouts import Collector
 from a3c.stopwatch import Stopwatch
@@ -21,7 +21,7 @@ from tests.unit.scripted_environments import Endless, Script, Walk, copy, script
 
 def fixed(logits):
     """A policy whose logits are the same everywhere."""
-    return lambda observations: np.tile(np.float32(logits), (len(observations), 1))
+    return lambda _, observations: np.tile(np.float32(logits), (len(observations), 1))
 
 
 def collector_of(environments, n_steps, seed=0, actions=2):
@@ -201,7 +201,7 @@ def test_actions_are_samples_of_the_softmax_each_independent_of_the_others():
 def test_policy_is_asked_with_the_observation_it_acts_on():
     collector = collector_of(scripted(Walk, max_episode_steps=20).make(3), 40)
 
-    def towards_zero(observations):
+    def towards_zero(_, observations):
         return np.where(observations > 0, [1e3, 0.0], [0.0, 1e3]).astype(np.float32)
 
     rollout = collector.collect(towards_zero)
@@ -224,9 +224,9 @@ def test_acting_books_all_of_its_time():
     environments = SlowEnvironments(scripted(Endless).make(1), 1000 * sleep)
     collector = Collector(environments, 5, 2, np.random.default_rng(0), watch=watch)
 
-    def policy(observations):
+    def policy(t, observations):
         time.sleep(sleep)
-        return fixed([0, 0])(observations)
+        return fixed([0, 0])(t, observations)
 
     watch.start()
     started = time.perf_counter()
@@ -330,10 +330,10 @@ def test_every_step_and_every_reset_of_all_is_a_sign_of_life():
     assert len(beats) == 1 + 7 + 1
 
 
-@pytest.mark.parametrize("backend", [closed_form_gradient, autograd_gradient])
+@pytest.mark.parametrize("gradients", LEARNERS)
 @pytest.mark.parametrize("gae_lambda", [0.0, 1.0])
 @pytest.mark.parametrize("max_episode_steps", [None, 7])
-def test_critic_learns_the_value_of_the_infinite_environment(backend, gae_lambda, max_episode_steps):
+def test_critic_learns_the_value_of_the_infinite_environment(gradients, gae_lambda, max_episode_steps):
     """V = 1 / (1 - gamma) = 10; without the bootstrap after a rollout or a time limit it stays below 6."""
     collector = collector_of(scripted(Endless, max_episode_steps).make(2), 5)
     network = ActorCritic(1, 2, (8,), value_scale=10.0)
@@ -343,11 +343,11 @@ def test_critic_learns_the_value_of_the_infinite_environment(backend, gae_lambda
         parameter.grad = torch.zeros_like(parameter)
     with torch.no_grad():
         network.policy_head.weight.zero_()  # the trunk learns from the critic alone
-    config = LossConfig(gamma=0.9, gae_lambda=gae_lambda, value_coef=1.0, value_scale=10.0)
-    gradient, form = backend(network, config), ClosedForm(network)
+    loss = LossConfig(gamma=0.9, gae_lambda=gae_lambda, value_coef=1.0, value_scale=10.0)
+    learner = LEARNERS[gradients](network, Config(envs_per_worker=2, n_steps=5, loss=loss))
     for _ in range(300):
-        gradient(collector.collect(form.policy_logits))
+        learner.gradient(collector.collect(learner.act))
         with torch.no_grad():
             for parameter in critic:
                 parameter -= 0.1 * parameter.grad
-    assert form.values(np.ones((1, 1), np.float32))[0] == pytest.approx(10.0, rel=0.05)
+    assert ClosedForm(network).values(np.ones((1, 1), np.float32))[0] == pytest.approx(10.0, rel=0.05)
