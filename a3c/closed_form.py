@@ -2,7 +2,7 @@
 
 The networks of A3C are small and its batches smaller: most of the time torch spends on them goes into dispatching
 operations and recording a graph. The same arithmetic in NumPy, on the same memory as the torch module, takes an
-eighth of the time for the paper's five-step rollout and half of it for a batch of 256 (docs/decisions/0003). It is one
+eighth of the time for the paper's five-step rollout and a quarter for a batch of 256 (docs/decisions/0003). It is one
 way to the numbers of `a3c.losses`, not another definition of them: a test holds both together.
 
 With arrays this small the number of calls is the cost, and how a call is written matters: `a.dot(b)` is half of

@@ -84,13 +84,16 @@ def bench(options: argparse.Namespace, catalogue: Mapping[str, Benchmark]) -> No
         for benchmark in named.values():
             measure(benchmark, size, results, circumstances, progress)
 
-    def stored(benchmarks: Mapping[str, Benchmark]) -> dict[str, list[Record]]:
-        return {name: planned(benchmark.plan(size), under(results.load(name), circumstances))
-                for name, benchmark in benchmarks.items()}  # fmt: skip
+    def stored(benchmark: Benchmark) -> list[Record]:
+        return planned(benchmark.plan(size), under(results.load(benchmark.name), circumstances))
 
-    print("\n" + results_text(stored(named), named))
+    def newest(benchmark: Benchmark) -> list[Record]:
+        records = results.load(benchmark.name)
+        return planned(benchmark.plan(size), under(records, records[-1].conditions)) if records else []
+
+    print("\n" + results_text({name: stored(benchmark) for name, benchmark in named.items()}, named))
     if options.write:
-        everything = stored(catalogue)
+        everything = {name: stored(benchmark) or newest(benchmark) for name, benchmark in catalogue.items()}
         PAGE.write_text(page(everything, catalogue))
         if everything.get("growth"):
             from benchmarks.growth_figures import draw  # imports matplotlib

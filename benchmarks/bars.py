@@ -32,7 +32,7 @@ ASKED = (
     Asked("env steps until solved, defaults, all of 50 seeds solved", "solve", ("env steps until solved",)),
     Asked("env steps until solved, `--preset sample-efficient`, all of 50 seeds solved", "sample-efficient",
           ("env steps until solved, `sample-efficient`",)),
-    Asked("dashboard and monitor together, share of throughput", "overhead",
+    Asked("dashboard and monitor together, share of throughput, by CPU time", "overhead",
           ("dashboard and monitor together, share of the CPU time that the run takes",)),
     Asked("resident memory per worker beyond the shared pages", "memory",
           ("resident memory per worker beyond the shared pages, 4 workers, default shape",)),

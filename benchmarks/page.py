@@ -31,15 +31,28 @@ def results_text(records: Mapping[str, Sequence[Record]], benchmarks: Mapping[st
 
 
 def page(records: Mapping[str, Sequence[Record]], benchmarks: Mapping[str, Benchmark]) -> str:
-    """docs/benchmarks.md: the table of what is asked, what it was measured on, and each benchmark by itself."""
+    """docs/benchmarks.md: the table of what is asked, what it was measured on, and each benchmark by itself.
+
+    A benchmark that has not been measured since the program or the machine changed says so, and answers nothing asked.
+    """
     rows = rows_of(records, benchmarks)
     everything = [record for entries in records.values() for record in entries]
-    parts = [INTRODUCTION, "## What is asked\n", table(asked_rows(rows)) + "\n", "## Measured on\n"]
-    parts.append("\n".join(f"- {line}" for line in machine_lines(everything)) + "\n")
+    newest = max(everything, key=lambda record: record.date).conditions if everything else {}
+    older = {name for name, entries in records.items() if entries and entries[0].conditions != newest}
+    current = {name: rows[name] for name in rows if name not in older}
+    parts = [INTRODUCTION, "## What is asked\n", table(asked_rows(current)) + "\n", "## Measured on\n"]
+    parts.append(_listed(machine_lines([record for record in everything if record.conditions == newest])))
     parts.append(EVERYTHING)
     for name, benchmark in benchmarks.items():
-        parts += [f"### {name}\n", benchmark.meaning + "\n", table(rows[name]) + "\n"]
+        parts += [f"### {name}\n", benchmark.meaning + "\n"]
+        if name in older:
+            parts += ["Measured earlier than the rest, on\n", _listed(machine_lines(records[name]))]
+        parts.append(table(rows[name]) + "\n")
     return "\n".join(parts)
+
+
+def _listed(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines) + "\n"
 
 
 def rows_of(records: Mapping[str, Sequence[Record]], benchmarks: Mapping[str, Benchmark]) -> Rows:

@@ -223,6 +223,20 @@ def test_the_page_begins_with_what_is_asked_and_a_bench_of_some_ends_with_their_
     assert ASKED[0].name not in printed
 
 
+def test_a_benchmark_measured_before_the_program_changed_says_so_and_answers_nothing_asked():
+    asked = ASKED[-1]  # the one row of its benchmark
+    answering = dataclasses.replace(counting_benchmark([]), name=asked.benchmark,
+                                    rows=lambda trials: [Figure(asked.figures[0], (1.0,))])  # fmt: skip
+    now, before = record(0, value=1), record(0, {**HERE, "program": "older"}, value=1)
+    before = dataclasses.replace(before, date="2024-12-31T00:00:00+00:00", commit="before")
+    for one, said in ((now, False), (before, True)):
+        benchmarks = {"steps": counting_benchmark([]), asked.benchmark: answering}
+        text = page({"steps": [now], asked.benchmark: [one]}, benchmarks)
+        assert ("Measured earlier than the rest, on\n\n- a, 2 cores" in text) is said
+        assert ("commit before (sources older)" in text) is said
+        assert (f"| {asked.name} |" not in text) is said
+
+
 def test_what_is_left_is_estimated_from_what_trials_took_now_and_in_an_earlier_version(tmp_path):
     results, steps = Results(tmp_path), counting_benchmark([])
     others = {name: dataclasses.replace(steps, name=name) for name in ("unknown", "done")}
