@@ -12,6 +12,7 @@ from workers.drawing import UNKNOWN, Frame, Line, clean, number, plural
 from workers.status import Evaluation, Event, Faults, Status, Summary
 
 STATUS_STYLES = {"solved": "bold green", "failed": "bold red", "training": "cyan", "verifying": "magenta"}
+PROFILE_COLUMNS = 6  # side by side in 80 columns
 
 
 def plain_line(status: Status) -> str:
@@ -68,18 +69,31 @@ def render_summary(summary: Summary, run_dir: str, command: str = "python run_a3
 
 
 def render_profile(summary: Summary) -> RenderableType:
-    """Where each worker's time went: a column per phase in per cent of its wall-clock time, what is left as `other`."""
-    shown = [*PHASES, "other"]
-    head = f"  {'worker':<8}{'wall':>8}{'CPU':>8}" + "".join(f"{name:>10}" for name in shown)
-    lines: list[Line] = [[], [("  profile: seconds, and shares of them in per cent", "dim")], [(head, "dim")]]
+    """Where each worker's time went: a row per phase in per cent of its wall-clock time, what is left as `other`.
+
+    As many workers stand side by side as a terminal of 80 columns holds; the others follow below.
+    """
     everybody = {name: sum(row[name] for row in summary.profile) for name in (*PHASES, "cpu", "wall")}
-    for label, row in (*((str(index), row) for index, row in enumerate(summary.profile)), ("all", everybody)):
-        spent = {name: row[name] for name in PHASES} | {"other": row["wall"] - sum(row[name] for name in PHASES)}
-        shares = "".join(
-            f"{100 * spent[name] / row['wall']:>10.1f}" if row["wall"] else f"{UNKNOWN:>10}" for name in shown
-        )
-        lines.append([(f"  {label:<8}{row['wall']:>8.2f}{row['cpu']:>8.2f}{shares}", "")])
+    columns = [("all", everybody), *((f"worker {index}", row) for index, row in enumerate(summary.profile))]
+    lines: list[Line] = [[], [("  profile: where each worker's time went", "dim")]]
+    for first in range(0, len(columns), PROFILE_COLUMNS):
+        lines += [*([[]] if first else []), *_profile_lines(columns[first : first + PROFILE_COLUMNS])]
     return Frame(lines)
+
+
+def _profile_lines(columns: Sequence[tuple[str, dict[str, float]]]) -> list[Line]:
+    def line(label: str, cells: Sequence[str], style: str = "") -> Line:
+        return [(f"  {label:<10}" + "".join(f"{cell:>11}" for cell in cells), style)]
+
+    spent = [row | {"other": row["wall"] - sum(row[name] for name in PHASES)} for _, row in columns]
+    shares = {name: [f"{100 * row[name] / row['wall']:.1f}" if row["wall"] else UNKNOWN for row in spent]
+              for name in (*PHASES, "other")}  # fmt: skip
+    return [
+        line("", [label for label, _ in columns], "dim"),
+        line("wall s", [f"{row['wall']:.2f}" for row in spent]),
+        line("CPU s", [f"{row['cpu']:.2f}" for row in spent]),
+        *(line(f"{name} %", cells) for name, cells in shares.items()),
+    ]
 
 
 def _headline(summary: Summary) -> str:

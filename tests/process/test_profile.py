@@ -23,7 +23,10 @@ def test_phases_of_every_worker_add_up_to_its_wall_time(mode: str, tmp_path: Pat
         assert all(seconds[phase] > 0 for phase in PHASES if phase != "idle")
         assert (seconds["idle"] > 0) == (mode == "sync")
     table = output[output.index("profile:") :].splitlines()
-    assert table[1].split()[3:] == [*PHASES, "other"]
-    for line in table[2:6]:
-        assert sum(map(float, line.split()[3:])) == pytest.approx(100, abs=1)
-    assert [line.split()[0] for line in table[2:6]] == ["0", "1", "2", "all"]
+    assert table[1].split() == ["all", "worker", "0", "worker", "1", "worker", "2"]
+    assert [line.split()[:2] for line in table[2:4]] == [["wall", "s"], ["CPU", "s"]]
+    shares = table[4 : 5 + len(PHASES)]
+    assert [line.split()[:2] for line in shares] == [[name, "%"] for name in (*PHASES, "other")]
+    columns = zip(*(map(float, line.split()[2:]) for line in shares), strict=True)
+    assert [sum(column) for column in columns] == pytest.approx([100] * 4, abs=1)
+    assert max(map(len, table)) <= 80
