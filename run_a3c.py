@@ -24,8 +24,6 @@ from a3c.config import CheckpointError, Config, ConfigError, OptionSpec, did_you
 from a3c.presets import PRESETS
 from workers import exit_codes
 
-COMMANDS = ("train", "resume", "compare", "evaluate", "play")
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return its exit code."""
@@ -38,8 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
             raise ConfigError(f"unknown command '{arguments[0]}'{did_you_mean(arguments[0], COMMANDS)}")
         options = vars(build_parser().parse_args(arguments))
-        commands = {"train": train, "resume": resume, "compare": compare, "evaluate": evaluate, "play": play}
-        return commands[options.pop("command")](options)
+        return COMMANDS[options.pop("command")](options)
     except ConfigError as error:
         return _complain(error, exit_codes.USAGE)
     except CheckpointError as error:
@@ -98,10 +95,20 @@ def evaluate(options: dict[str, Any]) -> int:
 
 def play(options: dict[str, Any]) -> int:
     """Play episodes with the learned policy."""
-    from workers.commands import play_checkpoint
+    from workers.play import play_checkpoint
 
-    play_checkpoint(options["path"], options["episodes"], options["seed"], options["render"], options["greedy"])
+    play_checkpoint(options["path"], options["episodes"], options["seed"], options["render"], options["greedy"],
+                    options["record"], options["speed"])  # fmt: skip
     return 0
+
+
+COMMANDS: dict[str, Callable[[dict[str, Any]], int]] = {
+    "train": train,
+    "resume": resume,
+    "compare": compare,
+    "evaluate": evaluate,
+    "play": play,
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -161,8 +168,13 @@ def build_parser() -> Parser:
         command.add_argument("--episodes", type=_positive, default=episodes, metavar="N", help="whole episodes to play")
         command.add_argument("--seed", type=_natural, default=0, metavar="S", help="seed of the environment")
     evaluating.add_argument("--json", action="store_true", help="print one JSON object")
-    playing.add_argument("--render", choices=("auto", "human", "text"), default="auto",
-                         help="a window, or text; auto: a window where there is a screen")  # fmt: skip
+    playing.add_argument("--render", choices=("auto", "human", "text", "terminal"), default="auto",
+                         help="auto: a window where there is a screen, else text")  # fmt: skip
+    playing.add_argument("--terminal", dest="render", action="store_const", const="terminal", default="auto",
+                         help="the same as --render terminal")  # fmt: skip
+    playing.add_argument("--record", metavar="FILE", help="film the episodes, as .mp4 or .gif; needs no screen")
+    playing.add_argument("--speed", type=float, default=1.0, metavar="X",
+                         help="of the terminal, as a multiple of real time; 0: as fast as it goes")  # fmt: skip
     playing.add_argument("--greedy", action=argparse.BooleanOptionalAction, default=True,
                          help="the most probable action, or a sampled one")  # fmt: skip
     return parser

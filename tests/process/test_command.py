@@ -84,30 +84,6 @@ def test_evaluate_takes_a_checkpoint_as_well_as_a_run(solved_run: SolvedRun) -> 
         assert "over 3 greedy episodes" in output
 
 
-def test_play_as_text_tells_each_episodes_return(solved_run: SolvedRun) -> None:
-    code, output = run_here("play", solved_run[0], "--episodes", 2, "--render", "text", "--seed", 3)
-    assert code == 0, output
-    lines = output.splitlines()
-    assert [line.split(":")[0] for line in lines] == ["episode 1", "episode 2"]
-    assert all("return " in line for line in lines)
-
-
-@pytest.mark.parametrize("driver", ["", "dummy"])
-def test_a_window_that_cannot_be_opened_is_one_line(
-    solved_run: SolvedRun, monkeypatch: pytest.MonkeyPatch, driver: str
-) -> None:
-    for name, value in (("DISPLAY", ""), ("WAYLAND_DISPLAY", ""), ("SDL_VIDEODRIVER", driver)):
-        monkeypatch.setenv(name, value)
-    code, output = run_here("play", solved_run[0], "--episodes", 1, "--render", "human")
-    if code == 0:  # pygame is installed, and its dummy screen takes every window
-        assert driver
-        assert output.startswith("episode 1: return")
-    else:
-        assert code == 2
-        assert len(output.splitlines()) == 1
-        assert output.startswith("run_a3c.py: error: render: ")
-
-
 def test_load_policy_acts_greedily_on_a_numpy_batch(solved_run: SolvedRun) -> None:
     policy = load_policy(solved_run[0])
     observations = np.random.default_rng(0).standard_normal((7, 4))
