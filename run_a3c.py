@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The command line: python run_a3c.py [train|resume|compare|evaluate|play] ...
+"""The command line: python run_a3c.py [train|resume|compare|evaluate|play|export] ...
 
 `train` is meant where no command is named. Only the standard library is imported until the options are known to be
 right; see `workers.session` for what happens then.
@@ -102,12 +102,21 @@ def play(options: dict[str, Any]) -> int:
     return 0
 
 
+def export(options: dict[str, Any]) -> int:
+    """Write the policy as ONNX, checked against the checkpoint."""
+    from workers.serving.export import export_policy
+
+    return export_policy(options["path"], options["format"], options["int8"], options["with_critic"],
+                         options["output"], options["episodes"], options["seed"])  # fmt: skip
+
+
 COMMANDS: dict[str, Callable[[dict[str, Any]], int]] = {
     "train": train,
     "resume": resume,
     "compare": compare,
     "evaluate": evaluate,
     "play": play,
+    "export": export,
 }
 
 
@@ -177,7 +186,22 @@ def build_parser() -> Parser:
                          help="of the terminal, as a multiple of real time; 0: as fast as it goes")  # fmt: skip
     playing.add_argument("--greedy", action=argparse.BooleanOptionalAction, default=True,
                          help="the most probable action, or a sampled one")  # fmt: skip
+    _add_serving(add, formatter)
     return parser
+
+
+def _add_serving(add: Callable[..., Parser], formatter: Any) -> None:
+    """The commands for a policy that others use."""
+    exporting = add("export", help="write the policy as ONNX", formatter_class=formatter, allow_abbrev=False,
+                    description="Write the policy as an ONNX model and check it against the checkpoint: outputs, "
+                    "greedy actions, and the return over whole episodes.")  # fmt: skip
+    exporting.add_argument("--format", choices=("onnx",), default="onnx", help="of the file")
+    exporting.add_argument("--int8", action="store_true", help="write a second one with weights of 8 bits")
+    exporting.add_argument("--with-critic", action="store_true", help="the critic's value as a third output")
+    exporting.add_argument("--output", metavar="FILE", help="where it goes (default: RUN_DIR/policy.onnx)")
+    exporting.add_argument("--episodes", type=_positive, default=100, metavar="N", help="greedy episodes of the check")
+    exporting.add_argument("--seed", type=_natural, default=0, metavar="S", help="seed of the check")
+    exporting.add_argument("path", metavar="RUN_DIR|CHECKPOINT", help="a run directory or a checkpoint's .json")
 
 
 def _add_option(parser: argparse.ArgumentParser, spec: OptionSpec) -> None:

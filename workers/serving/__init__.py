@@ -1,0 +1,1 @@
+"""What a trained policy is for: exported as ONNX, and served over HTTP."""

@@ -1,0 +1,115 @@
+"""A policy as an ONNX graph, and the same graph with weights of 8 bits. Needs the packages of the extra `export`."""
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx
+import torch
+from onnx import ModelProto
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from torch import Tensor, nn
+
+from a3c.networks import ActorCritic
+from a3c.onnx_names import ACTIONS, OBSERVATIONS, PREFIX, PROBABILITIES, VALUES
+
+OPSET = 18  # the one that torch's exporter is written in, so that nothing has to be converted
+
+
+class ServedPolicy(nn.Module):
+    """An actor-critic as its consumers see it: probabilities [B, A], actions [B] and, if wanted, values [B].
+
+    Args:
+        action_start: the environment's number of its first action.
+    """
+
+    def __init__(self, model: ActorCritic, action_start: int, with_critic: bool):
+        super().__init__()
+        self.model, self.action_start, self.with_critic = model, action_start, with_critic
+
+    def forward(self, observations: Tensor) -> tuple[Tensor, ...]:
+        logits, values = self.model(observations)  # [B, A], [B]
+        actions = logits.argmax(-1) + self.action_start  # of the logits, as the checkpoint: rounding may tie the others
+        outputs = torch.softmax(logits, -1), actions
+        return (*outputs, values) if self.with_critic else outputs
+
+
+def policy_graph(model: ActorCritic, action_start: int, with_critic: bool) -> ModelProto:
+    """The graph in 32 bits, for batches of any size."""
+    example = torch.zeros(2, model.observation_size)  # one row would be taken for a constant
+    with _quiet():
+        program = torch.onnx.export(
+            ServedPolicy(model, action_start, with_critic).eval(),
+            (example,),
+            dynamo=True,
+            verbose=False,
+            opset_version=OPSET,
+            input_names=[OBSERVATIONS],
+            output_names=[PROBABILITIES, ACTIONS, *([VALUES] * with_critic)],
+            dynamic_shapes=({0: "batch"},),
+        )
+    assert program is not None  # it is with dynamo=False
+    return _bare(program.model_proto)
+
+
+def int8_graph(graph: ModelProto) -> ModelProto:
+    """The same graph with weights of 8 bits and activations that are rounded to 8 bits as they come.
+
+    The first layer stays as it is: one step width for all components of an observation is too coarse for the small
+    ones among them (docs/decisions/0016).
+    """
+    # By the name that its product has once the quantiser has split it into a MatMul and an Add.
+    first = [f"{node.name}_MatMul" for node in graph.graph.node if OBSERVATIONS in node.input]
+    with _quiet(), tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "int8.onnx"
+        quantize_dynamic(
+            graph,
+            path,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            reduce_range=True,  # weights up to 64: two products then fit into 16 bits, in which older x86 adds them
+            nodes_to_exclude=first,
+        )
+        return _bare(onnx.load(path))
+
+
+def stamped(graph: ModelProto, facts: Mapping[str, str]) -> bytes:
+    """The finished file's content: the graph with its metadata, in one piece.
+
+    Raises:
+        onnx.checker.ValidationError: it is no valid model.
+    """
+    onnx.helper.set_model_props(graph, {PREFIX + name: text for name, text in facts.items()})
+    onnx.checker.check_model(graph, full_check=True)
+    content: bytes = graph.SerializeToString(deterministic=True)
+    return content
+
+
+def _bare(model: ModelProto) -> ModelProto:
+    """Without what the tools note down for themselves: stack traces with this machine's paths, shapes that are stale
+    as soon as a layer is transposed.
+    """
+    graph = model.graph
+    del model.metadata_props[:], graph.metadata_props[:], graph.value_info[:]
+    for part in (*graph.node, *graph.input, *graph.output, *graph.initializer):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the remarks that torch's exporter and the quantiser make to their developers."""
+    silent, disabled = logging.NullHandler(), logging.root.manager.disable
+    logging.root.addHandler(silent)  # without one, `logging.warning` would give the root one for good
+    logging.disable()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+        logging.root.removeHandler(silent)
