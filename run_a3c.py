@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The command line: python run_a3c.py [train|resume|compare|evaluate|play|export] ...
+"""The command line: python run_a3c.py [train|resume|compare|evaluate|play|export|serve] ...
 
 `train` is meant where no command is named. Only the standard library is imported until the options are known to be
 right; see `workers.session` for what happens then.
@@ -110,6 +110,13 @@ def export(options: dict[str, Any]) -> int:
                          options["output"], options["episodes"], options["seed"])  # fmt: skip
 
 
+def serve(options: dict[str, Any]) -> int:
+    """Answer requests over HTTP with the policy."""
+    from workers.serving.server import serve as serve_policy
+
+    return serve_policy(options["path"], options["host"], options["port"], options["int8"], options["threads"])
+
+
 COMMANDS: dict[str, Callable[[dict[str, Any]], int]] = {
     "train": train,
     "resume": resume,
@@ -117,6 +124,7 @@ COMMANDS: dict[str, Callable[[dict[str, Any]], int]] = {
     "evaluate": evaluate,
     "play": play,
     "export": export,
+    "serve": serve,
 }
 
 
@@ -201,7 +209,15 @@ def _add_serving(add: Callable[..., Parser], formatter: Any) -> None:
     exporting.add_argument("--output", metavar="FILE", help="where it goes (default: RUN_DIR/policy.onnx)")
     exporting.add_argument("--episodes", type=_positive, default=100, metavar="N", help="greedy episodes of the check")
     exporting.add_argument("--seed", type=_natural, default=0, metavar="S", help="seed of the check")
+    serving = add("serve", help="answer requests over HTTP", formatter_class=formatter, allow_abbrev=False,
+                  description="Serve a policy over HTTP; the page at / lets you try it.")  # fmt: skip
+    serving.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: everybody can reach it")
+    serving.add_argument("--port", type=_port, default=8000, metavar="P", help="0: a free one, which is printed")
+    serving.add_argument("--int8", action="store_true", help="of a run directory: serve it with weights of 8 bits")
     exporting.add_argument("path", metavar="RUN_DIR|CHECKPOINT", help="a run directory or a checkpoint's .json")
+    serving.add_argument("path", metavar="RUN_DIR|MODEL.onnx", help="a run directory or an exported model")
+    serving.add_argument("--threads", type=_positive, default=1, metavar="N",
+                         help="that answer; small networks are served fastest by one")  # fmt: skip
 
 
 def _add_option(parser: argparse.ArgumentParser, spec: OptionSpec) -> None:
@@ -252,6 +268,12 @@ def _positive(text: str) -> int:
 def _natural(text: str) -> int:
     if not 0 <= (number := int(text)) < 2**32:
         raise argparse.ArgumentTypeError(f"must be between 0 and 2^32 - 1, got {text}")
+    return number
+
+
+def _port(text: str) -> int:
+    if not 0 <= (number := int(text)) < 2**16:
+        raise argparse.ArgumentTypeError(f"must be between 0 and 65535, got {text}")
     return number
 
 

@@ -124,4 +124,11 @@ FAULTS: dict[str, Fault] = {
         "refused in one line, within bounds of time and memory",
         10_000,
     ),
+    "served-requests": Fault(
+        "serving",
+        "served_requests",
+        "request to `serve`, from its description or as raw bytes",
+        "answered with no error of the server's; its memory grows by less than 5 %",
+        100_000,
+    ),
 }

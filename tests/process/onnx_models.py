@@ -1,0 +1,86 @@
+"""ONNX models made by hand: policies of one matrix, as `export` would write them, and what differs from that."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+# Leaning right, or moving so, asks for a push to the right; so does being right of the middle, to lean back first.
+BALANCE = np.array([[-1.0, -1.7, -20.0, -3.5], [1.0, 1.7, 20.0, 3.5]], np.float32)
+DIGEST = "5e" * 32
+
+
+def linear_model(
+    weights: NDArray[np.float32] = BALANCE,
+    *,
+    critic: bool = True,
+    action_start: int = 0,
+    metadata: dict[str, str | None] | None = None,
+    domain: str = "",
+) -> onnx.ModelProto:
+    """A policy whose logits are weights [A, O] times the observation, and whose value is 10 less its squares' sum.
+
+    Args:
+        metadata: entries in the place of the usual ones, without the prefix; None for none.
+        domain: of the softmax operator.
+    """
+    actions, size = weights.shape
+    nodes = [
+        helper.make_node("Gemm", ["observations", "weights"], ["logits"], transB=1),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1, domain=domain),
+        helper.make_node("ArgMax", ["logits"], ["best"], axis=-1, keepdims=0),
+        helper.make_node("Add", ["best", "start"], ["actions"]),
+    ]
+    outputs = [
+        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", actions]),
+        helper.make_tensor_value_info("actions", TensorProto.INT64, ["batch"]),
+    ]
+    constants = [numpy_helper.from_array(weights, "weights"), numpy_helper.from_array(np.int64(action_start), "start")]
+    if critic:
+        nodes += [
+            helper.make_node("Mul", ["observations", "observations"], ["squares"]),
+            helper.make_node("ReduceSum", ["squares", "axis"], ["sum"], keepdims=0),
+            helper.make_node("Sub", ["ten", "sum"], ["values"]),
+        ]
+        outputs.append(helper.make_tensor_value_info("values", TensorProto.FLOAT, ["batch"]))
+        constants += [numpy_helper.from_array(np.array([1], np.int64), "axis")]
+        constants += [numpy_helper.from_array(np.array([10], np.float32), "ten")]
+    inputs = [helper.make_tensor_value_info("observations", TensorProto.FLOAT, ["batch", size])]
+    graph = helper.make_graph(nodes, "policy", inputs, outputs, constants)
+    imports = [helper.make_opsetid("", 18), *([helper.make_opsetid(domain, 1)] if domain else [])]
+    model = helper.make_model(graph, opset_imports=imports, ir_version=9)
+    usual = {**_metadata(weights, critic, action_start), **(metadata or {})}
+    helper.set_model_props(model, {f"a3c.{name}": text for name, text in usual.items() if text is not None})
+    return model
+
+
+def write_model(path: Path, **changes: Any) -> Path:
+    """Write a `linear_model` and return where."""
+    path.write_bytes(linear_model(**changes).SerializeToString())
+    return path
+
+
+def _metadata(weights: NDArray[np.float32], critic: bool, action_start: int) -> dict[str, str | None]:
+    actions, size = weights.shape
+    return {
+        "format": "1",
+        "env_id": "CartPole-v1",
+        "observation_size": str(size),
+        "action_count": str(actions),
+        "action_start": str(action_start),
+        "precision": "fp32",
+        "critic": "yes" if critic else "no",
+        "checkpoint_sha256": DIGEST,
+        "updates": "1234",
+        "env_steps": "56789",
+        "max_episode_steps": "500",
+        "target_return": "475.0",
+        "value_mean": "9.0" if critic else "",
+        "value_std": str(math.sqrt(0.25)) if critic else "",
+        "observations": json.dumps([[-1.0] * size, [1.0] * size]),
+    }

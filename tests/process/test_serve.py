@@ -1,0 +1,534 @@
+"""`serve`: what it answers, what it refuses, how it takes up a newer model, and how it ends."""
+
+import http.client
+import json
+import os
+import resource
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import psutil
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from waitress import wasyncore
+
+from a3c import load_policy
+from a3c.config import CheckpointError
+from tests.process.command import COMMAND, run, run_here
+from tests.process.http_client import ServerProgram, parsed, received
+from tests.process.onnx_models import BALANCE, DIGEST, linear_model, write_model
+from workers.serving.connections import REQUEST_SECONDS, Server
+from workers.serving.facts import read_facts
+from workers.serving.metrics import Recent
+from workers.serving.model import load_model
+from workers.serving.requests import BODY_LIMIT
+
+SolvedRun = tuple[Path, str, dict[str, Any]]
+OBSERVATION = [0.1, -0.2, 0.03, 0.4]
+ZEROS = {"observation": [0.0] * 4}
+COMPLETE = b"Host: x\r\nContent-Type: application/json\r\nContent-Length: 29\r\n\r\n" + b'{"observation": [0, 0, 0, 0]}'
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProgram]:
+    with ServerProgram(write_model(tmp_path_factory.mktemp("served") / "policy.onnx")) as program:
+        yield program
+
+
+def expected(observation: list[float]) -> tuple[int, list[float], float]:
+    """What the hand-made model has to say: action, probabilities and value."""
+    seen = np.array(observation, np.float32)
+    logits = BALANCE @ seen
+    weights = np.exp(logits - logits.max())
+    return int(logits.argmax()), (weights / weights.sum()).tolist(), float(10 - seen @ seen)
+
+
+# ---- answers
+
+
+def test_one_observation_is_answered_in_the_singular(server: ServerProgram) -> None:
+    status, answer = server.act({"observation": OBSERVATION})
+    action, probabilities, value = expected(OBSERVATION)
+    assert status == 200
+    assert answer == {"action": action, "probabilities": pytest.approx(probabilities), "value": pytest.approx(value)}
+
+
+def test_a_batch_is_answered_in_its_order(server: ServerProgram) -> None:
+    rows = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32).tolist()
+    status, answer = server.act({"observations": rows})
+    assert status == 200
+    assert set(answer) == {"actions", "probabilities", "values"}
+    for i, row in enumerate(rows):
+        action, probabilities, value = expected(row)
+        assert answer["actions"][i] == action
+        assert answer["probabilities"][i] == pytest.approx(probabilities, abs=1e-6)
+        assert answer["values"][i] == pytest.approx(value, rel=1e-5)
+
+
+def test_health_tells_the_models_facts(server: ServerProgram) -> None:
+    status, health = server.ask("GET", "/healthz")
+    assert (status, health["status"]) == (200, "ok")
+    facts = health["model"]
+    assert (facts["env_id"], facts["precision"], facts["checkpoint_sha256"]) == ("CartPole-v1", "fp32", DIGEST)
+    assert (facts["updates"], facts["max_episode_steps"], facts["target_return"]) == (1234, 500, 475.0)
+
+
+def test_the_start_says_what_is_served_and_how_to_ask_it(server: ServerProgram) -> None:
+    lines = server.text.splitlines()
+    assert lines[0] == "serving CartPole-v1"
+    command = next(line.split("try", 1)[1].strip() for line in lines if "curl" in line)
+    code, output = run("-c", command.replace("curl", "curl -sS --fail", 1), command=["sh"])
+    assert code == 0, output
+    assert json.loads(output)["action"] in (0, 1)
+
+
+def test_metrics_count_requests_batches_values_and_their_drift(tmp_path: Path) -> None:
+    with ServerProgram(write_model(tmp_path / "policy.onnx")) as server:
+        assert server.act(ZEROS)[0] == 200
+        assert server.act({"observations": [[2.0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]})[0] == 200  # 2 is outside
+        assert server.act({"observation": []})[0] == 400
+        assert server.ask("GET", "/nowhere")[0] == 404
+        assert server.raw(b"nonsense\r\n\r\n").startswith(b"HTTP/1.0 400 ")
+        counts = {'path="/act",status="200"': 2, 'path="/act",status="400"': 1, 'path="other",status="404"': 1,
+                  'path="malformed",status="400"': 1}  # fmt: skip
+        for labels, count in counts.items():
+            assert server.metric(f"a3c_requests_total{{{labels}}}") == count, labels
+        assert server.metric("a3c_act_seconds_count") == 2
+        assert server.metric('a3c_act_observations_bucket{le="1.0"}') == 1
+        assert server.metric('a3c_act_observations_bucket{le="4.0"}') == 2
+        assert server.metric("a3c_observations_outside") == 1
+        values = np.array([10.0, 6.0, 10.0, 10.0])
+        assert server.metric("a3c_value_mean") == pytest.approx(values.mean())
+        assert server.metric("a3c_value_std") == pytest.approx(values.std())
+        assert server.metric("a3c_value_drift") == pytest.approx((values.mean() - 9.0) / 0.5)
+
+
+def test_recent_values_are_those_of_the_last_and_not_of_the_first() -> None:
+    recent, rng = Recent(), np.random.default_rng(0)
+    for _ in range(50):
+        recent.add(rng.normal(3.0, 2.0, 1000).astype(np.float32))
+    assert (recent.mean, recent.std) == (pytest.approx(3.0, abs=0.1), pytest.approx(2.0, abs=0.1))
+    for _ in range(100):
+        recent.add(rng.normal(-5.0, 0.5, 1000).astype(np.float32))
+    assert (recent.mean, recent.std) == (pytest.approx(-5.0, abs=0.1), pytest.approx(0.5, abs=0.1))
+
+
+# ---- refusals
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/act", 405), ("PUT", "/act", 405), ("OPTIONS", "/act", 405), ("POST", "/healthz", 405),
+     ("GET", "/nothing", 404), ("GET", "/act/", 404), ("GET", "/page.html", 404)],
+)  # fmt: skip
+def test_other_paths_and_methods_are_refused_in_json(
+    server: ServerProgram, method: str, path: str, status: int
+) -> None:
+    found, answer = server.ask(method, path)
+    assert found == status
+    assert set(answer) == {"error"}
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b"not json", {}, 400),
+        ({"observation": [0, 0, 0]}, {}, 400),
+        ({"observation": [3e38] * 4}, {}, 422),  # a finite observation, whose squares are none
+        (ZEROS, {"Content_Type": "text/plain"}, 415),
+        (ZEROS, {"Content_Type": ""}, 415),
+        (b" " * (BODY_LIMIT + 1), {}, 413),
+        (b"x" * (20 * BODY_LIMIT), {}, 413),  # more than the buffers between the two hold
+        ({"observations": [[0, 0, 0, 0]] * 4097}, {}, 413),
+        (ZEROS, {"X": "x" * 40_000}, 431),
+        (ZEROS, {"Transfer_Encoding": "gzip"}, 400),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_bad_requests_get_one_line_of_json(
+    server: ServerProgram, body: Any, headers: dict[str, str], status: int
+) -> None:
+    found, answer = server.act(body, **headers)
+    assert found == status, answer
+    assert set(answer) == {"error"}
+    assert answer["error"].isprintable()
+    assert server.act(ZEROS)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\0\0\0\0\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"get / HTTP/1.1\r\n\r\n",
+        b"GET http://[ HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nno header\r\n\r\n",
+        b"POST /act HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        b"POST /act HTTP/1.1\r\nContent-Length: 5, 5\r\n\r\n12345",
+        b"POST /act HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
+        b"POST /act HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nnot a size\r\n",
+        b"POST /act HTTP/1.1\r\n" + COMPLETE.replace(b"29", b"28"),  # a body longer than was said
+        b"POST /act HTTP/1.1\r\nHost: \xff\xfe\r\nContent-Length: 0\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_gets_one_line_of_json(server: ServerProgram, sent: bytes) -> None:
+    answer = server.raw(sent)
+    status, body = parsed(answer[: answer.find(b"}") + 1])
+    assert 400 <= status < 500
+    assert set(body) == {"error"}
+    assert server.act(ZEROS)[0] == 200
+
+
+def test_a_body_that_never_comes_is_no_answer_and_no_harm(server: ServerProgram) -> None:
+    assert server.raw(b"POST /act HTTP/1.1\r\n" + COMPLETE[:-1]) == b""
+    assert server.act(ZEROS)[0] == 200
+
+
+def test_chunked_and_pipelined_requests_are_answered(server: ServerProgram) -> None:
+    chunked = COMPLETE.replace(b"Content-Length: 29", b"Transfer-Encoding: chunked")
+    chunked = chunked.replace(b'{"observation"', b'1d\r\n{"observation"') + b"\r\n0\r\n\r\n"
+    one = b"POST /act HTTP/1.1\r\n"
+    answers = server.raw(one + COMPLETE + one + chunked + one + b"Connection: close\r\n" + COMPLETE, half_close=False)
+    assert answers.count(b"HTTP/1.1 200 OK") == 3
+    assert answers.count(b'"action": ') == 3
+
+
+def test_a_wrong_request_is_answered_even_where_its_client_waits_to_be_told_to_continue(server: ServerProgram) -> None:
+    request = b"POST /act HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: -5\r\n\r\n" + b"x" * 100_000
+    status, body = parsed(server.raw(request, half_close=False))
+    assert (status, set(body)) == (400, {"error"})
+
+
+def test_a_thousand_connections_are_all_answered(server: ServerProgram) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 1200:
+        pytest.skip("this process may not open as many files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1200), hard))
+    try:
+        with ExitStack() as stack:
+            connections = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=60))
+                           for _ in range(1000)]  # fmt: skip
+            for connection in connections:
+                connection.sendall(b"POST /act HTTP/1.1\r\nConnection: close\r\n" + COMPLETE)
+            statuses = {received(connection).split(b"\r\n", 1)[0] for connection in connections}
+        assert statuses == {b"HTTP/1.1 200 OK"}
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_request_that_does_not_come_to_its_end_is_timed_out(threads: int) -> None:
+    """With the loop in our own hands and the clock turned forward."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    refusals: list[str] = []
+    server = Server(lambda *_: [b""], listener, threads, 100, refusals.append)
+    with socket.create_connection(listener.getsockname()) as client:
+        try:
+            client.sendall(b"POST /act HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc")
+            turn_until(server, lambda: any(channel.request for channel in server.active_channels.values()))
+            server.expire(time.time() + REQUEST_SECONDS - 1)
+            assert not refusals
+            server.expire(time.time() + REQUEST_SECONDS + 1)
+            turn_until(server, lambda: any(channel.lingering for channel in server.active_channels.values()))
+            status, body = parsed(received(client))
+            assert (status, refusals) == (408, ["408"])
+            assert set(body) == {"error"}
+            server.expire(time.time() + REQUEST_SECONDS)  # the client has had its time to finish
+            assert not server.active_channels
+        finally:
+            server.task_dispatcher.shutdown(timeout=5)
+            wasyncore.close_all(server._map)
+
+
+def test_a_pipelined_request_does_not_wait_for_something_else_to_happen() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    answered: list[str] = []
+
+    def application(environ: dict[str, Any], start: Any) -> list[bytes]:
+        answered.append(environ["PATH_INFO"])
+        start("200 OK", [("Content-Length", "0")])
+        return [b""]
+
+    server = Server(application, listener, 1, 100, print)
+    with socket.create_connection(listener.getsockname()) as client:
+        try:
+            client.sendall(b"GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\nGET /3 HTTP/1.1\r\n\r\n")
+            while len(answered) < 3:
+                server.turn(1000)  # seconds
+            assert answered == ["/1", "/2", "/3"]
+        finally:
+            wasyncore.close_all(server._map)
+
+
+def exporting(server: ServerProgram) -> list[psutil.Process]:
+    """The server's children, but for the one that Python itself keeps once it has started any."""
+    children = psutil.Process(server.process.pid).children(recursive=True)
+    return [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
+
+
+def turn_until(server: Server, condition: Any) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        server.turn(0.05)
+
+
+# ---- models
+
+
+def test_a_model_as_exported_is_loaded(tmp_path: Path) -> None:
+    facts = load_model(write_model(tmp_path / "m.onnx", action_start=1, critic=False)).facts
+    assert (facts.action_start, facts.critic, facts.value_mean, facts.highest) == (1, False, None, (1.0,) * 4)
+    (tmp_path / "link.onnx").symlink_to(tmp_path / "m.onnx")
+    assert load_model(tmp_path / "link.onnx").facts == facts
+
+
+def external(tensor: onnx.TensorProto, path: Path) -> None:
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    entry = tensor.external_data.add()
+    entry.key, entry.value = "location", path.name
+
+
+def bad_models(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """What the refusal has to speak of, and the content of a file that deserves it."""
+    (folder / "secret").write_bytes(bytes(32))
+    yield "no ONNX model", b"\x08\x07\x12garbage" * 10
+    yield "unknown origin", b""
+    yield "unknown origin", linear_model(metadata={"format": None}).SerializeToString()
+    yield "of format '2'", linear_model(metadata={"format": "2"}).SerializeToString()
+    for name, text in (("env_id", ""), ("observation_size", "4.0"), ("observation_size", "9" * 5000),
+                       ("action_count", "0"), ("precision", "fp64"), ("critic", "maybe"), ("checkpoint_sha256", "x"),
+                       ("max_episode_steps", "-1"), ("value_mean", "nan"), ("value_std", "one"),
+                       ("observations", "[[1], [2]]"), ("observations", "[" * 50_000), ("observations", "7"),
+                       ("observations", "[[1, 1, 1, 1], [2, 2, 2, NaN]]")):  # fmt: skip
+        yield f"a3c.{name}", linear_model(metadata={name: text}).SerializeToString()
+    yield "lack a3c.updates", linear_model(metadata={"updates": None}).SerializeToString()
+    yield "unknown domain 'evil.ops'", linear_model(domain="evil.ops").SerializeToString()
+    yield "not [batch, 5]", linear_model(metadata={"observation_size": "5", "observations": json.dumps([[0.0] * 5] * 2)}
+                                         ).SerializeToString()  # fmt: skip
+    yield "not [1, 3]", linear_model(metadata={"action_count": "3"}).SerializeToString()
+    yield "not among", linear_model(metadata={"action_start": "7"}).SerializeToString()
+    yield "its outputs are", linear_model(metadata={"critic": "no"}).SerializeToString()
+    yield "not finite", linear_model(np.full((2, 4), np.nan, np.float32)).SerializeToString()
+    yield from bad_graphs(folder)
+
+
+def bad_graphs(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Good metadata on a graph that is not what they promise."""
+    model = linear_model()
+    external(model.graph.initializer[0], folder / "secret")
+    yield "external data", model.SerializeToString()
+    model = linear_model()
+    constant = numpy_helper.from_array(np.zeros((2, 4), np.float32))
+    external(constant, folder / "secret")
+    model.graph.initializer.pop(0)
+    model.graph.node.insert(0, helper.make_node("Constant", [], ["weights"], value=constant))
+    yield "external data", model.SerializeToString()
+    model = linear_model()
+    model.graph.node[0].attribute.append(helper.make_attribute("body", model.graph))
+    yield "branches or loops", model.SerializeToString()
+    model = linear_model()
+    model.functions.append(helper.make_function("evil.fn", "F", [], [], [], [helper.make_opsetid("", 18)]))
+    yield "unknown domain 'evil.fn'", model.SerializeToString()
+    model = linear_model()
+    model.graph.node[1].op_type = "Relu"
+    del model.graph.node[1].attribute[:]
+    yield "do not sum to 1", model.SerializeToString()
+    model = linear_model()
+    model.graph.node[2].op_type = "ArgMin"
+    yield "not the most probable", model.SerializeToString()
+    model = linear_model()
+    model.graph.node[1].input[0] = "nowhere"
+    yield "onnxruntime refuses it", model.SerializeToString()
+    model = linear_model()
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    yield "not [batch, 4]", model.SerializeToString()
+    model = linear_model()
+    model.graph.input[0].name = "x"
+    for node in model.graph.node:
+        node.input[:] = ["x" if name == "observations" else name for name in node.input]
+    yield "its inputs are", model.SerializeToString()
+
+
+def test_models_that_no_export_has_made_are_refused_with_the_reason(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    for number, (said, content) in enumerate(bad_models(tmp_path)):
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError) as caught:
+            load_model(path)
+        line = str(caught.value)
+        assert said in line, (number, line)
+        assert line.startswith(f"{path}: ")
+        assert line.isprintable()
+        assert len(line) < len(str(path)) + 400
+
+
+def test_a_model_that_is_too_large_is_not_even_read(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    with path.open("wb") as file:
+        file.truncate(2**29 + 1)
+    with pytest.raises(CheckpointError, match="larger than"):
+        load_model(path)
+
+
+def test_facts_are_read_as_they_were_written() -> None:
+    metadata = {
+        entry.key: entry.value for entry in linear_model(metadata={"updates": "", "target_return": ""}).metadata_props
+    }
+    facts = read_facts(metadata)
+    assert (facts.updates, facts.target_return, facts.env_steps) == (None, None, 56789)
+
+
+# ---- the command
+
+
+def test_a_refused_model_ends_the_command_with_4_and_one_line(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"no model")
+    for path in (tmp_path / "m.onnx", tmp_path / "missing.onnx"):
+        code, output = run_here("serve", path, "--port", 0)
+        assert code == 4, output
+        assert len(output.splitlines()) == 1
+        assert output.startswith(f"run_a3c.py: error: {path}")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(("--host", "no.such.host.invalid"), "host: "), (("--host", "192.0.2.1"), "host: "), (("--host", ""), "host: "),
+     (("--int8",), "int8: ")],
+)  # fmt: skip
+def test_what_cannot_be_followed_ends_the_command_with_2_and_one_line(
+    tmp_path: Path, options: tuple[str, ...], said: str
+) -> None:
+    code, output = run_here("serve", write_model(tmp_path / "m.onnx"), "--port", 0, *options)
+    assert (code, len(output.splitlines())) == (2, 1), output
+    assert output.startswith(f"run_a3c.py: error: {said}")
+
+
+def test_a_port_in_use_is_one_line(server: ServerProgram, tmp_path: Path) -> None:
+    code, output = run_here("serve", write_model(tmp_path / "m.onnx"), "--port", server.port)
+    assert code == 2
+    assert len(output.splitlines()) == 1
+    assert output.startswith(f"run_a3c.py: error: port: {server.port} of 127.0.0.1 is in use; choose another"), output
+
+
+def test_a_missing_extra_is_one_line_with_the_command_that_installs_it(tmp_path: Path) -> None:
+    script = "import sys; sys.modules['waitress'] = None; import run_a3c; sys.exit(run_a3c.main(['serve', 'm.onnx']))"
+    code, output = run("-c", script, command=COMMAND[:1])
+    assert code == 2
+    assert output.splitlines() == ['run_a3c.py: error: serve: needs the packages of the extra "serve": '
+                                   'pip install -c constraints.txt -e ".[serve]"']  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_with_0_and_a_line_though_clients_are_connected(tmp_path: Path, number: int) -> None:
+    with (
+        ServerProgram(write_model(tmp_path / "m.onnx"), "--threads", 2) as server,
+        socket.create_connection(("127.0.0.1", server.port)) as idle,
+        socket.create_connection(("127.0.0.1", server.port)) as half,
+    ):
+        half.sendall(b"POST /act HTTP/1.1\r\nContent-Length: 100\r\n\r\n")
+        assert server.act(ZEROS)[0] == 200
+        os.kill(server.process.pid, number)
+        assert server.wait(20) == 0
+        assert server.text.splitlines()[-1] == "stopped"
+        assert "Traceback" not in server.text
+        assert received(idle) == b""
+
+
+# ---- reloads
+
+
+def replace(path: Path, **changes: Any) -> None:
+    """Put another model in the place of one, in one step."""
+    os.replace(write_model(path.with_suffix(".new"), **changes), path)
+
+
+def test_a_changed_model_is_taken_up_only_where_it_passes_its_check(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "policy.onnx")
+    with ServerProgram(path) as server:
+        replace(path, metadata={"checkpoint_sha256": "ab" * 32}, critic=False)
+        server.until(lambda: "reloaded" in server.text)
+        assert server.metric("a3c_reloads_total") == 1
+        assert server.ask("GET", "/healthz")[1]["model"]["checkpoint_sha256"] == "ab" * 32
+        assert "value" not in server.act(ZEROS)[1]
+        for count, (said, spoil) in enumerate({
+            "no ONNX model": lambda: path.write_bytes(b"\x08\x07\x12garbage" * 10),
+            "is for CartPole-v0": lambda: replace(path, metadata={"env_id": "CartPole-v0"}),
+            "No such file": path.unlink,
+        }.items(), start=1):  # fmt: skip
+            spoil()
+            server.until(lambda said=said: f"the old model stays: {path}: {said}" in server.text)
+            assert server.metric("a3c_refused_reloads_total") == count
+            assert server.act(ZEROS)[0] == 200
+        replace(path)
+        server.until(lambda: server.text.count("reloaded") == 2)
+        assert server.metric("a3c_reloads_total") == 2
+        assert server.text.count("the old model stays") == 3  # each once
+        assert "value" in server.act(ZEROS)[1]
+
+
+def test_no_answer_is_of_two_models(tmp_path: Path) -> None:
+    """One model always pushes to the left and says so of the action, the other to the right, while both take turns."""
+    left, right = (np.zeros((2, 4), np.float32) for _ in range(2))
+    path = write_model(tmp_path / "policy.onnx", weights=left, metadata={"checkpoint_sha256": "0" * 64})
+    seen = set()
+    with ServerProgram(path) as server, closing(http.client.HTTPConnection("127.0.0.1", server.port)) as connection:
+        body = json.dumps({"observations": [[1.0, 0, 0, 0]] * 100})
+        left[:, 0], right[:, 0] = (2, 0), (0, 2)
+        for weights in (left, right):
+            replace(path, weights=weights)
+            reloads = server.text.count("reloaded")
+            deadline, reloaded = time.monotonic() + 30, False
+            while not reloaded:
+                assert time.monotonic() < deadline
+                reloaded = server.text.count("reloaded") > reloads  # then the answer that follows is the new model's
+                connection.request("POST", "/act", body, {"Content-Type": "application/json"})
+                answer = json.loads(connection.getresponse().read())
+                best = {int(np.argmax(probabilities)) for probabilities in answer["probabilities"]}
+                assert len(best) == len({tuple(row) for row in answer["probabilities"]}) == 1
+                assert best == set(answer["actions"])
+                seen |= best
+    assert seen == {0, 1}
+
+
+def test_a_run_is_exported_checked_and_served(solved_run: SolvedRun) -> None:
+    observations = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    with ServerProgram(solved_run[0], "--int8") as server:
+        status, answer = server.act({"observations": observations.tolist()})
+        assert status == 200
+        assert np.mean(np.array(answer["actions"]) == load_policy(solved_run[0])(observations)) > 0.9
+        assert server.ask("GET", "/healthz")[1]["model"]["precision"] == "int8"
+        assert len(answer["values"]) == 50
+        assert "torch" not in Path(f"/proc/{server.process.pid}/maps").read_text()
+        assert not exporting(server)
+
+
+@pytest.mark.long
+def test_a_runs_new_best_is_taken_up_and_a_damaged_one_is_not(solved_run: SolvedRun, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    shutil.copytree(solved_run[0], run_dir)
+    best = run_dir / "checkpoints" / "best.json"
+    for other in best.parent.glob("latest*.json"):  # it would take the place of the damaged one
+        other.unlink()
+    with ServerProgram(run_dir) as server:
+        whole = best.read_bytes()
+        best.write_bytes(whole[:-10])
+        server.until(lambda: "the old model stays" in server.text)
+        assert server.act(ZEROS)[0] == 200
+        best.write_bytes(whole)
+        server.until(lambda: "reloaded" in server.text)
+        assert server.metric("a3c_refused_reloads_total") == server.metric("a3c_reloads_total") == 1
+        best.touch()  # a new export begins, and is ended with the server
+        server.until(lambda: bool(exporting(server) and server.note_family()))
+        os.kill(server.process.pid, signal.SIGINT)
+        assert server.wait(20) == 0
+        server.assert_nobody_left()

@@ -1,0 +1,276 @@
+"use strict";
+// The page of `serve`: CartPole-v1 simulated here and moved by the served policy; for other environments, a form.
+
+const element = (id) => document.getElementById(id);
+const sleep = (milliseconds) => new Promise((wake) => setTimeout(wake, milliseconds));
+const PAST = 150; // values in the curve
+const TAKEN = 50; // latencies in the median
+
+// ---- the server
+
+async function fetched(path, question) {
+  const options = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(question) };
+  const response = await fetch(path, question && options).catch(() => {
+    throw new Error("The server does not answer.");
+  });
+  const answer = await response.json();
+  if (!response.ok) throw new Error(answer.error);
+  return answer;
+}
+
+const latencies = [];
+
+async function ask(observation) {
+  const began = performance.now();
+  const answer = await fetched("act", { observation });
+  latencies.push(performance.now() - began);
+  if (latencies.length > TAKEN) latencies.shift();
+  return answer;
+}
+
+/** Do something that asks the server; where that fails, say so. Whether it went well. */
+async function told(action) {
+  try {
+    await action();
+    element("trouble").hidden = true;
+    return true;
+  } catch (error) {
+    element("trouble").textContent = error.message;
+    element("trouble").hidden = false;
+    return false;
+  }
+}
+
+// ---- what it answered
+
+const values = [];
+
+function showChoices(names) {
+  element("choices").replaceChildren(
+    ...names.map((name) => {
+      const row = document.createElement("div");
+      row.className = "choice";
+      row.innerHTML = '<span></span><div class="track"><div class="bar"></div></div><output>–</output>';
+      row.firstChild.textContent = name;
+      return row;
+    }),
+  );
+}
+
+function show(answer, firstAction) {
+  [...element("choices").children].forEach((row, index) => {
+    const share = answer.probabilities[index];
+    row.classList.toggle("chosen", answer.action === firstAction + index);
+    row.querySelector(".bar").style.width = `${100 * share}%`;
+    row.lastChild.textContent = `${(100 * share).toFixed(1)} %`;
+  });
+  const sorted = [...latencies].sort((a, b) => a - b);
+  element("latency").textContent = `${sorted[sorted.length >> 1].toFixed(1)} ms`;
+  if (answer.value !== undefined) showValue(answer.value);
+}
+
+function showValue(value) {
+  values.push(value);
+  if (values.length > PAST) values.shift();
+  element("value").textContent = value.toFixed(1);
+  const low = Math.min(...values), span = Math.max(...values) - low || 1;
+  const points = values.map((one, index) => `${(100 * index) / (PAST - 1)},${28 - (26 * (one - low)) / span}`);
+  element("past").setAttribute("points", points.join(" "));
+}
+
+// ---- CartPole, as Gymnasium has it: state is [position, velocity, angle, angular velocity]
+
+const TAU = 0.02; // seconds of a step
+const FORCE = 10; // newtons
+const PUSH = 40; // newtons of a push by hand, for one step
+const EDGE = 2.4; // metres
+const LEAN = (12 * 2 * Math.PI) / 360; // radians
+
+function stepped([position, velocity, angle, spin], force) {
+  const gravity = 9.8, pole = 0.1, total = 1.1, half = 0.5; // kg, and metres from the hinge to the pole's middle
+  const cosine = Math.cos(angle), sine = Math.sin(angle);
+  const inner = (force + pole * half * spin * spin * sine) / total;
+  const turn = (gravity * sine - cosine * inner) / (half * (4 / 3 - (pole * cosine * cosine) / total));
+  const push = inner - (pole * half * turn * cosine) / total;
+  return [position + TAU * velocity, velocity + TAU * push, angle + TAU * spin, spin + TAU * turn];
+}
+
+const ended = ([position, , angle]) => Math.abs(position) > EDGE || Math.abs(angle) > LEAN;
+const beginning = () => Array.from({ length: 4 }, () => 0.1 * Math.random() - 0.05);
+
+const game = { state: beginning(), steps: 0, episodes: 0, best: 0, push: 0, force: 0, paused: false, over: false };
+
+function begin() {
+  Object.assign(game, { state: beginning(), steps: 0, push: 0, force: 0, over: false });
+  element("news").textContent = "";
+}
+
+async function turn(model) {
+  const state = game.state;
+  const answer = await ask(state);
+  if (state !== game.state || game.paused) return; // begun anew, or stopped, while the server thought
+  const force = answer.action === model.action_start + 1 ? FORCE : -FORCE;
+  Object.assign(game, { state: stepped(state, force + game.push), steps: game.steps + 1, force, push: 0 });
+  show(answer, model.action_start);
+  const last = model.max_episode_steps !== null && game.steps >= model.max_episode_steps;
+  if (ended(game.state) || last) finish(ended(game.state));
+}
+
+function finish(fallen) {
+  game.over = true;
+  game.episodes += 1;
+  game.best = Math.max(game.best, game.steps);
+  element("episodes").textContent = `${game.episodes}, ${game.best}`;
+  const why = Math.abs(game.state[0]) > EDGE ? "The cart left the track" : "The pole fell";
+  element("news").textContent = fallen ? `${why} after ${game.steps} steps.` : `All ${game.steps} steps: the episode's limit.`;
+}
+
+async function play(model) {
+  for (;;) {
+    const began = performance.now();
+    if (game.over) {
+      const state = game.state;
+      await sleep(1200);
+      if (game.over && state === game.state) begin();
+    } else if (!game.paused && !document.hidden) {
+      if (!(await told(() => turn(model)))) await sleep(1000);
+      element("steps").textContent = model.max_episode_steps ? `${game.steps} of ${model.max_episode_steps}` : game.steps;
+    }
+    await sleep(Math.max(0, 1000 * TAU - (performance.now() - began)));
+  }
+}
+
+// ---- its picture
+
+function draw() {
+  const canvas = element("scene"), pen = canvas.getContext("2d"), style = getComputedStyle(document.documentElement);
+  const color = (name) => style.getPropertyValue(name);
+  const dots = window.devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
+  if (canvas.width !== Math.round(width * dots)) [canvas.width, canvas.height] = [width * dots, height * dots];
+  const metre = width / (2 * EDGE + 0.7), ground = 0.8 * height;
+  pen.setTransform(dots, 0, 0, dots, 0, 0);
+  pen.clearRect(0, 0, width, height);
+  drawTrack(pen, width, ground, metre, color);
+  drawCart(pen, width / 2 + game.state[0] * metre, ground, metre, color);
+  requestAnimationFrame(draw);
+}
+
+function drawTrack(pen, width, ground, metre, color) {
+  pen.strokeStyle = color("--line");
+  pen.lineWidth = 2;
+  pen.beginPath();
+  pen.moveTo(0, ground);
+  pen.lineTo(width, ground);
+  for (const end of [-EDGE, 0, EDGE]) {
+    pen.moveTo(width / 2 + end * metre, ground);
+    pen.lineTo(width / 2 + end * metre, ground + 0.12 * metre);
+  }
+  pen.stroke();
+}
+
+function drawCart(pen, x, ground, metre, color) {
+  const wide = 0.5 * metre, high = 0.26 * metre, wheel = 0.07 * metre, hinge = ground - wheel - high;
+  pen.fillStyle = color("--cart");
+  pen.beginPath();
+  pen.roundRect(x - wide / 2, hinge, wide, high, 0.06 * metre);
+  for (const side of [-0.3, 0.3]) {
+    pen.moveTo(x + side * wide + wheel, ground - wheel);
+    pen.arc(x + side * wide, ground - wheel, wheel, 0, 2 * Math.PI);
+  }
+  pen.fill();
+  drawForce(pen, x, hinge + high / 2, wide, metre, color);
+  pen.strokeStyle = color("--pole");
+  pen.lineWidth = 0.1 * metre;
+  pen.lineCap = "round";
+  pen.beginPath();
+  pen.moveTo(x, hinge);
+  pen.lineTo(x + Math.sin(game.state[2]) * metre, hinge - Math.cos(game.state[2]) * metre);
+  pen.stroke();
+  pen.fillStyle = color("--card");
+  pen.beginPath();
+  pen.arc(x, hinge, 0.035 * metre, 0, 2 * Math.PI);
+  pen.fill();
+}
+
+/** The action as an arrow at the side that is pulled. */
+function drawForce(pen, x, y, wide, metre, color) {
+  if (!game.force) return;
+  const side = Math.sign(game.force), tail = x + side * (wide / 2 + 0.06 * metre), head = tail + side * 0.3 * metre;
+  pen.strokeStyle = color("--accent");
+  pen.lineWidth = 2.5;
+  pen.beginPath();
+  pen.moveTo(tail, y);
+  pen.lineTo(head, y);
+  pen.moveTo(head - side * 6, y - 5);
+  pen.lineTo(head, y);
+  pen.lineTo(head - side * 6, y + 5);
+  pen.stroke();
+}
+
+// ---- by hand
+
+function pause(paused) {
+  game.paused = paused;
+  element("pause").textContent = paused ? "Go on" : "Pause";
+}
+
+function startCartPole(model) {
+  element("cartpole").hidden = false;
+  showChoices(["← left", "right →"]);
+  element("pause").onclick = () => pause(!game.paused);
+  element("restart").onclick = begin;
+  element("push-left").onclick = () => (game.push = -PUSH);
+  element("push-right").onclick = () => (game.push = PUSH);
+  const keys = { " ": "pause", r: "restart", ArrowLeft: "push-left", ArrowRight: "push-right" };
+  document.addEventListener("keydown", (event) => {
+    if (!keys[event.key] || event.ctrlKey || event.metaKey || (event.key === " " && event.target.closest("button"))) return;
+    event.preventDefault();
+    element(keys[event.key]).click();
+  });
+  if (matchMedia("(prefers-reduced-motion: reduce)").matches) pause(true);
+  requestAnimationFrame(draw);
+  play(model);
+}
+
+// ---- any other environment: a number for each component
+
+function startForm(model) {
+  element("numbers").hidden = false;
+  document.querySelectorAll(".game").forEach((part) => (part.hidden = true));
+  showChoices(Array.from({ length: model.action_count }, (_, index) => `action ${model.action_start + index}`));
+  const inputs = model.lowest.map((lowest, index) => numberInput(index, lowest, model.highest[index]));
+  element("range").textContent = "Above each field: the range that was seen when the policy was exported.";
+  const answer = () => told(async () => show(await ask(inputs.map((input) => input.valueAsNumber)), model.action_start));
+  element("form").oninput = () => inputs.every((input) => input.value !== "") && answer();
+  element("form").onsubmit = (event) => event.preventDefault();
+  element("random").onclick = () => {
+    inputs.forEach((input, index) => {
+      const share = Math.random();
+      input.value = (model.lowest[index] * share + model.highest[index] * (1 - share)).toPrecision(4);
+    });
+    answer();
+  };
+  answer();
+}
+
+function numberInput(index, lowest, highest) {
+  const label = document.createElement("label"), input = document.createElement("input");
+  Object.assign(input, { type: "number", step: "any", value: ((lowest + highest) / 2).toPrecision(4) });
+  label.append(`${index}: ${lowest.toPrecision(3)} to ${highest.toPrecision(3)}`, input);
+  element("form").append(label);
+  return input;
+}
+
+async function start() {
+  const { model } = await fetched("healthz");
+  document.title = element("title").textContent = model.env_id;
+  const learned = model.updates === null ? "" : `, ${model.updates.toLocaleString("en")} updates`;
+  element("model").textContent = `${model.precision}, checkpoint ${model.checkpoint_sha256.slice(0, 12)}${learned}`;
+  element("critic").hidden = !model.critic;
+  const cartPole = model.env_id === "CartPole-v1" && model.observation_size === 4 && model.action_count === 2;
+  (cartPole ? startCartPole : startForm)(model);
+}
+
+(async () => {
+  while (!(await told(start))) await sleep(1000);
+})();
