@@ -194,7 +194,7 @@ def build_parser() -> Parser:
         command.add_argument("--seed", type=_natural, default=0, metavar="S", help="seed of the environment")
     evaluating.add_argument("--json", action="store_true", help="print one JSON object")
     playing.add_argument("--render", choices=("auto", "human", "text", "terminal"), default="auto",
-                         help="auto: a window where there is a screen, else text")  # fmt: skip
+                         help="auto: a window where there is a screen, else the terminal")  # fmt: skip
     playing.add_argument("--terminal", dest="render", action="store_const", const="terminal", default="auto",
                          help="the same as --render terminal")  # fmt: skip
     playing.add_argument("--record", metavar="FILE", help="film the episodes, as .mp4 or .gif; needs no screen")

@@ -40,7 +40,7 @@ def play_checkpoint(
     Args:
         path: a run directory or a checkpoint.
         seed: of the first episode; those after it have the next ones.
-        render: human (a window), terminal (drawn in it), text, or auto: a window where there is one.
+        render: human (a window), terminal (drawn in it), text, or auto: the first of these that can be had.
         greedy: the most probable action, or a sampled one.
         record: an .mp4 or .gif file for one film of all episodes, made without a window; None for no film.
         speed: of the terminal, in multiples of real time; 0 is as fast as it can be drawn.
@@ -76,7 +76,12 @@ def _look(render: str, record: str | None) -> str:
         raise ConfigError("render: there is no screen here to open a window on; use --render terminal or text")
     if render != "auto":
         return render
-    return "human" if screen and record is None and importlib.util.find_spec("pygame") is not None else "text"
+    if record is not None:  # as fast as it can be filmed
+        return "text"
+    if screen and importlib.util.find_spec("pygame") is not None:
+        return "human"
+    console = Console()
+    return "terminal" if console.is_terminal and not console.is_dumb_terminal else "text"
 
 
 def _gamma(manifest: Path) -> float | None:

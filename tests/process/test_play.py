@@ -347,8 +347,10 @@ def test_ctrl_c_leaves_the_terminal_as_it_was_and_no_half_film(watched: tuple[Jo
     assert not list(films.iterdir())
 
 
-def test_at_the_end_the_last_frame_and_a_line_for_each_episode_stay(short_run: Path) -> None:
-    with Program("play", short_run, "--terminal", "--speed", 0, "--episodes", 2, size=(40, 12)) as program:
+@pytest.mark.parametrize("look", [["--terminal"], []], ids=["asked for", "without a screen"])
+def test_at_the_end_the_last_frame_and_a_line_for_each_episode_stay(look: list[str], short_run: Path) -> None:
+    few, no_screen = ("--speed", 0, "--episodes", 2), {"DISPLAY": "", "WAYLAND_DISPLAY": "", "SDL_VIDEODRIVER": ""}
+    with Program("play", short_run, *look, *few, size=(40, 12), environment=no_screen) as program:
         assert program.wait() == 0
     assert HIDE_CURSOR in program.output
     assert program.output.rindex("\x1b[?25h") > program.output.rindex(HIDE_CURSOR)
