@@ -17,6 +17,7 @@ from a3c.config import CheckpointError
 from a3c.files import read_file
 from a3c.onnx_names import ACTIONS, OBSERVATIONS, PROBABILITIES, VALUES
 from workers.serving.facts import Facts, read_facts
+from workers.serving.session import open_session
 
 SIZE_LIMIT = 2**29  # bytes
 DOMAINS = ("", "ai.onnx", "com.microsoft")  # of ONNX itself and of what onnxruntime brings along
@@ -107,13 +108,8 @@ def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 
 
 def _session(content: bytes) -> onnxruntime.InferenceSession:
-    """A session on the bytes themselves: no path, so nothing beside the file can be reached."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.enable_mem_pattern = False  # it would remember one plan for each size of batch that ever came
-    options.log_severity_level = 4  # what is wrong with a model is told in our own line
     try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return open_session(content)
     except Exception as error:  # its exceptions have no common type of their own
         reason = " ".join(str(error).split())
         raise ValueError(f"onnxruntime refuses it: {reason[:200]}") from error

@@ -42,12 +42,9 @@ class ExportedPolicy:
     """An exported model as functions of NumPy observations; one thread, and from memory, not from a file."""
 
     def __init__(self, content: bytes):
-        import onnxruntime
+        from workers.serving.session import open_session  # whose package may be missing where this module is read
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        self._session = open_session(content)
         self._names = [output.name for output in self._session.get_outputs()]
         facts = self._session.get_modelmeta().custom_metadata_map
         self._action_start = int(facts[f"{PREFIX}action_start"])
