@@ -21,6 +21,7 @@ from a3c.policy import Policy
 from workers import arena
 from workers.commands import load
 from workers.episode import Moment, Player
+from workers.extras import missing
 from workers.recording import Recording
 from workers.screen import Screen
 from workers.stored import stored_config
@@ -203,8 +204,7 @@ def _drawing_errors() -> Iterator[None]:
     except gymnasium.error.DependencyNotInstalled as error:
         if importlib.util.find_spec("pygame") is not None:  # then it is another package, and the message names it
             raise ConfigError(f"render: {error}") from error
-        needed = 'render: needs the packages of the extra "play": pip install -c constraints.txt -e ".[play]"'
-        raise ConfigError(needed) from error
+        raise missing("render", "play") from error
     except RuntimeError as error:
         if type(error).__module__ != "pygame":
             raise

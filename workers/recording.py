@@ -17,6 +17,7 @@ import numpy as np
 
 from a3c.config import ConfigError
 from a3c.files import discard
+from workers.extras import missing
 
 FORMATS = {
     # H.264 with the colours that every player knows, which takes even sides; the index comes first, for browsers.
@@ -125,9 +126,7 @@ def _ffmpeg() -> str:
     try:
         from imageio_ffmpeg import get_ffmpeg_exe
     except ModuleNotFoundError:
-        raise ConfigError(
-            'record: needs the packages of the extra "play": pip install -c constraints.txt -e ".[play]"'
-        ) from None
+        raise missing("record", "play") from None
     try:
         return str(get_ffmpeg_exe())
     except RuntimeError as error:  # no binary for this machine

@@ -420,8 +420,11 @@ def test_a_port_in_use_is_one_line(server: ServerProgram, tmp_path: Path) -> Non
     assert output.startswith(f"run_a3c.py: error: port: {server.port} of 127.0.0.1 is in use; choose another"), output
 
 
-def test_a_missing_extra_is_one_line_with_the_command_that_installs_it(tmp_path: Path) -> None:
-    script = "import sys; sys.modules['waitress'] = None; import run_a3c; sys.exit(run_a3c.main(['serve', 'm.onnx']))"
+@pytest.mark.parametrize("command", ["serve", "bench-serve"])
+def test_a_missing_extra_is_one_line_with_the_command_that_installs_it(command: str) -> None:
+    script = (
+        f"import sys; sys.modules['waitress'] = None; import run_a3c; sys.exit(run_a3c.main(['{command}', 'm.onnx']))"
+    )
     code, output = run("-c", script, command=COMMAND[:1])
     assert code == 2
     assert output.splitlines() == ['run_a3c.py: error: serve: needs the packages of the extra "serve": '

@@ -10,6 +10,7 @@ from workers.comparison.progress import ArmProgress, StudyStatus
 from workers.comparison.results import Comparison, LostUpdates, Run
 from workers.comparison.study import Arm, Study, plan
 from workers.comparison.study_directory import StudyDirectory, read_run
+from workers.extras import installing
 from workers.launch import start_forkserver
 from workers.limits import check_descriptors
 from workers.run_directory import RunDirectory
@@ -188,7 +189,7 @@ def _write_report(comparison: Comparison, path: Path) -> list[str]:
     try:
         from workers.comparison.figures import log_rank, save_figures
     except ImportError:
-        return ['(for figures and report.html: pip install -c constraints.txt -e ".[report]")']
+        return [f"(for figures and report.html: {installing('report')})"]
     from workers.comparison.page import render_page
 
     figures = save_figures(comparison, path / "figures")

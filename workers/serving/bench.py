@@ -18,9 +18,11 @@ from a3c.environments import EnvironmentSpec
 from workers import exit_codes
 from workers.commands import load
 from workers.drawing import UNKNOWN, Frame, plural
+from workers.extras import require
 from workers.serving.export import export_checked
 from workers.serving.load import get, latencies, post
 from workers.serving.requests import BODY_LIMIT, OBSERVATION_LIMIT
+from workers.serving.server import PACKAGES
 from workers.serving.words import aligned
 
 ROUNDS = 5  # of all cases by turns, so that a drift of the machine meets each of them
@@ -55,6 +57,7 @@ def bench(path: str, clients: int, batch: int, seconds: float, threads: int) -> 
         ConfigError, CheckpointError: as `export` and `serve`.
         AnswerError: the server does not answer as it should.
     """
+    require("serve", PACKAGES)
     cases = _cases(_observations(load(path)[1], batch))
     with tempfile.TemporaryDirectory() as folder, ExitStack() as servers:
         models = export_checked(path, Path(folder), True, False, EPISODES, 0)

@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from a3c.onnx_names import FORMAT
 from a3c.policy import Policy
 from workers import exit_codes
 from workers.commands import load
+from workers.extras import require
 from workers.serving.verify import Agreement, Array, ExportedPolicy, real_observations
 from workers.serving.words import Row, render_trial, render_written
 
@@ -91,7 +91,7 @@ def export_policy(
     """
     if format not in FORMATS:
         raise ConfigError(f"format: must be one of {', '.join(FORMATS)}, got {format!r}")
-    _require_packages()
+    require("export", PACKAGES)
     checkpoint, environment = load(path)
     places = _places(Path(path), output, int8)
     trial = _try(checkpoint, environment, int8, with_critic, episodes, seed)
@@ -110,7 +110,7 @@ def export_checked(path: str, directory: Path, int8: bool, with_critic: bool, ep
 
     Raises: as `export_policy`.
     """
-    _require_packages()
+    require("export", PACKAGES)
     trial, places = _try(*load(path), int8, with_critic, episodes, seed), _places(directory, None, int8)
     trial.judge()
     _write(trial, places)
@@ -126,12 +126,6 @@ def target_of(checkpoint: Checkpoint) -> float | None:
     """The mean return that counts as solved, where there is one."""
     target = checkpoint.manifest.get("target_return")
     return float(target) if isinstance(target, int | float) else None
-
-
-def _require_packages() -> None:
-    if any(find_spec(name) is None for name in PACKAGES):
-        raise ConfigError('export: needs the packages of the extra "export": '
-                          'pip install -c constraints.txt -e ".[export]"')  # fmt: skip
 
 
 def _places(path: Path, output: str | None, int8: bool) -> list[Path]:

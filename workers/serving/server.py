@@ -9,7 +9,6 @@ import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from rich.console import Console
 from a3c.config import ConfigError
 from workers import exit_codes
 from workers.drawing import Frame, Line, clean, count, plural
+from workers.extras import require
 
 if TYPE_CHECKING:
     from workers.serving.facts import Facts
@@ -41,10 +41,7 @@ def serve(path: str, host: str, port: int, int8: bool, threads: int) -> int:
         ConfigError: an option cannot be followed, or a package is missing.
         CheckpointError: there is nothing that can be served.
     """
-    if any(find_spec(name) is None for name in PACKAGES):
-        raise ConfigError(
-            'serve: needs the packages of the extra "serve": pip install -c constraints.txt -e ".[serve]"'
-        )
+    require("serve", PACKAGES)
     from workers.serving.app import Counted, create_app
     from workers.serving.connections import Server
     from workers.serving.metrics import Metrics
