@@ -4,6 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 DONE   := $(VENV)/.installed
 DEV    := $(VENV)/.installed-dev
+# Two at a time, file by file: most tests wait for processes that they have started (docs/decisions/0022).
+PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 .PHONY: run test test-long lint format types imports check bench chaos clean
 
@@ -11,10 +13,10 @@ run: $(DONE)
 	$(BIN)/python run_a3c.py --workers 4
 
 test: $(DEV)
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 test-long: $(DEV)
-	$(BIN)/python -m pytest -q -m "long or not long"
+	$(PYTEST) -m "long or not long"
 
 lint: $(DEV)
 	$(BIN)/ruff check .

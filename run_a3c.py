@@ -13,16 +13,40 @@ if OWN:
 
 import argparse
 import atexit
-import json
+import io
 import os
 import shlex
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any, NoReturn
 
+
+def _import_workers() -> None:
+    """Import our package of that name, which sees that the others are ours too; raises ImportError."""
+    spec = find_spec("workers")
+    place = os.path.realpath(spec.origin or "") if spec else "nowhere to be found"
+    if place != os.path.join(os.path.dirname(os.path.realpath(__file__)), "workers", "__init__.py"):
+        raise ImportError(f"the package 'workers' of this program is hidden by {place}; rename that, or keep it out of "
+                          "PYTHONPATH")  # fmt: skip
+    import workers  # noqa: F401
+
+
+try:
+    _import_workers()
+except ImportError as error:
+    if __name__ != "__main__" and "run-a3c" not in os.path.basename(sys.argv[0]):
+        raise
+    print(f"run_a3c.py: error: {error}", file=sys.stderr)
+    sys.exit(2)
+
 from a3c.config import CheckpointError, Config, ConfigError, OptionSpec, did_you_mean, option_specs
+from a3c.files import absolute_path, typed_path
 from a3c.presets import PRESETS
 from workers import exit_codes
+from workers.limits import leave_deleted_folder
+
+PATHS = ("run_dir", "study_dir", "path", "record", "output")  # options that name a file or a folder
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,6 +60,12 @@ def main(arguments: list[str] | None = None) -> int:
         if not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
             raise ConfigError(f"unknown command '{arguments[0]}'{did_you_mean(arguments[0], COMMANDS)}")
         options = vars(build_parser().parse_args(arguments))
+        for name in PATHS:
+            if options.get(name) is not None:
+                absolute_path(name, path := typed_path(name, options[name]))  # which is refused where there is none
+                options[name] = str(path)
+        if "path" in options:  # the others make a directory, and see to it themselves
+            leave_deleted_folder()
         return COMMANDS[options.pop("command")](options)
     except ConfigError as error:
         return _complain(error, exit_codes.USAGE)
@@ -46,6 +76,8 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as in `... | head -1`
         sys.stderr.close()
         return exit_codes.FINISHED
+    except MemoryError as error:
+        return _complain(f"out of memory: {error or 'no more can be had'}", exit_codes.USAGE)
     except OSError as error:
         return _complain(f"{error.filename or 'output'}: {error.strerror}", exit_codes.DISK)
 
@@ -71,22 +103,23 @@ def resume(options: dict[str, Any]) -> int:
 def compare(options: dict[str, Any]) -> int:
     """Make every run of a study and report what the arms differ in."""
     study_dir, dashboard, preset = options.pop("study_dir"), options.pop("dashboard"), PRESETS[options.pop("preset")]
-    seeds, tuned = options.pop("seeds"), options.pop("tuned")
+    seeds, tuned, any_version = options.pop("seeds"), options.pop("tuned"), options.pop("any_version")
     from workers.comparison.study import plan
 
     study = plan({**{name: [value] for name, value in preset.items()}, **options}, seeds, tuned)
     from workers.comparison.session import run
+    from workers.invocation import program
 
-    return run(study, study_dir, dashboard, "python run_a3c.py " + shlex.join(sys.argv[1:]))[1]
+    return run(study, study_dir, dashboard, f"{program()} {shlex.join(sys.argv[1:])}", any_version)[1]
 
 
 def evaluate(options: dict[str, Any]) -> int:
     """Evaluate a checkpoint greedily and print its returns."""
-    from workers.commands import evaluate_checkpoint
+    from workers.commands import as_json, evaluate_checkpoint
 
-    result = evaluate_checkpoint(options["path"], options["episodes"], options["seed"])
+    result = evaluate_checkpoint(options["path"], options["episodes"], options["seed"], options["env"])
     if options["json"]:
-        print(json.dumps(result))
+        print(as_json(result))
     else:
         print("{env_id}: {mean:.1f} +- {std:.1f} (min {min:.0f}, max {max:.0f}) over {episodes} greedy episodes, "
               "seed {seed}\ncheckpoint {checkpoint}".format(**result))  # fmt: skip
@@ -98,7 +131,7 @@ def play(options: dict[str, Any]) -> int:
     from workers.play import play_checkpoint
 
     play_checkpoint(options["path"], options["episodes"], options["seed"], options["render"], options["greedy"],
-                    options["record"], options["speed"])  # fmt: skip
+                    options["record"], options["speed"], options["env"])  # fmt: skip
     return 0
 
 
@@ -107,21 +140,23 @@ def export(options: dict[str, Any]) -> int:
     from workers.serving.export import export_policy
 
     return export_policy(options["path"], options["format"], options["int8"], options["with_critic"],
-                         options["output"], options["episodes"], options["seed"])  # fmt: skip
+                         options["output"], options["episodes"], options["seed"], options["env"])  # fmt: skip
 
 
 def serve(options: dict[str, Any]) -> int:
     """Answer requests over HTTP with the policy."""
     from workers.serving.server import serve as serve_policy
 
-    return serve_policy(options["path"], options["host"], options["port"], options["int8"], options["threads"])
+    return serve_policy(options["path"], options["host"], options["port"], options["int8"], options["threads"],
+                        options["env"])  # fmt: skip
 
 
 def bench_serve(options: dict[str, Any]) -> int:
     """Measure how fast the server answers."""
     from workers.serving.bench import bench
 
-    return bench(options["path"], options["clients"], options["batch"], options["seconds"], options["threads"])
+    return bench(options["path"], options["clients"], options["batch"], options["seconds"], options["threads"],
+                 options["env"])  # fmt: skip
 
 
 COMMANDS: dict[str, Callable[[dict[str, Any]], int]] = {
@@ -171,6 +206,8 @@ def build_parser() -> Parser:
     comparing.add_argument("--tuned", action="store_true", help="start each mode from its own best setting")
     comparing.add_argument("--study-dir", metavar="DIR",
                            help="where the study's files go (default: under runs/, the study's own)")  # fmt: skip
+    comparing.add_argument("--any-version", action="store_true",
+                           help="keep runs of other versions of the program; the report tells which")  # fmt: skip
     resuming = add("resume", help="go on with a run", allow_abbrev=False,
                    description="Go on where the last checkpoint of a run left it. Bit for bit what would have followed "
                    "in sync and with one worker; in async everything that can continue does.")  # fmt: skip
@@ -202,11 +239,13 @@ def build_parser() -> Parser:
                          help="of the terminal, as a multiple of real time; 0: as fast as it goes")  # fmt: skip
     playing.add_argument("--greedy", action=argparse.BooleanOptionalAction, default=True,
                          help="the most probable action, or a sampled one")  # fmt: skip
-    _add_serving(add, formatter)
+    for command in (evaluating, playing, *_add_serving(add, formatter)):
+        command.add_argument("--env", metavar="MODULE:ID",
+                             help="the environment, where the checkpoint's own id is not found")  # fmt: skip
     return parser
 
 
-def _add_serving(add: Callable[..., Parser], formatter: Any) -> None:
+def _add_serving(add: Callable[..., Parser], formatter: Any) -> list[Parser]:
     """The commands for a policy that others use."""
     exporting = add("export", help="write the policy as ONNX", formatter_class=formatter, allow_abbrev=False,
                     description="Write the policy as an ONNX model and check it against the checkpoint: outputs, "
@@ -233,6 +272,7 @@ def _add_serving(add: Callable[..., Parser], formatter: Any) -> None:
     for command in (serving, measuring):
         command.add_argument("--threads", type=_positive, default=1, metavar="N",
                              help="that answer; small networks are served fastest by one")  # fmt: skip
+    return [exporting, serving, measuring]
 
 
 def _add_option(parser: argparse.ArgumentParser, spec: OptionSpec) -> None:
@@ -322,28 +362,41 @@ def _complain(error: object, code: int) -> int:
     return code
 
 
-def _open_closed_streams() -> None:
-    """Where a standard stream was closed (`>&-`), open it on nothing: else another file would take its place."""
+def _open_streams() -> None:
+    """Where a standard stream was closed (`>&-`), open it on nothing: else another file would take its place.
+
+    What a stream's encoding has not is written as a question mark: no letter is worth a run.
+    """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)  # as any standard stream
     os.close(descriptor)
     sys.stdout = sys.stdout or open(1, "w")
     sys.stderr = sys.stderr or open(2, "w")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def command_line() -> NoReturn:
     """Run the command that was typed, and end the process."""
-    _open_closed_streams()
-    if OWN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # which `main` turns into one line
-    code = main()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done and said: a late Ctrl-C has nothing left to end
+    _open_streams()
+    try:
+        if OWN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # which `main` turns into one line
+        code = main()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done and said: a late Ctrl-C has nothing left to end
+    except KeyboardInterrupt:  # another one, while the first was answered
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        code = exit_codes.INTERRUPTED
     try:
         sys.stdout.flush()
         sys.stderr.flush()
     except (OSError, ValueError):  # whoever read it has gone
         pass
+    if "workers.launch" in sys.modules:
+        sys.modules["workers.launch"].stop_forkserver()
     atexit._run_exitfuncs()  # which remove what multiprocessing has left in the folder for temporary files
+    if code == exit_codes.INTERRUPTED and "workers.screen" in sys.modules:
+        sys.modules["workers.screen"].outlast_interrupts()
     os._exit(code)  # every file is closed and every child has ended: taking torch apart would only cost half a second
 
 

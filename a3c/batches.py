@@ -2,9 +2,11 @@
 
 import base64
 import math
+import sys
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextvars import Context, copy_context
 from typing import Any, Protocol
 
 import gymnasium
@@ -16,6 +18,9 @@ Step = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], NDArra
 SEEDS = 2**31  # one more than the largest seed drawn
 REPLAYABLE_STEPS = 100_000  # longer episodes are neither recorded to their end nor replayed: memory is bounded
 _FLOAT32 = np.dtype(np.float32)
+NAP_SECONDS = 0.5  # asleep without a sign of life
+RESET_RETURNS = "reset must return the two values (observation, info)"
+STEP_RETURNS = "step must return the five values (observation, reward, terminated, truncated, info)"
 _NUMBERS, _BOOLEANS = "biuf", "biu"  # kinds of NumPy dtypes: 0 and 1 may stand for False and True
 
 
@@ -29,7 +34,9 @@ class Environments(Protocol):
 
     def reset(self, *, seed: int | None = None) -> tuple[NDArray[np.float32], dict[str, Any]]: ...
     def step(self, actions: NDArray[np.int64], /) -> Step: ...
-    def close(self) -> None: ...
+
+    def close(self) -> None:
+        """Close them all; one that cannot be closed is reported on standard error and ends nothing."""
 
     def state(self) -> dict[str, Any]:
         """All that the next steps depend on, as plain JSON."""
@@ -48,17 +55,23 @@ class SlowEnvironments:
 
     Args:
         latency_ms: milliseconds that each environment adds to every step; those of one worker step one after the other.
+        beat: called now and then while they are asleep, as a sign of life.
     """
 
-    def __init__(self, environments: Environments, latency_ms: float):
-        self._environments, self.num_envs = environments, environments.num_envs
+    def __init__(self, environments: Environments, latency_ms: float, beat: Callable[[], None] = lambda: None):
+        self._environments, self.num_envs, self._beat = environments, environments.num_envs, beat
         self._seconds = latency_ms / 1000 * environments.num_envs
 
     def reset(self, *, seed: int | None = None) -> tuple[NDArray[np.float32], dict[str, Any]]:
         return self._environments.reset(seed=seed)
 
     def step(self, actions: NDArray[np.int64], /) -> Step:
-        time.sleep(self._seconds)
+        left = self._seconds
+        while left > NAP_SECONDS:
+            time.sleep(NAP_SECONDS)
+            left -= NAP_SECONDS
+            self._beat()
+        time.sleep(left)
         return self._environments.step(actions)
 
     def close(self) -> None:
@@ -74,20 +87,25 @@ class SlowEnvironments:
 
 
 class NativeEnvironments:
-    """A vector environment of Gymnasium's own: what it returns is checked, its attributes are its state."""
+    """A vector environment of Gymnasium's own: what it returns is checked, its attributes are its state.
 
-    def __init__(self, environments: gymnasium.vector.VectorEnv[Any, Any, Any]):
+    Args:
+        context: in which its code runs, so that what it has NumPy do about overflows holds for itself alone.
+    """
+
+    def __init__(self, environments: gymnasium.vector.VectorEnv[Any, Any, Any], context: Context | None = None):
+        self._run = (context or copy_context()).run
         self._environments, self.num_envs = environments, environments.num_envs
         self._batch = (self.num_envs,)
         self._shape = (self.num_envs, *(environments.single_observation_space.shape or ()))
 
     def reset(self, *, seed: int | None = None) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        observations, info = self._environments.reset(seed=seed)
+        observations, info = self._run(self._environments.reset, seed=seed)
         _expect("observations", observations, self._shape, _NUMBERS)
         return observations, info
 
     def step(self, actions: NDArray[np.int64], /) -> Step:
-        step = observations, rewards, terminated, truncated, _ = self._environments.step(actions)
+        step = observations, rewards, terminated, truncated, _ = self._run(self._environments.step, actions)
         _expect("observations", observations, self._shape, _NUMBERS)
         _expect("rewards", rewards, self._batch, _NUMBERS)
         _expect("terminated", terminated, self._batch, _BOOLEANS)
@@ -95,7 +113,7 @@ class NativeEnvironments:
         return step
 
     def close(self) -> None:
-        self._environments.close()
+        close_all([self._environments])
 
     def state(self) -> dict[str, Any]:
         """Its attributes; empty where one may hold anything: going on with half the state would be wrong unnoticed."""
@@ -129,10 +147,16 @@ class SerialEnvironments:
 
     Every step's arrays are overwritten by the next step. Every episode starts from a seed of its own: environments
     cannot be serialised in general, but one that repeats itself is where its seed and its actions since have led it.
+
+    Args:
+        beat: called after the reset of each single environment, as a sign of life.
+        context: in which their code runs, so that what it has NumPy do about overflows holds for itself alone.
     """
 
-    def __init__(self, environments: list[gymnasium.Env[Any, Any]]):
-        self._environments = environments
+    def __init__(self, environments: list[gymnasium.Env[Any, Any]], beat: Callable[[], None] = lambda: None,
+                 context: Context | None = None):  # fmt: skip
+        self._environments, self._beat = environments, beat
+        self._run = (context or copy_context()).run
         self.num_envs = count = len(environments)
         space: Any = environments[0].action_space
         self._action_start = int(space.start)
@@ -163,8 +187,7 @@ class SerialEnvironments:
         return self._observations, self._rewards, self._terminated, self._truncated, {}
 
     def close(self) -> None:
-        for environment in self._environments:
-            environment.close()
+        close_all(self._environments)
 
     def state(self) -> dict[str, Any]:
         return {
@@ -199,16 +222,24 @@ class SerialEnvironments:
         return True
 
     def _begin(self, index: int, seed: int) -> None:
-        observation, _ = self._environments[index].reset(seed=seed)
+        returned = self._run(self._environments[index].reset, seed=seed)
+        if not isinstance(returned, tuple | list) or len(returned) != 2:
+            raise ValueError(RESET_RETURNS)
+        observation, _ = returned
         _expect("observation", observation, self._shape, _NUMBERS)
         self._observations[index] = observation
         self._rewards[index] = 0.0
         self._terminated[index] = self._truncated[index] = self._ended[index] = False
         self._seeds[index] = seed
         del self._actions[index][:]
+        self._beat()
 
     def _act(self, index: int, action: int) -> None:
-        observation, reward, terminated, truncated, _ = self._environments[index].step(action + self._action_start)
+        returned = self._run(self._environments[index].step, action + self._action_start)
+        try:
+            observation, reward, terminated, truncated, _ = returned
+        except (TypeError, ValueError):
+            raise ValueError(STEP_RETURNS) from None
         # What nearly all environments return is let through here: the full look costs several times as much.
         if getattr(observation, "dtype", None) is not _FLOAT32 or observation.shape != self._shape:
             _expect("observation", observation, self._shape, _NUMBERS)
@@ -225,6 +256,34 @@ class SerialEnvironments:
         actions = self._actions[index]
         if len(actions) <= REPLAYABLE_STEPS:
             actions.append(action)
+
+
+def close_all(environments: Iterable[Any]) -> None:
+    """Close environments; where some raise, say so on standard error: what they were made for is done by then.
+
+    In one line, not a traceback: a log's last traceback is taken for what its process has died of.
+    """
+    errors = []
+    for environment in environments:
+        try:
+            environment.close()
+        except (Exception, SystemExit) as error:
+            errors.append(error)
+    if errors:
+        several = f" of {len(errors)} environments" if len(errors) > 1 else " of an environment"
+        print(f"close(){several} failed: {brief(errors[0])}", file=sys.stderr, flush=True)
+
+
+def brief(error: BaseException) -> str:
+    """An exception in one line of bounded length."""
+    try:
+        message = " ".join(str(error).split())
+    except Exception:  # of a third party, as its __str__ is
+        message = ""
+    name = type(error).__name__
+    if not message:
+        return name
+    return (message if type(error) is ValueError else f"{name}: {message}")[:500]
 
 
 def array_to_json(values: NDArray[Any]) -> dict[str, Any]:

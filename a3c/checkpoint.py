@@ -24,14 +24,17 @@ from a3c.config import CheckpointError
 from a3c.files import discard_leftovers, json_object
 from a3c.manifest import (
     FACTS,
+    NUMBER_LIMIT,
     TENSORS,
     WEIGHTS,
     DamageError,
     Part,
+    checkpoints_of,
     copy_path,
     field,
     malformed_is_damage,
     manifests,
+    preferred,
     prune_copies,
     prune_parts,
     read_manifest,
@@ -67,6 +70,11 @@ class Checkpoint:
         return str(self.manifest["env_id"])
 
     @property
+    def env_spec(self) -> dict[str, Any] | None:
+        """The environment's own spec, where its id alone does not find it."""
+        return self.manifest.get("env_spec")
+
+    @property
     def max_episode_steps(self) -> int | None:
         limit = self.manifest["max_episode_steps"]
         return None if limit is None else int(limit)
@@ -83,7 +91,7 @@ def save_checkpoint(
     """Write the newest checkpoint `name` into `directory`; return its manifest's path.
 
     Args:
-        facts: what else the manifest tells: at least env_id, max_episode_steps and updates.
+        facts: what else the manifest tells: at least env_id, max_episode_steps and updates; env_spec where it is known.
         training: what `load_training` gives back.
         keep: how many checkpoints of this name stay, this one included; those of more updates go, for a run that was
             taken up from an older checkpoint has left them behind.
@@ -100,6 +108,7 @@ def save_checkpoint(
         "action_count": model.action_count,
         "hidden_sizes": model.hidden_sizes,
         "value_scale": model.value_scale,
+        "action_start": model.action_start,
     }
     manifest = {**facts, "network": network, **{kind: part.entry() for kind, part in parts.items()}}
     discard_leftovers(directory)
@@ -116,16 +125,17 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Load a run directory's best checkpoint (the latest where there is none yet), or that of a manifest or weights.
+    """Load the better of a run directory's best and latest checkpoints, or that of a manifest or weights.
 
-    Where a run directory's best is damaged, the latest takes its place, then older ones; `skipped` tells so.
+    The best is the one; the latest where there is none yet, where its own evaluation has a greater mean, or where the
+    best is untrained. Where one is damaged, the other takes its place, then older ones; `skipped` tells so.
 
     Raises:
         CheckpointError: there is none, or it is damaged, or all are.
     """
     path = Path(path)
     if path.is_dir():
-        return _newest_whole(path, ("best", "latest"), _load)
+        return _newest_whole(path, preferred(checkpoints_of(path)), _load)
     if not os.path.lexists(path):
         raise CheckpointError(f"{path}: no such run directory or checkpoint")
     return _settled(_load, _naming(path) if path.suffix == ".safetensors" else path)
@@ -153,7 +163,7 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
 
 def _newest_whole(run_dir: Path, names: Sequence[str], load: Callable[[Path, tuple[str, ...]], T]) -> T:
     """Load the first checkpoint that is not damaged, telling it which ones were."""
-    folder = run_dir / "checkpoints" if (run_dir / "checkpoints").is_dir() else run_dir
+    folder = checkpoints_of(run_dir)
     skipped: tuple[str, ...] = ()
     for path in (path for name in names for path in manifests(folder, name)):
         try:
@@ -180,7 +190,7 @@ def _settled(load: Callable[[Path, tuple[str, ...]], T], path: Path, skipped: tu
 
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        status = os.lstat(path)
+        status = os.stat(path)  # of what a link leads to: that is what a run replaces
     except OSError:
         return None
     return status.st_ino, status.st_mtime_ns
@@ -217,12 +227,13 @@ def _model(network: dict[str, Any], weights: bytes) -> ActorCritic:
     layers = [whole_number(network, "observation_size", 1)]
     layers += [whole_number({"hidden_sizes": size}, "hidden_sizes", 1) for size in hidden]
     actions = whole_number(network, "action_count", 1)
+    start = whole_number({"action_start": 0, **network}, "action_start", -NUMBER_LIMIT)
     count = sum((fan_in + 1) * fan_out for fan_in, fan_out in [*pairwise(layers), (layers[-1], actions + 1)])
     if 4 * count > len(weights):
         raise ValueError("its weights are fewer than its network's")
     if not isinstance(value_scale, int | float) or not 0 < value_scale <= sys.float_info.max:
         raise ValueError("'value_scale' is missing or out of range")
-    model, state = ActorCritic(layers[0], actions, hidden, value_scale), _unpack(weights)
+    model, state = ActorCritic(layers[0], actions, hidden, value_scale, start), _unpack(weights)
     if _shapes(state) != _shapes(model.state_dict()):
         raise ValueError("its weights do not fit its network")
     model.load_state_dict(state)
@@ -241,7 +252,8 @@ def _pack(tensors: dict[str, Tensor]) -> bytes:
 
 def _unpack(content: bytes) -> dict[str, Tensor]:
     try:
-        tensors: dict[str, Tensor] = safetensors.torch.load(content)
+        with torch.device("cpu"):  # else those without elements would be on whatever is torch's default
+            tensors: dict[str, Tensor] = safetensors.torch.load(content)
     except (SafetensorError, KeyError) as error:  # a KeyError is a type of numbers that torch has not
         raise ValueError(f"no safetensors: {str(error)[:100]!r}") from error
     return tensors

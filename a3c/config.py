@@ -22,6 +22,10 @@ class CheckpointError(RuntimeError):
     """A checkpoint that is missing, damaged or does not fit; one line that names the file (exit code 4)."""
 
 
+class NumericsError(ArithmeticError):
+    """The run's own numbers are not finite, and stay so (exit code 5); an environment's FloatingPointError is none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """The values an option may take: an interval (open where said so) or a set of choices."""
@@ -104,14 +108,17 @@ class EvaluationConfig:
     """How the monitor judges the shared policy."""
 
     target_return: float | None = option(None, "mean return that counts as solved; default: the environment's own")
-    eval_episodes: int = option(100, "greedy episodes per evaluation", POSITIVE_INT)
+    eval_episodes: int = option(100, "greedy episodes per evaluation; 0: none, train to the budget", NON_NEGATIVE_INT)
+    eval_envs: int | None = option(
+        None, "environments that an evaluation has open at once; default: 100 of a native batch, else 10", POSITIVE_INT
+    )
     eval_interval: int = option(1000, "environment steps between the starts of two evaluations", POSITIVE_INT)
-    eval_share: float = option(0.05, "largest share of one core for evaluations, after a first second", FRACTION)
+    eval_share: float = option(0.05, "largest share of the time for evaluations, after a first second", FRACTION)
 
 
 @dataclass(frozen=True, slots=True)
 class SupervisionConfig:
-    """What is done so that a run is not lost (workers.supervisor, workers.keeper)."""
+    """What is done so that a run is not lost (workers.supervisor, workers.checkpointer)."""
 
     checkpoint_interval: float = option(10.0, "seconds between saved checkpoints", POSITIVE)
     keep_checkpoints: int = option(3, "latest checkpoints that stay on disk, beside the best", POSITIVE_INT)

@@ -1,6 +1,7 @@
 """Greedy evaluation over a fixed number of episodes."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,10 +23,15 @@ class Returns:
     seed: int
 
     def statistics(self) -> dict[str, float]:
-        """Mean, standard deviation (of the sample), minimum and maximum of the returns."""
+        """Mean, standard deviation (of the sample), minimum and maximum of the returns; not finite where they are."""
         values = self.returns
-        std = values.std(ddof=1) if len(values) > 1 else 0.0
+        with np.errstate(all="ignore"):
+            std = values.std(ddof=1) if len(values) > 1 else 0.0
         return {"mean": float(values.mean()), "std": float(std), "min": float(values.min()), "max": float(values.max())}
+
+
+class _CancelledError(Exception):
+    """Nobody wants to know any more."""
 
 
 def evaluate(
@@ -34,33 +40,70 @@ def evaluate(
     episodes: int,
     seed: int,
     cancelled: Callable[[], bool] = lambda: False,
+    environments_at_once: int | None = None,
+    goes_on: Callable[[Returns], bool] = lambda returns: True,
 ) -> Returns | None:
     """Play `episodes` whole episodes with the most probable action; None where `cancelled` said so before the end.
 
     Each environment of a batch plays exactly one episode, so that short episodes are not favoured. Equal arguments
     give equal returns, bit for bit on the same machine.
+
+    Args:
+        cancelled: asked after every step, and after each environment that is made or, where it is scalar, reset.
+        environments_at_once: the most that may be open; scalar ones give the same returns whatever it is.
+        goes_on: asked between two batches, with the returns so far, whether there is to be another one.
     """
-    batch_size = min(episodes, NATIVE_BATCH if environment.spec.vector_entry_point else SERIAL_BATCH)
-    environments = environment.make(batch_size)
+
+    def beat() -> None:
+        if cancelled():
+            raise _CancelledError
+
+    with suppress(_CancelledError):
+        return _evaluate(policy_logits, environment, episodes, seed, beat, environments_at_once, goes_on)
+    return None
+
+
+def batch_size(environment: EnvironmentSpec, episodes: int, environments_at_once: int | None) -> int:
+    """How many environments an evaluation has open."""
+    return min(episodes, NATIVE_BATCH if environment.native else SERIAL_BATCH, environments_at_once or episodes)
+
+
+def _evaluate(
+    policy_logits: PolicyLogits,
+    environment: EnvironmentSpec,
+    episodes: int,
+    seed: int,
+    beat: Callable[[], None],
+    environments_at_once: int | None,
+    goes_on: Callable[[Returns], bool],
+) -> Returns:
+    count = batch_size(environment, episodes, environments_at_once)
+    environments = environment.make(count, beat)
+    # A product may be rounded otherwise in a batch of another size, and at another place of it: an episode of a scalar
+    # environment has the same place in batches of the same size, however many are played at once.
+    asked = np.zeros((count if environment.native else SERIAL_BATCH, environment.observation_size), np.float32)
     returns = np.zeros(episodes)
     lengths = np.zeros(episodes, np.int64)
     try:
-        for first in range(0, episodes, batch_size):
-            batch = slice(first, min(first + batch_size, episodes))
+        for first in range(0, episodes, count):
+            batch = slice(first, min(first + count, episodes))
+            places = (first + np.arange(count)) % len(asked)
             observations, _ = environments.reset(seed=(seed + first) % 2**32)
-            alive = np.zeros(batch_size, np.bool_)
+            alive = np.zeros(count, np.bool_)
             alive[: batch.stop - first] = True
-            batch_returns, batch_lengths = np.zeros(batch_size), np.zeros(batch_size, np.int64)
+            batch_returns, batch_lengths = np.zeros(count), np.zeros(count, np.int64)
             while alive.any():
-                if cancelled():
-                    return None
-                actions = policy_logits(observations.astype(np.float32, copy=False)).argmax(-1)
+                beat()
+                asked[places] = observations
+                actions = policy_logits(asked)[places].argmax(-1)
                 observations, rewards, terminated, truncated, _ = environments.step(actions)
                 batch_returns += np.where(alive, rewards, 0.0)
                 batch_lengths += alive
                 alive &= ~(terminated | truncated)
             returns[batch] = batch_returns[: batch.stop - first]
             lengths[batch] = batch_lengths[: batch.stop - first]
+            if batch.stop < episodes and not goes_on(Returns(returns[: batch.stop], lengths[: batch.stop], seed)):
+                return Returns(returns[: batch.stop], lengths[: batch.stop], seed)
     finally:
         environments.close()
     return Returns(returns, lengths, seed)

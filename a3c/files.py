@@ -10,9 +10,45 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from a3c.config import ConfigError
+
 _TEMPORARY = re.compile(r"\..+\.(\d{1,9})\.tmp", re.DOTALL)
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows alone has it, and lacks the next two
-_NOTHING_BUT_FILES = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # no link; no waiting at a pipe
+_NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)  # at a pipe or a terminal
+# What file systems answer that cannot make something durable, as opposed to those that failed to (EIO, ENOSPC).
+_CANNOT_SYNC = {
+    getattr(errno, name)
+    for name in ("EINVAL", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EBADF", "EACCES", "EPERM", "EISDIR", "EROFS", "ENOTTY")
+}
+
+
+def typed_path(option: str, typed: str | os.PathLike[str]) -> Path:
+    """The path that a user means; `~` is the home directory, for not every shell replaces it.
+
+    Raises:
+        ConfigError: it is empty, or nobody knows the home directory.
+    """
+    text = os.fspath(typed)
+    if not text or "\0" in text:
+        raise ConfigError(f"{option}: expected a path, got {text!r}")
+    path = os.path.expanduser(text)
+    if path == "~" or path.startswith("~/"):
+        raise ConfigError(f"{option}: '{text}': this system knows no home directory of yours; set HOME, or write the "
+                          "path without ~")  # fmt: skip
+    return Path(path)
+
+
+def absolute_path(option: str, path: Path) -> Path:
+    """Where a path leads now, and still does when an environment has changed the current folder.
+
+    Raises:
+        ConfigError: it is relative to a folder that is gone.
+    """
+    try:
+        return Path(os.path.abspath(path))
+    except OSError as error:
+        raise ConfigError(f"{option}: '{path}' is in the current folder, which has been deleted ({error.strerror}); "
+                          "go to another, or give an absolute path") from error  # fmt: skip
 
 
 def write_durably(path: Path, content: bytes) -> None:
@@ -34,6 +70,32 @@ def write_durably(path: Path, content: bytes) -> None:
         raise
 
 
+def sync_file(path: Path) -> None:
+    """Make durable what a file holds.
+
+    Raises:
+        OSError: it cannot be.
+    """
+    descriptor = os.open(path, os.O_RDWR | _BINARY)
+    try:
+        sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync(descriptor: int) -> None:
+    """Make what was written to an open file or directory durable, where its file system can.
+
+    Raises:
+        OSError: it can, and failed to.
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise
+
+
 def discard(path: Path) -> None:
     """Remove a file that nobody needs; where that fails, it stays."""
     with contextlib.suppress(OSError):
@@ -45,17 +107,31 @@ def discard_leftovers(directory: Path) -> None:
     with contextlib.suppress(OSError):
         for name in os.listdir(directory):
             match = _TEMPORARY.fullmatch(name)
-            if match and not _writes_still(int(match[1])):
+            # A dead writer's number may have come round again to this process.
+            if match and (int(match[1]) == os.getpid() or not is_alive(int(match[1]))):
                 discard(directory / name)
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process of this number may be running."""
+    if os.name != "posix":  # there the question itself would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # alive, and another user's
+        return True
+    return True
 
 
 def read_file(path: Path, limit: int) -> bytes:
     """The content of a regular file of at most `limit` bytes.
 
     Raises:
-        OSError: it cannot be read, is larger, or is a link, a directory, a pipe or a device; nothing waits for one.
+        OSError: it cannot be read, is larger, or is a directory, a pipe or a device; nothing waits for one.
     """
-    descriptor = os.open(path, os.O_RDONLY | _BINARY | _NOTHING_BUT_FILES)
+    descriptor = os.open(path, os.O_RDONLY | _BINARY | _NO_WAITING)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -97,7 +173,7 @@ def _write_synced(path: Path, content: bytes) -> None:
         rest = memoryview(content)
         while rest:
             rest = rest[os.write(descriptor, rest) :]
-        os.fsync(descriptor)
+        sync(descriptor)
     except BaseException:
         with contextlib.suppress(OSError):
             os.close(descriptor)
@@ -109,26 +185,16 @@ def _sync_directory(directory: Path) -> None:
     """Make the names in a directory durable, where the system can."""
     if os.name != "posix":
         return
-    descriptor = os.open(directory, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        descriptor = os.open(directory, os.O_RDONLY)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:  # a directory that may be written need not be readable
+            raise
+        return
+    try:
+        sync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _writes_still(process: int) -> bool:
-    """Whether a process other than this one may still be writing."""
-    if process == os.getpid():  # a dead one's number come round again
-        return False
-    if os.name != "posix":  # there the question itself would end it
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # alive, and another user's
-        return True
-    return True
 
 
 def _finite(text: str) -> float:

@@ -8,8 +8,9 @@ import torch
 from numpy.typing import NDArray
 
 from a3c.closed_form import ClosedForm, LearningPass, loss_gradients
-from a3c.config import Config, LossConfig
+from a3c.config import Config, LossConfig, NumericsError
 from a3c.losses import LossTerms, actor_critic_loss
+from a3c.moments import Moments, MomentsMeter
 from a3c.networks import ActorCritic
 from a3c.returns import lambda_returns, normalize
 from a3c.rollouts import Rollout
@@ -18,7 +19,7 @@ from a3c.stopwatch import Stopwatch
 Array = NDArray[np.float32]
 
 
-class NonFiniteError(FloatingPointError):
+class NonFiniteError(NumericsError):
     """A rollout that nothing can be learned from: some of its `what` are not finite."""
 
     def __init__(self, what: str):
@@ -35,19 +36,16 @@ class Targets(NamedTuple):
 
 
 class RolloutStatistics(NamedTuple):
-    """The loss and how well the critic predicted the returns, as sums that add up over rollouts."""
+    """The loss and how well the critic predicted the returns."""
 
     terms: LossTerms
-    return_sum: float
-    return_square_sum: float
-    error_sum: float  # of returns - values
-    error_square_sum: float
-    error_magnitude_sum: float  # of |returns - values|: the advantages' before any normalisation
+    moments: Moments
 
     @property
     def is_finite(self) -> bool:
         """Whether nothing has overflowed: after a huge reward a loss may be infinite where its gradient is not."""
-        return all(map(math.isfinite, (*self.terms, *self[1:])))
+        _, magnitude, target, _, _, error_square = self.moments
+        return math.isfinite(sum(self.terms) + magnitude + sum(target) + sum(error_square))
 
 
 def targets(rollout: Rollout, values: Array, config: LossConfig) -> Targets:
@@ -81,6 +79,7 @@ class ClosedFormLearner:
     def __init__(self, model: ActorCritic, config: Config, watch: Stopwatch | None = None):
         self._network = LearningPass(model, config.n_steps, config.envs_per_worker)
         self._config, self._lap = config.loss, (watch or Stopwatch()).lap
+        self._measure = MomentsMeter(config.n_steps * config.envs_per_worker).measure
         self.act = self._network.act
 
     def gradient(self, rollout: Rollout) -> RolloutStatistics:
@@ -95,7 +94,7 @@ class ClosedFormLearner:
         terms, d_logits, d_values = loss_gradients(logits, values, actions, advantages, returns, valid, self._config)
         self._network.backward(observations[:-1].reshape(len(actions), -1), d_logits, d_values)
         self._lap("backward")
-        return _statistics(terms, target, values)
+        return RolloutStatistics(terms, self._measure(returns, values, valid))
 
 
 class AutogradLearner:
@@ -104,11 +103,16 @@ class AutogradLearner:
     def __init__(self, model: ActorCritic, config: Config, watch: Stopwatch | None = None):
         self._model, self._acting = model, ClosedForm(model)
         self._config, self._lap = config.loss, (watch or Stopwatch()).lap
+        self._measure = MomentsMeter(config.n_steps * config.envs_per_worker).measure
 
     def act(self, t: int, observations: Array) -> Array:
         return self._acting.policy_logits(observations)
 
     def gradient(self, rollout: Rollout) -> RolloutStatistics:
+        with torch.enable_grad():  # an environment may have turned it off
+            return self._differentiate(rollout)
+
+    def _differentiate(self, rollout: Rollout) -> RolloutStatistics:
         self._model.zero_grad(set_to_none=False)  # the gradients are views of one vector: keep them
         logits, values = self._model(torch.from_numpy(rollout.observations))  # [T + 1, B, A], [T + 1, B]
         self._lap("forward")
@@ -119,7 +123,8 @@ class AutogradLearner:
         loss, terms = actor_critic_loss(logits[:-1], values[:-1], actions, advantages, returns, valid, self._config)
         loss.backward()  # type: ignore[no-untyped-call]
         self._lap("backward")
-        return _statistics(terms, target, values[:-1].detach().numpy().reshape(-1))
+        flat = (target.returns, values[:-1].detach().numpy(), target.valid)
+        return RolloutStatistics(terms, self._measure(*(array.reshape(-1) for array in flat)))
 
 
 LEARNERS: dict[str, type[ClosedFormLearner] | type[AutogradLearner]] = {  # by the option `gradients`
@@ -157,11 +162,3 @@ def clip_by_global_norm(gradient: Array, max_norm: float) -> float:
     if norm > max_norm:
         gradient *= np.float32(max_norm / norm)
     return norm
-
-
-def _statistics(terms: LossTerms, target: Targets, values: Array) -> RolloutStatistics:
-    valid, returns = target.valid.reshape(-1), target.returns.reshape(-1)
-    errors = (returns - values) * valid
-    sums = (returns.dot(valid), returns.dot(returns * valid), errors.dot(valid), errors.dot(errors),
-            np.abs(errors).dot(valid))  # fmt: skip
-    return RolloutStatistics(terms, *map(float, sums))

@@ -7,8 +7,10 @@ before it. Here they are read, found and pruned; `a3c.checkpoint` says what the 
 
 import errno
 import hashlib
+import math
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -105,6 +107,8 @@ def read_part(manifest_path: Path, entry: dict[str, Any]) -> bytes:
         DamageError: it is not, or cannot be read.
     """
     path = manifest_path.parent / entry["file"]
+    if not os.path.lexists(path):  # the manifest may be a link to one elsewhere
+        path = Path(os.path.realpath(manifest_path)).parent / entry["file"]
     with malformed_is_damage(path):
         content = read_file(path, min(entry.get("bytes", PART_LIMIT), PART_LIMIT))
         if hashlib.sha256(content).hexdigest() != entry["sha256"]:
@@ -116,6 +120,33 @@ def manifests(directory: Path, name: str) -> list[Path]:
     """The manifests of a name, newest first."""
     newest = directory / f"{name}.json"
     return [newest, *_copies(directory, name)] if os.path.lexists(newest) else _copies(directory, name)
+
+
+def checkpoints_of(run_dir: Path) -> Path:
+    """Where a run directory's checkpoints are; it may be that folder itself."""
+    folder = run_dir / "checkpoints"
+    return folder if folder.is_dir() else run_dir
+
+
+def preferred(directory: Path) -> tuple[str, str]:
+    """The two names of a run's checkpoints, the one whose policy is to be used first.
+
+    That is the best, unless the latest was found better when the run was interrupted, or the best has never learned.
+    """
+    order = ("best", "latest")
+    try:
+        best, latest = (read_manifest(directory / f"{name}.json") for name in order)
+    except CheckpointError:  # whoever loads one tells what is wrong with it
+        return order
+    better = _mean(latest) > _mean(best) or best["updates"] == 0 < latest["updates"]
+    return ("latest", "best") if better else order
+
+
+def _mean(manifest: dict[str, Any]) -> float:
+    """Of a manifest's evaluation; minus infinity where there is none."""
+    evaluation = manifest.get("evaluation")
+    mean = evaluation.get("mean") if isinstance(evaluation, dict) else None
+    return float(mean) if isinstance(mean, int | float) and abs(mean) <= sys.float_info.max else -math.inf
 
 
 def copy_path(directory: Path, name: str, updates: int) -> Path:
@@ -183,6 +214,8 @@ def _write(path: Path, content: bytes, limit: int) -> None:
 def _check(manifest: dict[str, Any]) -> None:
     field(manifest, "env_id", str)
     field(manifest, "network", dict)
+    if "env_spec" in manifest:
+        field(manifest, "env_spec", dict)
     whole_number(manifest, "updates", 0)
     if manifest.get("max_episode_steps", 0) is not None:  # null is a value, a missing key is none
         whole_number(manifest, "max_episode_steps", 1)

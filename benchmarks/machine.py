@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = ("run_a3c.py", "a3c/*.py", "shared/*.py", "workers/*.py")
+SOURCES = ("run_a3c.py", "a3c/*.py", "shared/*.py", "workers/**/*.py")
 
 
 def conditions() -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """The board: one row of running totals per worker, signs of life, and the request to stop."""
 
 import time
+from collections.abc import Sequence
+from math import fsum
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from shared.exact import exact_sum
 from shared.memory import SharedArray
 from shared.phases import PHASES
 
@@ -21,11 +24,12 @@ SUMS = (  # to which every update adds
     "entropy",
     "gradient_norm",
     "policy_loss_square",
-    "target_sum",  # over valid steps, as are the next four, from which explained variance follows
-    "target_square_sum",
-    "error_sum",
-    "error_square_sum",
+)
+PAIRS = ("target_sum", "target_square_sum", "error_sum", "error_square_sum")  # from which explained variance follows
+CRITIC = (  # totals over the valid steps of the rollouts learned from
+    "learned_steps",
     "error_magnitude_sum",
+    *(name + part for name in PAIRS for part in ("", "_low")),  # see shared/exact.py
 )
 LATEST = (  # which every update replaces
     "env_steps",
@@ -36,14 +40,36 @@ LATEST = (  # which every update replaces
     "cpu_seconds",  # of the whole process since its start
     "learning_rate",
     "staleness_max",
-    "started",  # time.monotonic() of the first step; 0 before
+    "started",  # time.monotonic() of the first step, which is later than boot and so above 0; 0 before
     "heartbeat",  # time.monotonic() of the last update; 0 before the first
 )
-ROW = np.dtype([(name, "f8") for name in (*SUMS, *LATEST)])  # one type, so that a row is written as one vector
+ROW = np.dtype([(name, "f8") for name in (*SUMS, *CRITIC, *LATEST)])  # one type: a row is written as vectors
+FORMER = (*SUMS, *PAIRS, "error_magnitude_sum", *LATEST)  # a row's columns in older checkpoints
+LARGE = 1e300  # larger than any total can become, and small enough to add up
 
 DROPPED = ("observations", "rewards", "gradients", "episodes")  # see Board.count_dropped
-TALLIES = ("rollbacks", "failed_saves", "monitor_restarts")
-RUN, FINISH, STOP = 0, 1, 2  # go on; stop after a last evaluation; stop at once
+TALLIES = ("rollbacks", "failed_saves", "monitor_restarts", "failed_evaluations", "checkpointer_restarts")
+# Train; stop after a last evaluation; stop at once; save what there is, for all others have ended.
+RUN, FINISH, STOP, CLOSE = 0, 1, 2, 3
+LOOKS = 5  # at rows that change all the time
+
+
+def add_moments(totals: list[float], moments: Sequence[Any]) -> list[float]:
+    """The values of CRITIC after one more rollout.
+
+    Args:
+        moments: its steps and its sum of error magnitudes; for each of PAIRS numbers whose sum is to be added exactly.
+    """
+    steps, magnitude, a, a_low, b, b_low, c, c_low, d, d_low = totals  # written out: this is done in every update
+    more, more_magnitude, to_a, to_b, to_c, to_d = moments
+    new_a, new_b = fsum((a, a_low, *to_a)), fsum((b, b_low, *to_b))
+    new_c, new_d = fsum((c, c_low, *to_c)), fsum((d, d_low, *to_d))
+    return [
+        steps + more,
+        magnitude + more_magnitude,
+        new_a, fsum((a, a_low, *to_a, -new_a)), new_b, fsum((b, b_low, *to_b, -new_b)),
+        new_c, fsum((c, c_low, *to_c, -new_c)), new_d, fsum((d, d_low, *to_d, -new_d)),
+    ]  # fmt: skip
 
 
 class Board:
@@ -52,8 +78,8 @@ class Board:
     Row i, and row i of the counts beside it, are written by worker i alone; totals are sums over rows, so no counter
     is raced. A read during a write may mix two consecutive states of one row, which costs a display one update's worth
     of error in it. A worker that is replaced leaves its rows to its successor, which goes on counting in them.
-    Beats are written by the process they are a sign of, the last one by the monitor; incarnations and the request to
-    stop by the supervisor; each tally by the one it belongs to.
+    Beats are written by the process they are a sign of, the last two by the monitor and the checkpointer; incarnations,
+    the request to stop and that to save by the supervisor; each tally by the one it belongs to.
     """
 
     def __init__(self, workers: int):
@@ -62,15 +88,17 @@ class Board:
         self._rows.array["mean_return"] = np.nan
         self._staleness = SharedArray((workers, STALENESS_BINS), "int64")
         self._dropped = SharedArray((workers, len(DROPPED)), "int64")
-        self._beats = SharedArray((workers + 1,), "int64")
+        self._beats = SharedArray((workers + 2,), "int64")
+        self._learning = SharedArray((workers,), "int64")
         self._incarnations = SharedArray((workers,), "int64")
         self._tallies = SharedArray((len(TALLIES),), "int64")
         self._clock = SharedArray((2,), "float64")  # when the run began, and training seconds of earlier sittings
-        self._clock.array[0] = time.time()
+        self._clock.array[0] = time.monotonic()
         self._stop = SharedArray((1,), "int64")
+        self._saves_wanted = SharedArray((1,), "int64")
 
     def row(self, worker_index: int) -> NDArray[np.float64]:
-        """A worker's row itself, for that worker to write: the values of SUMS and LATEST, in this order."""
+        """A worker's row itself, for that worker to write: the values of SUMS, CRITIC and LATEST, in this order."""
         return self._rows.array[worker_index : worker_index + 1].view(np.float64)
 
     def count_staleness(self, worker_index: int, staleness: int) -> None:
@@ -84,8 +112,13 @@ class Board:
         self._dropped.array[worker_index, DROPPED.index(what)] += 1
 
     def read(self) -> NDArray[Any]:
-        """A copy of all rows, [workers] of type ROW."""
-        return self._rows.array.copy()
+        """A copy of all rows, [workers] of type ROW; where two looks differ, a row was being written: look again."""
+        rows: NDArray[Any] = self._rows.array.copy()
+        for _ in range(LOOKS):
+            before, rows = rows, self._rows.array.copy()
+            if before.tobytes() == rows.tobytes():
+                break
+        return rows
 
     def staleness_counts(self) -> NDArray[np.int64]:
         """A copy of how many pushes had which staleness, [workers, STALENESS_BINS]."""
@@ -97,13 +130,31 @@ class Board:
 
     # -- signs of life --------------------------------------------------------------------------------------------
 
+    @property
+    def monitor(self) -> int:
+        """The index of the monitor's beats."""
+        return self.workers
+
+    @property
+    def checkpointer(self) -> int:
+        """The index of the checkpointer's beats."""
+        return self.workers + 1
+
     def beat(self, index: int) -> None:
-        """A sign of life of worker `index`, or of the monitor where that is the number of workers."""
+        """A sign of life of worker `index`, of the `monitor` or the `checkpointer`."""
         self._beats.numbers[index] += 1
 
     def beats(self, index: int) -> int:
         """How many there have been: a process that adds none for long hangs."""
         return int(self._beats.numbers[index])
+
+    def set_learning(self, worker_index: int, learning: bool) -> None:
+        """Say whether a worker computes gradients, and no environment can be what it waits for."""
+        self._learning.numbers[worker_index] = learning
+
+    def is_learning(self, worker_index: int) -> bool:
+        """Whether a worker computes gradients."""
+        return bool(self._learning.numbers[worker_index])
 
     def incarnation(self, worker_index: int) -> int:
         """How often the process of a worker has been replaced; the one that does not have this number is given up."""
@@ -129,7 +180,7 @@ class Board:
 
     @property
     def began(self) -> float:
-        """When the run was asked for, a time.time(); where it was resumed, so that the time between does not count."""
+        """When the run was asked for, a time.monotonic(); of a resumed run, without the time between its sittings."""
         return float(self._clock.array[0])
 
     @began.setter
@@ -139,17 +190,26 @@ class Board:
     def training_seconds(self, now: float) -> float:
         """Seconds of training up to `now`, a time.monotonic(): since the first step, and in earlier sittings."""
         started = self._rows.array["started"]
-        return self.earlier_seconds + (now - float(started[started > 0].min()) if started.any() else 0.0)
+        started = started[started > 0]
+        return self.earlier_seconds + (now - float(started.min()) if len(started) else 0.0)
 
     @property
     def earlier_seconds(self) -> float:
         """Seconds of training in earlier sittings of a resumed run."""
         return float(self._clock.array[1])
 
-    # -- stopping -------------------------------------------------------------------------------------------------
+    # -- requests -------------------------------------------------------------------------------------------------
+
+    def request_save(self) -> None:
+        """Ask for a checkpoint now (by the supervisor alone)."""
+        self._saves_wanted.numbers[0] += 1
+
+    def saves_requested(self) -> int:
+        """How often a checkpoint has been asked for."""
+        return int(self._saves_wanted.numbers[0])
 
     def request(self, what: int) -> None:
-        """Ask everybody to FINISH or to STOP (by the supervisor alone)."""
+        """Ask everybody to FINISH, to STOP or to CLOSE (by the supervisor alone)."""
         self._stop.numbers[0] = what
 
     def requested(self) -> int:
@@ -158,21 +218,21 @@ class Board:
 
     def stopping(self) -> bool:
         """Whether a stop at once has been asked for."""
-        return self.requested() == STOP
+        return self.requested() >= STOP
 
     # -- resuming -------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Tensor]:
         """Everything counted so far, by name."""
         rows = self._rows.array.copy().view(np.float64).reshape(self.workers, -1)
-        clock = [time.time() - self.began, self.training_seconds(time.monotonic())]
+        clock = [time.monotonic() - self.began, self.training_seconds(time.monotonic())]
         return {
             "rows": torch.from_numpy(rows),
             "staleness": torch.from_numpy(self.staleness_counts()),
             "dropped": torch.from_numpy(self._dropped.array.copy()),
             "incarnations": torch.from_numpy(self._incarnations.array.copy()),
             "tallies": torch.from_numpy(self._tallies.array.copy()),
-            "clock": torch.tensor(clock, dtype=torch.float64),
+            "clock": torch.tensor(clock, dtype=torch.float64, device="cpu"),
         }
 
     def worker_state(self, worker_index: int) -> dict[str, Any]:
@@ -187,7 +247,8 @@ class Board:
         Raises:
             KeyError, TypeError, ValueError: it is not such a state.
         """
-        self.row(worker_index)[:] = [np.nan if value is None else value for value in state["row"]]
+        row = np.array([[np.nan if value is None else value for value in state["row"]]])
+        self._rows.array[worker_index] = _rows_of(row)[0]
         self._rows.array["started"][worker_index] = self._rows.array["heartbeat"][worker_index] = 0.0
         self._staleness.array[worker_index] = 0
         self._staleness.array[worker_index, : len(state["staleness"])] = state["staleness"]
@@ -199,10 +260,14 @@ class Board:
         Raises:
             KeyError, ValueError: it is not a state of such a board.
         """
-        rows = state["rows"].numpy().copy().view(ROW).reshape(-1)
+        rows = _rows_of(state["rows"].numpy())
         earlier = rows[self.workers :]
-        for name in (*SUMS, *PHASE_SECONDS, "env_steps", "episodes", "return_sum", "cpu_seconds"):
+        for name in (*SUMS, *CRITIC[:2], *PHASE_SECONDS, "env_steps", "episodes", "return_sum", "cpu_seconds"):
             rows[name][0] += earlier[name].sum()
+        for name in PAIRS if len(earlier) else ():
+            low = f"{name}_low"
+            parts = (rows[name][0], rows[low][0], *earlier[name], *earlier[low])
+            rows[name][0], rows[low][0] = exact_sum(parts)
         rows["staleness_max"][0] = max(rows["staleness_max"][0], *earlier["staleness_max"], 0)
         rows["started"] = rows["heartbeat"] = 0.0
         kept = min(self.workers, len(rows))
@@ -210,9 +275,28 @@ class Board:
         for array, name in ((self._staleness, "staleness"), (self._dropped, "dropped"),
                             (self._incarnations, "incarnations")):  # fmt: skip
             fold(state[name].numpy(), array.array)
-        self._tallies.array[:] = state["tallies"].numpy()
+        tallies = state["tallies"].numpy()  # of an older version: fewer
+        self._tallies.array[: len(tallies)] = tallies
         elapsed, trained = state["clock"].tolist()
-        self._clock.array[:] = time.time() - elapsed, trained
+        self._clock.array[:] = time.monotonic() - elapsed, trained
+
+
+def _rows_of(values: NDArray[np.float64]) -> NDArray[Any]:
+    """A copy of stored rows, [W, columns], as rows of today, [W] of type ROW.
+
+    Raises:
+        ValueError: they are no rows, or what is added to exactly is not finite.
+    """
+    if values.shape[-1] == len(FORMER):
+        rows = np.zeros(len(values), ROW)
+        for name, column in zip(FORMER, values.T, strict=True):
+            rows[name] = column
+        rows["learned_steps"] = rows["env_steps"]
+    else:
+        rows = values.copy().view(ROW).reshape(len(values))
+    if not all((np.abs(rows[name]) < LARGE).all() for name in CRITIC):
+        raise ValueError("rows that are not finite")
+    return rows
 
 
 def fold(counts: NDArray[Any], into: NDArray[Any]) -> None:

@@ -13,6 +13,10 @@ from torch import Tensor
 
 from shared.memory import SharedArray
 
+# A scalar for torch, made once in every process: making one takes longer than a small step. As a part of the optimizer
+# it would be passed to other processes, as memory that all of them write to.
+COUNT = torch.zeros((), dtype=torch.float32, device="cpu")
+
 
 class SharedOptimizer(Protocol):
     """What a store needs of an optimizer."""
@@ -52,17 +56,16 @@ class SharedAdam:
         self._options = options
         self._exp_avg = SharedArray((size,), "float32")
         self._exp_avg_sq = SharedArray((size,), "float32")
-        self._count = torch.zeros(())  # a scalar for torch, made once: making one takes longer than a small step
 
     def step(self, parameters: Tensor, gradient: Tensor, learning_rate: float, count: int) -> None:
-        self._count.fill_(count)
+        COUNT.fill_(count)
         torch._fused_adam_(
             [parameters],
             [gradient],
             [self._exp_avg.tensor],
             [self._exp_avg_sq.tensor],
             [],
-            [self._count],
+            [COUNT],
             lr=learning_rate,
             beta1=self._options.beta1,
             beta2=self._options.beta2,

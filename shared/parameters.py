@@ -11,6 +11,11 @@ def flat_size(module: nn.Module) -> int:
     return sum(_padded(parameter.numel()) for parameter in module.parameters())
 
 
+def flat_zeros(module: nn.Module) -> Tensor:
+    """A vector for a module's parameters, or for their gradients; of float32 on the CPU, whatever torch's defaults."""
+    return torch.zeros(flat_size(module), dtype=torch.float32, device="cpu")
+
+
 def bind(module: nn.Module, vector: Tensor, gradient: Tensor | None = None) -> None:
     """Make a module's parameters (and gradients) views of a flat vector; the module's values move into the vector.
 

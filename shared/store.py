@@ -3,7 +3,7 @@
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -12,19 +12,14 @@ import torch
 from torch import Tensor
 
 from shared.board import RUN, Board, fold
-from shared.deposits import Deposits
+from shared.checkpoint_barrier import CheckpointBarrier
+from shared.locks import try_lock, unlock
 from shared.memory import SharedArray
 from shared.optimizers import SharedOptimizer
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 SNAPSHOT_SECONDS = 0.25  # for a moment at which nobody pushes; a pusher may be off its core for a while
 SNAPSHOT_PAUSE = 1e-4  # between two attempts, so that it may have ours
 LOCK_PAUSE = 5e-5  # between two attempts to get the lock: a push holds it for about as long
-LAST = 2**62  # the number of the deposit that a worker leaves at its end
 T = TypeVar("T")
 
 
@@ -64,14 +59,13 @@ class SharedStore:
     Written by one worker each: its counters of pushes begun, pushes done and environment steps, and of the pushes and
     pulls in which it met somebody else's push. Their sums are the totals: no increment is ever lost, and each process
     can tell whether a push is under way.
-    Written by the monitor: the number of the capture it wants; every worker answers with a deposit.
     """
 
-    queues = False  # whether the snapshots to evaluate are kept until somebody takes them
+    queues = False  # whether the snapshots to evaluate are kept until they have been judged
     incarnation = 0  # of the worker whose process this is: how many it is the successor of
-    waited = 0.0  # seconds of this process's last push in which it waited for other workers
+    waited = 0.0  # seconds in which this process waited for other workers, since somebody set them to 0
 
-    def __init__(self, initial: Tensor, optimizer: SharedOptimizer, board: Board, deposit_size: int = 0):
+    def __init__(self, initial: Tensor, optimizer: SharedOptimizer, board: Board):
         self.optimizer, self._board = optimizer, board
         self._parameters = SharedArray(tuple(initial.shape), "float32")
         self._parameters.array[:] = initial.detach().numpy()
@@ -80,8 +74,7 @@ class SharedStore:
         self._env_steps = SharedArray((board.workers,), "int64")
         self._overlapped = SharedArray((board.workers,), "int64")
         self._torn = SharedArray((board.workers,), "int64")
-        self._wanted = SharedArray((1,), "int64")
-        self.deposits = Deposits(board.workers, deposit_size)
+        self.barrier = CheckpointBarrier(board.workers, led=self.queues)
 
     @property
     def parameters(self) -> Tensor:
@@ -163,18 +156,29 @@ class SharedStore:
 
     # -- evaluating -----------------------------------------------------------------------------------------------
 
+    def enqueue_due(self, worker_index: int, meanwhile: Callable[[], None]) -> None:
+        """Before a rollout: have the snapshot that is due queued, where snapshots are queued (`queues`).
+
+        Args:
+            meanwhile: called again and again where that has to wait.
+        """
+
     def snapshot(self) -> Snapshot:
         """A copy during which nobody pushed; where no such moment comes for long, one that says that somebody did."""
         (copy, updates, env_steps), consistent = self._undisturbed(self._progress)
         return Snapshot(copy, updates, env_steps, time.monotonic(), consistent)
 
-    def due_snapshot(self, env_steps: int) -> Snapshot | None:
-        """The next snapshot to evaluate once training has come to `env_steps`; None before."""
-        return self.snapshot() if self.env_steps >= env_steps else None
+    def next_snapshot(self, env_steps: int) -> Snapshot | None:
+        """The next snapshot to evaluate, once training has come to `env_steps` and made an update; None before."""
+        return self.snapshot() if self.env_steps >= env_steps and self.updates else None
 
-    def last_snapshots(self) -> Iterator[Snapshot]:
-        """What is left to evaluate when training has ended."""
-        yield self.snapshot()
+    def release(self, judged: int) -> None:
+        """Let go of the snapshots before number `judged`: they have been judged, or never will be."""
+
+    @property
+    def queue_is_full(self) -> bool:
+        """Whether training waits until a snapshot is released."""
+        return False
 
     def _progress(self) -> tuple[Tensor, int, int]:
         return self.parameters.clone(), self.updates, self.env_steps
@@ -191,31 +195,14 @@ class SharedStore:
             time.sleep(SNAPSHOT_PAUSE)
         return read(), False
 
-    # -- keeping --------------------------------------------------------------------------------------------------
+    # -- checkpoints ----------------------------------------------------------------------------------------------
 
-    def request_capture(self) -> None:
-        """Ask every worker for a deposit, so that a capture can be made (by the monitor alone)."""
-        self._wanted.numbers[0] += 1
+    def capture(self, judged: Callable[[], int] = lambda: 0) -> Capture:
+        """A copy of everything here, at a moment at which nobody pushes if there is one.
 
-    def deposit_due(self, worker_index: int) -> int:
-        """The number of the deposit that a worker, having pushed, is asked for; 0 where it is not."""
-        wanted = int(self._wanted.numbers[0])
-        return wanted if wanted > max(self.deposits.number(worker_index), 0) else 0
-
-    def capturing(self) -> bool:
-        """Whether the capture that was asked for has been made, while deposits may still be missing."""
-        return False  # here it is made when they are all there
-
-    def captured(self) -> bool:
-        """Whether every worker has made the deposit that was asked for."""
-        return self.deposits.answered(self._wanted.numbers[0])
-
-    def ended(self) -> bool:
-        """Whether every worker has made its last deposit."""
-        return self.deposits.answered(LAST)
-
-    def capture(self) -> Capture:
-        """A copy of everything here, at a moment at which nobody pushes if there is one."""
+        Args:
+            judged: how many snapshots of the queue have been judged; the others of the capture's moment come along.
+        """
         (progress, tensors), consistent = self._undisturbed(lambda: (self._progress(), self._tensors()))
         return Capture(Snapshot(*progress, time.monotonic(), consistent), tensors)
 
@@ -255,9 +242,8 @@ class LockedStore(SharedStore):
     The lock is one on a file, which the kernel takes back from a process that dies with it.
     """
 
-    def __init__(self, initial: Tensor, optimizer: SharedOptimizer, board: Board, lock_path: str,
-                 deposit_size: int = 0):  # fmt: skip
-        super().__init__(initial, optimizer, board, deposit_size)
+    def __init__(self, initial: Tensor, optimizer: SharedOptimizer, board: Board, lock_path: str):
+        super().__init__(initial, optimizer, board)
         self._lock_path = lock_path
         self._lock: int | None = None  # opened by each process for itself: locks belong to whoever opened the file
 
@@ -268,22 +254,14 @@ class LockedStore(SharedStore):
         if self._lock is None:
             self._lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o644)
         came = time.perf_counter()
-        while not self._acquired(self._lock):
+        while not try_lock(self._lock):
             self._board.beat(worker_index)  # whoever has the lock may hang; who waits for it does not
             time.sleep(LOCK_PAUSE)
-        self.waited = time.perf_counter() - came
+        self.waited += time.perf_counter() - came
         try:
             return super().push(worker_index, gradient, learning_rate, env_steps, pulled)
         finally:
-            fcntl.flock(self._lock, fcntl.LOCK_UN)
-
-    @staticmethod
-    def _acquired(lock: int) -> bool:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+            unlock(self._lock)
 
 
 def _fitting(tensor: Tensor, target: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The parameter store whose workers wait for each other (`--mode sync`), and which a single worker uses too."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -15,42 +15,45 @@ from shared.store import Capture, Pulled, SharedStore, Snapshot
 
 QUEUE_SLOTS = 32
 WAIT_SECONDS = 0.05  # between two looks at whether the run is being stopped
-GRACE_SECONDS = 1.0  # for the last step to be made by all when the run is being stopped
+GRACE_SECONDS = 2.0  # for the last step to be made by all when the run is being stopped
 
 
 class SyncStore(SharedStore):
     """All workers wait, their gradients are averaged in worker order, one step is taken (`--mode sync`, A2C).
 
     Worker 0 leads: it waits for everybody's gradient, steps, and lets everybody go. So one thread of control decides
-    everything that depends on order: the snapshots to evaluate, the moment of a capture, and after which step the run
-    ends. A run repeats itself bit for bit however the machine schedules it. One worker alone is a special case.
+    everything that depends on order: the snapshots to evaluate, the moment of a checkpoint, and after which step the
+    run ends. A run repeats itself bit for bit however the machine schedules it. One worker alone is a special case.
     Written by one worker each: its gradient, and for how many steps it has handed one in. Written by worker 0:
-    everything else. The queue of snapshots is written by worker 0 and emptied by the monitor; where it is full,
-    training waits for the monitor. Whoever waits, waits for a number in shared memory to change; bells only wake. So a
-    worker that dies leaves nothing behind that its successor cannot read there.
+    everything else. The queue of snapshots is written by worker 0 and released by the monitor. Whoever waits, waits for
+    a number in shared memory to change; bells only wake. So a worker that dies leaves nothing behind that its successor
+    cannot read there.
+
+    Nobody can wait in a circle. A step waits for rollouts, which wait for nobody. The queue is waited for between two
+    rollouts, where no step is under way: there worker 0 opens the checkpoint barrier and every worker answers it, full
+    or not. The monitor, which makes room, and the checkpointer wait for no worker.
 
     Args:
-        interval: environment steps between two snapshots; from 20 intervals on a twentieth of the steps so far.
+        interval: environment steps between two snapshots; from 20 intervals on a twentieth of the steps so far. None:
+            no snapshots are queued.
     """
 
     queues = True
 
-    def __init__(self, initial: Tensor, optimizer: SharedOptimizer, board: Board, interval: int,
-                 deposit_size: int = 0):  # fmt: skip
-        super().__init__(initial, optimizer, board, deposit_size)
+    def __init__(self, initial: Tensor, optimizer: SharedOptimizer, board: Board, interval: int | None):
+        super().__init__(initial, optimizer, board)
         size, vectors = len(initial), len(self.vectors())
         self._interval = interval
         self._gradients = SharedArray((board.workers, size), "float32")
         self._handed_in = SharedArray((board.workers,), "int64")  # the number of the step that a gradient is for
-        self._total = SharedArray((1,), "int64")  # env steps of all workers as of the last step
+        self._totals = SharedArray((2,), "int64")  # env steps of all workers as of the last even step, and the last odd
         self._ending = SharedArray((1,), "int64")  # the board's request as of the last step
         self._queue = SharedArray((QUEUE_SLOTS, size), "float32")
         self._queue_facts = SharedArray((QUEUE_SLOTS, 3), "float64")  # updates, env steps, time.monotonic()
-        self._queued = SharedArray((1,), "int64")
-        self._taken = SharedArray((1,), "int64")
+        self._queued = SharedArray((1,), "int64")  # snapshots so far, the number of the next one
+        self._released = SharedArray((1,), "int64")  # snapshots that the monitor is through with
         self._due = SharedArray((2,), "int64")  # env steps at which the next snapshot is queued; updates of the last
-        self._due.numbers[1] = -1
-        self._captured = SharedArray((1,), "int64")  # the number of the capture below
+        self._due.array[:] = self._after(0), -1
         self._captured_vectors = SharedArray((vectors, size), "float32")
         self._captured_counters = SharedArray((len(self._counters()), board.workers), "int64")
         self._captured_facts = SharedArray((5,), "float64")  # updates, env steps, queued, due
@@ -59,7 +62,7 @@ class SyncStore(SharedStore):
     @property
     def env_steps(self) -> int:
         """Environment steps of all workers as of the last step: the same for whoever asks between two steps."""
-        return int(self._total.numbers[0])
+        return int(self._totals.numbers[self.updates % 2])
 
     def push(
         self, worker_index: int, gradient: Tensor, learning_rate: float, env_steps: int, pulled: Pulled
@@ -76,8 +79,6 @@ class SyncStore(SharedStore):
         if worker_index != 0:
             self._bells[0].ring()
             return 0 if self._wait(worker_index, lambda: self.updates >= step) else None
-        if self._due.numbers[0] == 0:
-            self._enqueue(0, pulled.updates)
         if not self._wait(0, lambda: min(self._handed_in.numbers) >= step):
             return None
         self._step(learning_rate, step)
@@ -93,12 +94,10 @@ class SyncStore(SharedStore):
         average /= len(self._gradients.array)
         self._begun.numbers[0] += 1
         self.optimizer.step(self.parameters, torch.from_numpy(average), learning_rate, step)
-        self._total.numbers[0] = sum(self._env_steps.numbers)
-        if self.env_steps >= self._due.numbers[0]:
-            self._enqueue(0, step)
-        if self._wanted.numbers[0] > self._captured.numbers[0]:
-            self._keep(step)
+        self._totals.numbers[step % 2] = sum(self._env_steps.numbers)  # true as soon as the step counts, not before
         self._ending.numbers[0] = self._board.requested()
+        if self.barrier.is_requested:
+            self._capture(step)
         self._done.numbers[0] += 1
 
     def _stopped(self) -> bool:
@@ -115,89 +114,124 @@ class SyncStore(SharedStore):
                 return False
             self._board.beat(worker_index)
             self._bells[worker_index].wait(WAIT_SECONDS)
-        self.waited = time.perf_counter() - came
+        self.waited += time.perf_counter() - came
         return True
 
     # -- evaluating -----------------------------------------------------------------------------------------------
 
-    def due_snapshot(self, env_steps: int) -> Snapshot | None:
-        """The next snapshot of the queue, in order; which there are does not depend on when somebody asks."""
-        taken = int(self._taken.numbers[0])
-        if taken == self._queued.numbers[0]:
+    def enqueue_due(self, worker_index: int, meanwhile: Callable[[], None]) -> None:
+        """Before a rollout: worker 0 queues the snapshot of this moment where one is due; the others wait for that.
+
+        Where the queue is full, everybody waits here for the monitor, and answers the checkpointer meanwhile.
+        """
+        deadline: float | None = None
+        while self._interval is not None and self.env_steps >= self._due.numbers[0] and not self._stopped():
+            if worker_index == 0 and not self.queue_is_full:
+                self._enqueue()
+                for bell in self._bells[1:]:
+                    bell.ring()
+                return
+            if worker_index == 0:
+                self._ending.numbers[0] = self._board.requested()  # nobody has begun another rollout
+                if self.barrier.is_requested:
+                    self._capture(self.updates)
+            if self._board.stopping():
+                deadline = deadline or time.monotonic() + GRACE_SECONDS
+            if self._given_up(worker_index) or (deadline is not None and time.monotonic() > deadline):
+                return
+            meanwhile()
+            self._board.beat(worker_index)
+            came = time.perf_counter()
+            self._bells[worker_index].wait(WAIT_SECONDS)
+            self.waited += time.perf_counter() - came
+
+    def next_snapshot(self, env_steps: int) -> Snapshot | None:
+        """The first snapshot in the queue, until it is released; which there are does not depend on when it is asked.
+
+        `env_steps` does not matter here.
+        """
+        first = int(self._released.numbers[0])
+        if first >= self._queued.numbers[0]:
             return None
-        slot = taken % QUEUE_SLOTS
+        slot = first % QUEUE_SLOTS
         updates, steps, moment = self._queue_facts.array[slot]
         copy = torch.from_numpy(self._queue.array[slot].copy())
-        self._taken.numbers[0] += 1
         return Snapshot(copy, int(updates), int(steps), float(moment), consistent=True)
 
-    def last_snapshots(self) -> Iterator[Snapshot]:
-        """The rest of the queue, and the end of training where that is not its last."""
-        while (snapshot := self.due_snapshot(0)) is not None:
-            yield snapshot
-        if self._due.numbers[1] != self.updates:
-            yield self.snapshot()
+    def release(self, judged: int) -> None:
+        """Make room in the queue (by the monitor alone)."""
+        self._released.numbers[0] = judged
+        self._bells[0].ring()
 
-    def _enqueue(self, worker_index: int, updates: int) -> None:
-        if not self._wait(worker_index, lambda: self._queued.numbers[0] - self._taken.numbers[0] < QUEUE_SLOTS):
-            return
-        slot = int(self._queued.numbers[0]) % QUEUE_SLOTS
-        self._queue.array[slot] = self._parameters.array
-        self._queue_facts.array[slot] = (updates, self.env_steps, time.monotonic())
-        self._queued.numbers[0] += 1
-        self._due.array[:] = self.env_steps + max(self._interval, self.env_steps // 20), updates
+    @property
+    def queue_is_full(self) -> bool:
+        """Whether training waits until a snapshot is released."""
+        return bool(self._queued.numbers[0] - self._released.numbers[0] >= QUEUE_SLOTS)
 
-    # -- keeping --------------------------------------------------------------------------------------------------
+    def _enqueue(self) -> None:
+        number = int(self._queued.numbers[0])
+        if number >= self._released.numbers[0]:  # else it was judged before the run was resumed from an earlier moment
+            self._queue.array[number % QUEUE_SLOTS] = self._parameters.array
+            self._queue_facts.array[number % QUEUE_SLOTS] = (self.updates, self.env_steps, time.monotonic())
+        self._queued.numbers[0] = number + 1
+        self._due.array[:] = self._after(self.env_steps), self.updates
 
-    def deposit_due(self, worker_index: int) -> int:
-        """As of the step after which worker 0 has made the capture: so all deposits are of the same step."""
-        captured = int(self._captured.numbers[0])
-        return captured if captured > max(self.deposits.number(worker_index), 0) else 0
+    def _after(self, env_steps: int) -> int:
+        """When the snapshot is due that follows on one at `env_steps`."""
+        return env_steps + max(self._interval or 0, env_steps // 20)
 
-    def capturing(self) -> bool:
-        """As `SharedStore.capturing`: worker 0 makes it between two steps, and only then do workers deposit."""
-        return bool(self._captured.numbers[0] == self._wanted.numbers[0])
+    # -- checkpoints ----------------------------------------------------------------------------------------------
 
-    def captured(self) -> bool:
-        """Whether the capture that was wanted is there with every worker's deposit."""
-        return self.capturing() and super().captured()
+    def capture(self, judged: Callable[[], int] = lambda: 0) -> Capture:
+        """What was captured when the checkpoint barrier was opened: between two steps, whatever has happened since.
 
-    def capture(self) -> Capture:
-        """What was captured for the deposits that there are: between two steps, whatever has happened since."""
-        if self.ended():
-            return self._with_queue(super().capture(), int(self._queued.numbers[0]), self._due.numbers[:])
+        Where all workers have ended, that is the end.
+        """
+        if self.barrier.ended():
+            return self._with_queue(super().capture(), judged, int(self._queued.numbers[0]), self._due.numbers[:])
         updates, env_steps, queued, *due = (int(fact) for fact in self._captured_facts.array)
         vectors = dict(zip(self.vectors(), torch.from_numpy(self._captured_vectors.array.copy()), strict=True))
         counters = {"counters": torch.from_numpy(self._captured_counters.array.copy())}
         snapshot = Snapshot(vectors["parameters"], updates, env_steps, time.monotonic(), consistent=True)
-        return self._with_queue(Capture(snapshot, vectors | counters), queued, due)
+        return self._with_queue(Capture(snapshot, vectors | counters), judged, queued, due)
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """As `SharedStore.restore`, the queue included; one of a store that has none begins with the next snapshot."""
         super().restore(tensors)
-        self._total.numbers[0] = sum(self._env_steps.numbers)
+        self._totals.numbers[self.updates % 2] = sum(self._env_steps.numbers)
         self._handed_in.array[:] = self.updates
-        waiting = tensors.get("pending", torch.zeros(0, len(self.parameters)))
-        self._queue.array[: len(waiting)] = waiting.numpy()
+        waiting = tensors.get("pending", self.parameters.new_zeros(0, len(self.parameters)))
+        released, queued = tensors.get("queue", torch.tensor([0, len(waiting)], device="cpu")).tolist()
+        slots = np.arange(released, released + len(waiting)) % QUEUE_SLOTS
+        self._queue.array[slots] = waiting.numpy()
         if len(waiting):
-            self._queue_facts.array[: len(waiting)] = tensors["pending_facts"].numpy()
-        self._queued.numbers[0] = len(waiting)
+            self._queue_facts.array[slots] = tensors["pending_facts"].numpy()
+        self._released.numbers[0], self._queued.numbers[0] = released, queued
         self._due.array[:] = tensors["due"].numpy() if "due" in tensors else (self.env_steps + 1, -1)
 
-    def _keep(self, step: int) -> None:
-        """Capture this moment, at which every other worker waits."""
+    def _capture(self, step: int) -> None:
+        """Keep this moment, at which every other worker waits, and open the barrier."""
         self._captured_vectors.array[:] = [vector.numpy() for vector in self.vectors().values()]
         self._captured_counters.array[:] = [array.array for array in self._counters()]
-        self._captured_counters.array[0, 0] = step  # counts as done as soon as this is
-        self._captured_facts.array[:] = step, self.env_steps, self._queued.numbers[0], *self._due.numbers
-        self._captured.numbers[0] = self._wanted.numbers[0]
+        self._captured_counters.array[0, 0] = self._begun.numbers[0]  # the step under way counts as done with this
+        env_steps = self._totals.numbers[step % 2]
+        self._captured_facts.array[:] = step, env_steps, self._queued.numbers[0], *self._due.numbers
+        self.barrier.open()
 
-    def _with_queue(self, capture: Capture, queued: int, due: Sequence[int]) -> Capture:
-        """The capture with those snapshots that had been queued by then and are still to be evaluated."""
-        slots = np.arange(self._taken.numbers[0], queued) % QUEUE_SLOTS
-        queue = {
-            "pending": torch.from_numpy(self._queue.array[slots]),
-            "pending_facts": torch.from_numpy(self._queue_facts.array[slots]),
-            "due": torch.tensor(list(due)),
+    def _with_queue(self, capture: Capture, judged: Callable[[], int], queued: int, due: Sequence[int]) -> Capture:
+        """The capture with those snapshots that had been queued by then and are still to be judged.
+
+        The monitor may have come further than the capture, and may come further while its queue is copied: what it
+        has judged by the end of that is left out. A resumed run does not queue again what was judged.
+        """
+        first = int(self._released.numbers[0])
+        numbers = np.arange(first, queued)
+        queue, facts = self._queue.array[numbers % QUEUE_SLOTS], self._queue_facts.array[numbers % QUEUE_SLOTS]
+        left = numbers >= (released := judged())
+        tensors = {
+            "pending": torch.from_numpy(queue[left]),
+            "pending_facts": torch.from_numpy(facts[left]),
+            "queue": torch.tensor([released, queued], device="cpu"),
+            "due": torch.tensor(list(due), device="cpu"),
         }
-        return Capture(capture.snapshot, capture.tensors | queue)
+        return Capture(capture.snapshot, capture.tensors | tensors)

@@ -1,11 +1,10 @@
 """The actor-learner: the loop that is the whole algorithm."""
 
 import os
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from a3c.batches import Environments, SlowEnvironments
 from a3c.config import Config
@@ -16,10 +15,10 @@ from a3c.rollouts import Collector
 from a3c.schedules import annealed_learning_rate
 from a3c.stopwatch import Stopwatch
 from shared.board import Board
-from shared.parameters import bind, flat_size
+from shared.parameters import bind, flat_zeros
 from shared.store import SharedStore
 from workers import border
-from workers.place import Place
+from workers.link import Link, SharedMemoryLink
 from workers.update_log import UpdateLog
 
 # Workers are many and in no hurry; an evaluation is one process, and a run is over as soon as it says so. Where there
@@ -32,56 +31,54 @@ def main(worker_index: int, incarnation: int, config: Config, environment: Envir
     """Process target: act, compute gradients and push them until the budget is spent or a stop is requested."""
     if hasattr(os, "nice"):
         os.nice(NICENESS)
-    np.seterr(all="ignore")  # what is not finite is looked for, and refused, before it is learned from
     store.incarnation = incarnation
-    log = run_dir / "logs" / f"worker-{worker_index}.log"
-    border.run(log, lambda: learn(worker_index, config, environment, store, board, run_dir / "updates.csv"))
+    log: Callable[[], None] | None = None
+    if config.log_interval and worker_index == 0:
+        log = UpdateLog(run_dir / "updates.csv", config.log_interval, store, board).write_due
+    link = SharedMemoryLink(worker_index, store, board, log)
+    border.run(run_dir / "logs" / f"worker-{worker_index}.log", lambda: learn(worker_index, config, environment, link))
 
 
-def learn(
-    worker_index: int, config: Config, environment: EnvironmentSpec, store: SharedStore, board: Board, updates: Path
-) -> None:
-    """Algorithm S3 of Mnih et al. 2016, one actor-learner; worker 0 logs to `updates` where that is asked for."""
+def learn(worker_index: int, config: Config, environment: EnvironmentSpec, link: Link) -> None:
+    """Algorithm S3 of Mnih et al. 2016, one actor-learner."""
     model = build(config, environment)
-    parameters, gradient = torch.zeros(flat_size(model)), torch.zeros(flat_size(model))
+    parameters, gradient = flat_zeros(model), flat_zeros(model)
     bind(model, parameters, gradient)
     watch = Stopwatch()
     learner = LEARNERS[config.network.gradients](model, config, watch)
-    environments = _environments(config, environment)
-    rng = _generator(config.seed, worker_index, store.incarnation)
-    beat = partial(board.beat, worker_index)
-    collector = Collector(environments, config.n_steps, environment.action_count, rng, beat, watch)
-    place = Place(worker_index, store, board, collector, watch)
-    log = UpdateLog(updates, config.log_interval, store, board) if config.log_interval and worker_index == 0 else None
+    environments = _environments(config, environment, link.beat)
+    rng = _generator(config.seed, worker_index, link.incarnation)
+    collector = Collector(environments, config.n_steps, environment.action_count, rng, link.beat, watch)
+    link.join(collector, watch)
     while True:
-        pulled = store.pull(parameters)
+        pulled = link.pull(parameters)
         watch.lap("pull")
+        watch.move(link.waited(), "pull", "idle")
         if pulled.stopped or pulled.env_steps >= config.max_env_steps:
             break
         learning_rate = annealed_learning_rate(config, pulled.env_steps)
         rollout = collector.collect(learner.act)
+        link.start_learning()
         try:
             statistics, norm = learn_from(rollout, learner, gradient.numpy(), config.optimizer.max_grad_norm)
         except NonFiniteError as fault:
-            place.drop(fault.what)
+            link.drop(fault.what)
             continue
         watch.lap("clip")
-        staleness = store.push(worker_index, gradient, learning_rate, collector.env_steps, pulled)
+        staleness = link.push(gradient, learning_rate, pulled)
         if staleness is None:
             return
         watch.lap("push")
-        watch.move(store.waited, "push", "idle")
-        place.publish(statistics, norm, staleness, learning_rate)
-        if log is not None:
-            log.write_due()
+        watch.move(link.waited(), "push", "idle")
+        link.publish(statistics, norm, staleness, learning_rate)
         watch.lap("publish")
-    place.leave()
+    link.leave()
     environments.close()
 
 
-def _environments(config: Config, environment: EnvironmentSpec) -> Environments:
-    environments = environment.make(config.envs_per_worker)
-    return SlowEnvironments(environments, config.env_latency_ms) if config.env_latency_ms else environments
+def _environments(config: Config, environment: EnvironmentSpec, beat: Callable[[], None]) -> Environments:
+    environments = environment.make(config.envs_per_worker, beat)
+    return SlowEnvironments(environments, config.env_latency_ms, beat) if config.env_latency_ms else environments
 
 
 def _generator(seed: int, worker_index: int, incarnation: int) -> np.random.Generator:

@@ -1,5 +1,6 @@
 """Who shows a run: live frames on a terminal that can, plain lines everywhere else."""
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -15,10 +16,14 @@ PLAIN_INTERVAL = 2.0  # seconds between plain lines
 
 
 class Dashboard:
-    """Shows a run on a console; nothing that goes wrong here reaches the caller (`workers.screen`)."""
+    """Shows a run on a console; nothing that goes wrong here reaches the caller (`workers.screen`).
 
-    def __init__(self, console: Console, live: bool) -> None:
-        self._screen = Screen(console, live)
+    Args:
+        options: the run's, where they are not the defaults, as words of the command line.
+    """
+
+    def __init__(self, console: Console, live: bool, options: Sequence[str] = ()) -> None:
+        self._screen, self._options = Screen(console, live), options
         self._next_line = 0.0  # elapsed seconds
 
     @property
@@ -55,7 +60,7 @@ class Dashboard:
         """Leave the last frame where it is and say how the run ended, and where its time went if that is asked for."""
         self.stop()
         self._screen.print(lambda: "")
-        self._screen.print(lambda: render_summary(summary, run_dir))
+        self._screen.print(lambda: render_summary(summary, run_dir, self._options))
         if profile:
             self._screen.print(lambda: render_profile(summary))
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from a3c.environments import EnvironmentSpec
 from a3c.policy import Policy
 from a3c.returns import lambda_returns
+from workers.streams import environment_output
 
 TERMINATED = "terminated"
 
@@ -72,16 +73,18 @@ class Player:
         return Episode(moment.episode_return, moment.step, moment.ending, error)
 
     def _moments(self, title: str, seed: int) -> Iterator[Moment]:
-        observation, _ = self.one.reset(seed=seed)
-        start = int(self.one.action_space.start)  # type: ignore[attr-defined]
+        with environment_output():
+            observation, _ = self.one.reset(seed=seed)
         extent = _declared(self.one.observation_space)
         step, reward, episode_return, ending = 0, 0.0, 0.0, ""
         while True:
             batch = np.asarray(observation)[None]  # [1, O]
+            with environment_output():
+                picture = str(self.one.render()) if self.one.render_mode == "ansi" else ""
             extent = np.fmax(extent, np.abs(batch[0]))
-            action = None if ending else int(self.policy(batch, greedy=self.greedy, rng=self.rng)[0])
+            action = None if ending else int(self.policy.indices(batch, greedy=self.greedy, rng=self.rng)[0])
             yield Moment(
-                env_id=self.environment.env_id,
+                env_id=self.environment.spec.id,
                 title=title,
                 step=step,
                 reward=reward,
@@ -92,11 +95,12 @@ class Player:
                 value=float(self.policy.values(batch)[0]),
                 action=action,
                 ending=ending,
-                picture=str(self.one.render()) if self.one.render_mode == "ansi" else "",
+                picture=picture,
             )
             if action is None:
                 return
-            observation, given, terminated, truncated, _ = self.one.step(action + start)
+            with environment_output():
+                observation, given, terminated, truncated, _ = self.one.step(action + self.policy.action_start)
             step, reward, episode_return = step + 1, float(given), episode_return + float(given)
             ending = self._ending(step, terminated, truncated)
 

@@ -35,7 +35,7 @@ from workers.drawing import (
     stacked,
 )
 from workers.status import Evaluation, Status, WorkerStatus
-from workers.words import STATUS_STYLES, fault_words, target_words
+from workers.words import STATUS_STYLES, age_words, best_shown, fault_words, target_words
 
 STATES = {
     "running": ("●", "green"),
@@ -78,7 +78,7 @@ def render(status: Status, width: int, height: int) -> RenderableType:
 
 def _small(status: Status, width: int) -> list[Line]:
     """Too small for sections: the facts one after the other, the important ones first."""
-    last, best = status.evaluations[-1:], status.best
+    last, best = status.evaluations[-1:], best_shown(status)
     running = sum(worker.state == "running" for worker in status.workers)
     facts = [
         [(f"{status.env_steps:,}", "bold"), (" env steps", "dim")],
@@ -86,6 +86,7 @@ def _small(status: Status, width: int) -> list[Line]:
         [(f"{number(status.steps_per_second, 0)}/s", "bold")],
         figure("sampled", number(status.mean_return)),
         figure("best", number(best.mean if best else None)),
+        *([figure("evaluated", age_words(last[0]))] if last else []),
         figure("running", f"{running} of {len(status.workers)}"),
         [(duration(status.elapsed_seconds), "")],
     ]
@@ -194,18 +195,29 @@ def _speeds(evaluations: Sequence[Evaluation]) -> list[float]:
 
 def _returns(status: Status, width: int, rows: int) -> list[Line]:
     """Mean returns in words, and the evaluation curve against the target."""
-    last, best = status.evaluations[-1:], status.best
-    facts = [
-        figure("greedy", f"{number(last[0].mean)} ± {number(last[0].std)}" if last else UNKNOWN),
-        figure("best", number(best.mean if best else None)),
-        figure("target", target_words(status)),
-        figure("sampled", number(status.mean_return)),
-    ]
+    best = best_shown(status)
     points = sorted((e.env_steps, e.mean) for e in status.evaluations if finite(e.mean) is not None)
     right = round_up(max([status.env_steps, 1000, *(steps for steps, _ in points)]))
     mark = (best.env_steps, best.mean) if best and (best.env_steps, best.mean) in points else None
     chart = Chart((Series(tuple(points), mark=mark),), right, "env steps", finite(status.target_return))
-    return [named("return", joined(facts, width - MARGIN)), *chart.lines(width, rows - 1)]
+    return [named("return", _return_facts(status, width - MARGIN)), *chart.lines(width, rows - 1)]
+
+
+def _return_facts(status: Status, width: int) -> Line:
+    """The mean returns, in the fullest words that fit."""
+    last, best = status.evaluations[-1:], best_shown(status)
+    mean, spread = (number(last[0].mean), f" ± {number(last[0].std)}") if last else (UNKNOWN, "")
+    age = f" {age_words(last[0])}" if last else ""
+    others = [
+        figure("best", number(best.mean if best else None)),
+        figure("target", target_words(status)),
+        figure("sampled", number(status.mean_return)),
+    ]
+    for greedy, gap in ((mean + spread + age, 3), (mean + spread + age, 2), (mean + age, 2)):
+        line = joined([figure("greedy", greedy), *others], width, gap)
+        if line[-2:] == others[-1]:  # so that all of them are there
+            break
+    return line
 
 
 def _workers(status: Status, width: int, rows: int) -> list[Line]:

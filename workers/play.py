@@ -15,6 +15,7 @@ import gymnasium
 import numpy as np
 from rich.console import Console
 
+from a3c.batches import close_all
 from a3c.config import CheckpointError, ConfigError
 from a3c.environments import EnvironmentSpec
 from a3c.policy import Policy
@@ -25,6 +26,7 @@ from workers.extras import missing
 from workers.recording import Recording
 from workers.screen import Screen
 from workers.stored import stored_config
+from workers.streams import environment_output
 
 UNKNOWN_FPS = 30.0  # of an environment that does not tell its own
 LINGER = 0.8  # seconds for which the end of an episode can be seen
@@ -34,7 +36,14 @@ Say = Callable[[str], None]
 
 
 def play_checkpoint(
-    path: str, episodes: int, seed: int, render: str, greedy: bool, record: str | None, speed: float
+    path: str,
+    episodes: int,
+    seed: int,
+    render: str,
+    greedy: bool,
+    record: str | None,
+    speed: float,
+    env: str | None = None,
 ) -> None:
     """Play episodes with a learned policy and say of each how it went.
 
@@ -45,19 +54,20 @@ def play_checkpoint(
         greedy: the most probable action, or a sampled one.
         record: an .mp4 or .gif file for one film of all episodes, made without a window; None for no film.
         speed: of the terminal, in multiples of real time; 0 is as fast as it can be drawn.
+        env: the id by which the environment is found; default: the checkpoint's own.
     Raises:
         ConfigError, CheckpointError: that cannot be had; told before the first step.
         OSError: the film cannot be written.
     """
     if speed and not 1e-3 <= speed <= 1e3:
         raise ConfigError(f"speed: must be 0, for as fast as it can be drawn, or between 0.001 and 1000, got {speed:g}")
-    checkpoint, environment = load(path)
+    checkpoint, environment = load(path, env)
     look, gamma = _look(render, record), _gamma(checkpoint.path)
     with ExitStack() as stack:
         stack.enter_context(_ended_in_order())
         stack.enter_context(_drawing_errors())
         one = _open(environment, look, record)
-        stack.callback(one.close)
+        stack.callback(_close, one)
         show, say = stack.enter_context(_stage(one, look, record, speed))
         player = Player(one, environment, Policy(checkpoint.model), greedy, np.random.default_rng(seed), gamma)
         for index in range(episodes):
@@ -98,15 +108,22 @@ def _gamma(manifest: Path) -> float | None:
 
 def _open(environment: EnvironmentSpec, look: str, record: str | None) -> gymnasium.Env[Any, Any]:
     """The environment in the mode that draws what is wanted; where it draws nothing, there is still the text."""
-    plain = environment.make_one()
-    modes = plain.metadata.get("render_modes", [])
-    plain.close()
+    with environment_output():
+        plain = environment.make_one()
+        modes = plain.metadata.get("render_modes", [])
+        close_all([plain])
     if record is not None and "rgb_array" not in modes:
         raise ConfigError(f"record: {environment.env_id} draws no pictures: it has no render mode rgb_array")
     if look == "human" and "human" not in modes:
         raise ConfigError(f"render: {environment.env_id} has no window to show; use --render terminal or text")
     mode = "rgb_array" if record is not None else "human" if look == "human" else "ansi"
-    return environment.make_one(mode if mode in modes else None)
+    with environment_output():
+        return environment.make_one(mode if mode in modes else None)
+
+
+def _close(one: gymnasium.Env[Any, Any]) -> None:
+    with environment_output():
+        close_all([one])
 
 
 @contextmanager
@@ -117,7 +134,7 @@ def _stage(one: gymnasium.Env[Any, Any], look: str, record: str | None, speed: f
         if record is not None:
             stack.enter_context(_no_display())
             recording = stack.enter_context(Recording(Path(record), fps))
-            shows.append(lambda _: recording.add(one.render()))
+            shows.append(lambda _: recording.add(_picture(one)))
         screen = stack.enter_context(Screen(Console(), look == "terminal"))
         if screen.is_live:
             shows.append(_live(screen, fps, speed))
@@ -126,6 +143,11 @@ def _stage(one: gymnasium.Env[Any, Any], look: str, record: str | None, speed: f
         if not screen.is_live:
             shows.append(_print_picture)
         yield _all(shows), lambda line: _say(screen, line)
+
+
+def _picture(one: gymnasium.Env[Any, Any]) -> Any:
+    with environment_output():
+        return one.render()
 
 
 def _live(screen: Screen, fps: float, speed: float) -> Show:

@@ -2,14 +2,13 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, Protocol
 
 from a3c.config import Config
 from a3c.environments import EnvironmentSpec
 from shared.board import Board
 from shared.store import SharedStore
-from workers.monitor import Progress
+from workers.evaluations import Progress
 from workers.resume import Resumed
 from workers.run_directory import RunDirectory
 from workers.status import Evaluation, Event, Faults, Races, Status, Summary, WorkerStatus
@@ -47,8 +46,9 @@ class Report:
         self._directory, self._dashboard = directory, dashboard
         self.telemetry = Telemetry(board)
         self.solved: Evaluation | None = None
-        self._progress = resumed.progress if resumed else Progress()
-        self._best = self._saved = self._progress.best  # known, and on disk
+        self.progress = resumed.progress if resumed else Progress()  # of the evaluations, when the run starts
+        self._best = self._saved = resumed.best if resumed else None  # known, and on disk
+        self._last: Evaluation | None = None  # of the policy that an interrupted run ends with
         self._evaluations: list[Evaluation] = list(resumed.evaluations) if resumed else []
         self._events: list[Event] = []
         self._checkpoints = {name for name in ("best", "latest") if resumed and (name == "latest" or self._best)}
@@ -66,18 +66,17 @@ class Report:
         self._dashboard.event(event)
 
     def take(self, kind: str, data: Any) -> None:
-        """A message of the monitor's (see `workers.monitor`)."""
+        """A message of the monitor's or the checkpointer's (see `workers.monitor` and `workers.checkpointer`)."""
         if kind == "evaluated":
             self._evaluations.append(data)
             if len(self._evaluations) > CURVE_POINTS:  # evaluations.csv keeps them all
                 del self._evaluations[1:-1:2]
-            due = data.env_steps + self._config.evaluation.eval_interval
-            self._progress = replace(self._progress, evaluations=self._progress.evaluations + 1, due=due)
-            word = "verified" if data.verification else "evaluated"
-            self.event(word, f"{data.mean:.1f} +- {data.std:.1f} over {data.episodes} episodes at "
-                             f"{data.env_steps:,} env steps")  # fmt: skip
+            self._tell_evaluation("verified" if data.verification else "evaluated", data)
         elif kind == "best":
             self._best = data
+        elif kind == "last":
+            self._last = data
+            self._tell_evaluation("evaluated", data)
         elif kind == "checkpointed":
             self._checkpoints.add(data)
             self._saved = self._best if data == "best" else self._saved
@@ -87,12 +86,9 @@ class Report:
         else:
             self.event(kind, data)
 
-    def monitor_progress(self) -> Progress:
-        """What the monitor that is about to be started goes on from."""
-        progress = replace(self._progress, best=self._saved)
-        # The evaluation that a monitor dies in has used up its seed.
-        self._progress = replace(progress, evaluations=progress.evaluations + 1)
-        return progress
+    def _tell_evaluation(self, kind: str, evaluation: Evaluation) -> None:
+        self.event(kind, f"{evaluation.mean:.1f} +- {evaluation.std:.1f} over {evaluation.episodes} episodes at "
+                         f"{evaluation.env_steps:,} env steps")  # fmt: skip
 
     def look(self, phase: str, workers: Workers, monitor_cpu_percent: float | None) -> None:
         """End an interval of the telemetry: a frame of the dashboard and, where one is due, a row of metrics.
@@ -128,12 +124,15 @@ class Report:
         self.telemetry.whole()
         self._dashboard.update(self._status(phase, workers(), monitor_cpu_percent))
 
-    def summary(self, status: str, reason: str) -> Summary:
+    def summary(self, status: str, reason: str, exit_code: int) -> Summary:
         """How the run ended, after `end`; also the last file of its directory."""
         self.event("stopped", reason)
         telemetry, seconds, faults = self.telemetry, self.telemetry.train_seconds(), self._faults()
         env_steps = telemetry.total("env_steps")
+        evaluation = self.solved or self._saved
         name = next((name for name in ("best", "latest") if self._is_saved(name)), None)
+        if self._last is not None and (evaluation is None or self._last.mean > evaluation.mean):
+            evaluation, name = self._last, "latest" if self._is_saved("latest") else name
         summary = Summary(
             status=status,
             env_id=self._environment.env_id,
@@ -150,7 +149,7 @@ class Report:
             solved_env_steps=self.solved.env_steps if self.solved else None,
             solved_seconds=round(self.solved.seconds, 3) if self.solved else None,
             target_return=self._target,
-            evaluation=self.solved or self._saved,
+            evaluation=evaluation,
             staleness=telemetry.staleness(),
             races=Races(self._store.overlapped_pushes, self._store.torn_pulls),
             cpu_seconds=round(telemetry.cpu_seconds(), 3),
@@ -162,6 +161,7 @@ class Report:
             state_sha256=self._store.sha256(),
             checkpoint=name and f"checkpoints/{name}.json",
             reason=reason,
+            exit_code=exit_code,
         )
         self._directory.write_staleness(telemetry.staleness_counts())
         self._directory.write_summary(summary)
@@ -182,7 +182,7 @@ class Report:
             env_id=self._environment.env_id,
             mode=self._config.mode,
             seed=self._config.seed,
-            run_dir=str(self._directory.path),
+            run_dir=self._directory.shown,
             phase=phase,
             elapsed_seconds=self._elapsed(),
             train_seconds=self._board.training_seconds(time.monotonic()),
@@ -207,7 +207,7 @@ class Report:
         )
 
     def _elapsed(self) -> float:
-        return time.time() - self._board.began
+        return time.monotonic() - self._board.began
 
     def _faults(self) -> Faults:
         dropped, tally = self._board.dropped(), self._board.tally
@@ -219,4 +219,6 @@ class Report:
             gradients=dropped["gradients"],
             rollbacks=tally("rollbacks"),
             failed_saves=tally("failed_saves"),
+            failed_evaluations=tally("failed_evaluations"),
+            checkpointer_restarts=tally("checkpointer_restarts"),
         )

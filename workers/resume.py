@@ -9,9 +9,10 @@ from typing import Any
 from a3c.checkpoint import Checkpoint, Training, load_training
 from a3c.config import CheckpointError, Config
 from a3c.environments import EnvironmentSpec
+from a3c.manifest import read_manifest
 from shared.board import Board
 from shared.store import SharedStore
-from workers.monitor import Progress
+from workers.evaluations import Progress
 from workers.run_directory import versions
 from workers.status import Evaluation
 from workers.table import cut_table
@@ -23,7 +24,8 @@ class Resumed:
 
     checkpoint: Checkpoint
     training: Training
-    progress: Progress  # of the monitor
+    progress: Progress  # of the evaluations
+    best: Evaluation | None  # of the checkpoint `best`, which may be of a later moment
     evaluations: tuple[Evaluation, ...]
 
     def restore(self, store: SharedStore, board: Board) -> None:
@@ -50,7 +52,7 @@ class Resumed:
         else:  # its totals may include those of workers that are no more
             row = board.read()[index]
             collector = {**collector, "return_sum": float(row["return_sum"]), "episodes": int(row["episodes"])}
-        store.deposits.put(index, 0, json.dumps({"collector": collector}).encode())
+        store.barrier.hand_in(index, 0, json.dumps({"collector": collector}).encode())
 
     def words(self) -> str:
         """Where the run goes on from, in a line."""
@@ -71,7 +73,7 @@ def load(run_dir: Path, config: Config, environment: EnvironmentSpec, content: d
     checkpoint, training = load_training(run_dir)
     for line in checkpoint.skipped:
         say(f"skipped a damaged checkpoint: {line}")
-    differences = _differences(content.get("environment"), environment.facts())
+    differences = environment.differences(content.get("environment"))
     network = checkpoint.manifest["network"]
     differences += _differences(
         {name: network[name] for name in ("hidden_sizes", "value_scale")},
@@ -84,7 +86,10 @@ def load(run_dir: Path, config: Config, environment: EnvironmentSpec, content: d
         raise CheckpointError(f"{run_dir}: was made with other versions: {'; '.join(differences)}; "
                               "--any-version goes on all the same, not bit for bit")  # fmt: skip
     try:
-        return Resumed(checkpoint, training, Progress.of(training.facts["monitor"]), ())
+        progress = replace(Progress.of(training.facts["monitor"]), tries=0, failures=0)  # of the monitor that was
+        if "queue" not in training.tensors:  # a queue that begins now counts its snapshots from 0
+            progress = replace(progress, judged=0)
+        return Resumed(checkpoint, training, progress, best_on_disk(run_dir / "checkpoints") or progress.best, ())
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{checkpoint.path}: cannot be gone on from: {error}") from error
 
@@ -96,7 +101,7 @@ def cut_back(run_dir: Path, resumed: Resumed) -> Resumed:
         OSError: they cannot be written.
         CheckpointError: they cannot be read.
     """
-    manifest, done = resumed.checkpoint.manifest, resumed.progress.evaluations
+    manifest, done = resumed.checkpoint.manifest, resumed.progress.rows
     try:
         rows = cut_table(run_dir / "evaluations.csv", lambda index, row: index < done)
         cut_table(run_dir / "metrics.csv", lambda index, row: int(row["updates"]) <= manifest["updates"])
@@ -112,6 +117,15 @@ def _evaluation(row: dict[str, str]) -> Evaluation:
     whole = {name: int(row[name]) for name in ("env_steps", "updates", "episodes", "seed")}
     real = {name: float(row[name]) for name in ("seconds", "mean", "std", "min", "max")}
     return Evaluation(**whole, **real, verification=row["verification"] == "True")  # type: ignore[arg-type]
+
+
+def best_on_disk(checkpoints: Path) -> Evaluation | None:
+    """The evaluation of the checkpoint `best`; None where there is none, or it is damaged."""
+    try:
+        evaluation = read_manifest(checkpoints / "best.json").get("evaluation")
+        return Evaluation(**evaluation) if evaluation else None
+    except (CheckpointError, TypeError):
+        return None
 
 
 def _differences(before: Any, now: dict[str, Any]) -> list[str]:

@@ -1,9 +1,14 @@
 """The run directory: who may write to it, and the files a run leaves there."""
 
+import contextlib
 import dataclasses
+import functools
+import hashlib
+import itertools
 import json
 import os
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -13,19 +18,30 @@ from typing import Any
 from a3c.config import Config, ConfigError
 from a3c.files import json_bytes, write_durably
 from shared.phases import PHASES
+from workers.invocation import command
 from workers.lock import DirectoryLock
 from workers.status import Event, Status, Summary
 from workers.table import Table
 
 
-def default_run_dir(config: Config) -> Path:
-    """runs/ENV-MODE-TIME, with a number behind it where that exists."""
-    name = f"{config.env.replace('/', '-').replace(':', '-')}-{config.mode}-{time.strftime('%Y%m%d-%H%M%S')}"
-    path, count = Path("runs") / name, 1
-    while path.exists():
-        count += 1
-        path = Path("runs") / f"{name}-{count}"
-    return path
+def new_run_dir(runs: Path, config: Config) -> Path:
+    """Make a directory ENV-MODE-TIME under `runs`, with a number behind it where somebody has made that already.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    env = re.sub(r"[^\w.-]", "-", config.env)[-100:]
+    name = f"{env}-{config.mode}-{time.strftime('%Y%m%d-%H%M%S')}"
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        for count in itertools.count(1):
+            path = runs / (name if count == 1 else f"{name}-{count}")
+            with contextlib.suppress(FileExistsError):
+                path.mkdir()
+                return path
+    except OSError as error:
+        raise ConfigError(f"run_dir: '{runs}' cannot be written: {error.strerror}") from error
+    raise AssertionError("numbers do not end")
 
 
 class RunDirectory:
@@ -34,27 +50,29 @@ class RunDirectory:
     A disk that refuses a line does not end a run: `failure` then says what it was.
 
     Args:
+        path: absolute, so that an environment may change the current folder.
         resume: go on with the run that it holds, rather than refuse to.
+        shown: what the user calls it.
     Raises:
         ConfigError: the directory is in use, holds a run already, or cannot be written.
     """
 
-    def __init__(self, path: Path, resume: bool = False):
-        self.path = path
+    def __init__(self, path: Path, resume: bool = False, shown: str | None = None):
+        self.path, self.shown = path, str(path) if shown is None else shown
         self.failure: str | None = None
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._lock = DirectoryLock(path, "run_dir")
+            self._lock = DirectoryLock(path, f"run_dir: '{self.shown}'")
             if (path / "config.json").exists() and not resume:
                 self._lock.release()
-                raise ConfigError(f"run_dir: '{path}' already holds a run; choose another directory, or go on with it: "
-                                  f"python run_a3c.py resume {path}")  # fmt: skip
+                raise ConfigError(f"run_dir: '{self.shown}' already holds a run; choose another directory, or resume "
+                                  f"it: {command('resume', self.shown)}")  # fmt: skip
             for folder in ("checkpoints", "logs"):
                 (path / folder).mkdir(exist_ok=True)
             self._events = open(path / "events.jsonl", "a", buffering=1)
             self._metrics: Table | None = None  # its columns are known with the first row
         except OSError as error:
-            raise ConfigError(f"run_dir: '{path}' cannot be written: {error.strerror}") from error
+            raise ConfigError(f"run_dir: '{self.shown}' cannot be written: {error.strerror}") from error
 
     def write_config(self, config: Config, environment: dict[str, Any]) -> None:
         """config.json: every option, what the environment made of those left open, and what it ran on."""
@@ -96,7 +114,7 @@ class RunDirectory:
         try:
             write()
         except OSError as error:
-            self.failure = self.failure or f"{self.path / name}: cannot be written: {error.strerror}"
+            self.failure = self.failure or f"{os.path.join(self.shown, name)}: cannot be written: {error.strerror}"
 
 
 def metrics_row(status: Status) -> dict[str, Any]:
@@ -119,11 +137,18 @@ def metrics_row(status: Status) -> dict[str, Any]:
     }
 
 
+ROOT = Path(__file__).resolve().parents[1]  # of the checkout, or where the packages are installed
+SOURCE = ("a3c", "shared", "workers", "run_a3c.py")  # the program, without its tests and pages
+COMMIT_LINE = "# branch.oid "  # as `git status` begins it
+
+
+@functools.cache  # what runs is what was loaded, whatever becomes of the files meanwhile
 def provenance() -> dict[str, Any]:
-    """What a run depends on beside its options: the versions, the program's git commit, the machine."""
+    """What a run depends on beside its options: the versions, the program's commit and source, the machine."""
     return {
         "versions": versions(),
         "git_commit": _git_commit(),
+        "source_sha256": _source_sha256(),
         "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
     }
 
@@ -137,9 +162,28 @@ def versions() -> dict[str, str]:
 
 
 def _git_commit() -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=5)
-    except (OSError, subprocess.TimeoutExpired):
+    """The commit of the checkout, with "-dirty" where its program differs from it; None where there is no checkout."""
+    if not (ROOT / ".git").exists():  # git would find the repository around a virtual environment
         return None
-    return result.stdout.strip() or None
+    command = ["git", "--no-optional-locks", "status", "--porcelain=v2", "--branch", "-uno", "--", *SOURCE]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # within hooks
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=5, cwd=ROOT, env=environment)
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return None
+    lines = result.stdout.splitlines()
+    commits = [line.removeprefix(COMMIT_LINE) for line in lines if line.startswith(COMMIT_LINE)]
+    dirty = any(not line.startswith("#") for line in lines)
+    return commits[0] + "-dirty" * dirty if commits else None
+
+
+def _source_sha256() -> str | None:
+    """Of the program's files: tells two dirty trees apart, and installed versions that have no commit."""
+    digest = hashlib.sha256()
+    try:
+        for path in sorted(path for name in SOURCE for path in [ROOT / name, *(ROOT / name).rglob("*.py")]):
+            if path.is_file():
+                digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes() + b"\0")
+    except OSError:
+        return None
+    return digest.hexdigest()

@@ -1,12 +1,14 @@
 """The terminal under a view: live frames where it can, blocks of text above or instead of them, and never an error."""
 
+import atexit
 import os
 import signal
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console, ConsoleDimensions, RenderableType
 from rich.control import Control
@@ -16,6 +18,40 @@ from workers.drawing import Frame, clean
 
 SHOW_CURSOR = b"\x1b[?25h"
 SMALLEST = ConsoleDimensions(20, 5)  # a terminal below this gets plain lines
+LARGEST = 10_000  # cells or lines; who says that a terminal has more is wrong
+READ_SECONDS, READS = 0.02, 50  # within which a terminal has read what was written to it; attempts
+_terminals: set[int] = set()  # the descriptors of those on which live frames were drawn
+
+
+def console_environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """Environment variables for a console, without a size that no terminal has: then it asks the terminal itself."""
+    sizes = {name: variables[name] for name in ("COLUMNS", "LINES") if name in variables}
+    absurd = {name for name, size in sizes.items()
+              if not (size.isascii() and size.isdecimal() and 0 < int(size[:9]) <= LARGEST)}  # fmt: skip
+    return {name: value for name, value in variables.items() if name not in absurd}
+
+
+def outlast_interrupts() -> None:
+    """Show the cursor as the last thing that a process does which a Ctrl-C has ended.
+
+    With each Ctrl-C a terminal discards what it has not read yet: another one, typed while the program was about to
+    end, may have taken the code that shows the cursor.
+    """
+    typed: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: typed.append(number))
+    for _ in range(READS if _terminals else 0):
+        typed.clear()
+        _show_cursors()
+        time.sleep(READ_SECONDS)
+        if not typed:
+            break
+
+
+def _show_cursors() -> None:
+    """On every terminal on which live frames were drawn; past rich, which may be in the middle of one."""
+    for descriptor in _terminals:
+        with suppress(OSError):  # it may be gone
+            os.write(descriptor, SHOW_CURSOR)
 
 
 class Screen:
@@ -31,7 +67,7 @@ class Screen:
         self._wants_live = live and able and width >= SMALLEST.width and height >= SMALLEST.height
         self._live: Live | None = None
         self._drawn_on: ConsoleDimensions | None = console.size  # None: nobody knows where the last frame is
-        self._suspendable = False
+        self._suspension: Any = None  # what a suspension did before, where this gives the cursor back first
 
     @property
     def is_live(self) -> bool:
@@ -55,9 +91,10 @@ class Screen:
         """Take the terminal; after `stop` it may be taken again."""
         if self._wants_live and self._live is None:
             self._live = Live(console=self._console, auto_refresh=False, vertical_overflow="crop")
-            self._suspendable = _may_handle_suspension()
-            if self._suspendable:
+            self._suspension = _suspension()
+            if self._suspension is not None:
                 signal.signal(signal.SIGTSTP, self._suspend)
+            self._remember_terminal()
             self.attempt(self._live.start)
 
     def stop(self) -> None:
@@ -66,8 +103,8 @@ class Screen:
         if live is not None:
             with suppress(Exception):
                 live.stop()
-            if self._suspendable:
-                signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+            if self._suspension is not None:
+                signal.signal(signal.SIGTSTP, self._suspension)
 
     def draw(self, frame: Callable[[int, int], RenderableType]) -> None:
         """Replace the live frame by what `frame` makes of a width and a height."""
@@ -97,6 +134,15 @@ class Screen:
     ) -> None:
         self.stop()
 
+    def _remember_terminal(self) -> None:
+        """See to it that the cursor is shown however the process ends."""
+        with suppress(OSError, AttributeError):
+            descriptor = self._console.file.fileno()
+            if os.isatty(descriptor):
+                _terminals.add(descriptor)
+                atexit.unregister(_show_cursors)
+                atexit.register(_show_cursors)
+
     def _draw(self, live: Live, frame: Callable[[int, int], RenderableType]) -> None:
         if not self._in_foreground():
             return
@@ -114,13 +160,16 @@ class Screen:
         except (OSError, AttributeError):  # nobody's terminal, none at all, or Windows
             return True
 
-    def _suspend(self, number: int, _frame: object) -> None:
+    def _suspend(self, number: int, frame: object) -> None:
         """Give the cursor back, then really stop; after SIGCONT the next frame begins afresh."""
         with suppress(OSError):  # past rich, which this may have interrupted within a frame
             os.write(self._console.file.fileno(), SHOW_CURSOR + b"\n")
-        signal.signal(number, signal.SIG_DFL)
-        signal.raise_signal(number)
-        signal.signal(number, self._suspend)
+        if callable(self._suspension):
+            self._suspension(number, frame)
+        else:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+            signal.signal(number, self._suspend)
         self._drawn_on = None
 
     def _print(self, block: RenderableType) -> None:
@@ -136,8 +185,9 @@ class Screen:
             self._console.quiet = True
 
 
-def _may_handle_suspension() -> bool:
-    """Whether a suspension stops this program by the default action; where it is ignored or another's, it stays so."""
+def _suspension() -> Any:
+    """What stops this program when it is suspended; None where nothing does, or nothing can be put before it."""
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGTSTP"):
-        return False
-    return signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL
+        return None
+    handler = signal.getsignal(signal.SIGTSTP)
+    return handler if handler is signal.SIG_DFL or callable(handler) else None

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from a3c.config import CheckpointError, Config, ConfigError
+from a3c.files import absolute_path, typed_path
 from workers import exit_codes
+from workers.handover import check_environment, check_process
 from workers.launch import start_forkserver
-from workers.limits import check_descriptors
-from workers.run_directory import RunDirectory, default_run_dir
+from workers.limits import check_descriptors, check_processes, leave_deleted_folder, process_refusal
+from workers.run_directory import RunDirectory, new_run_dir
 from workers.signals import Signals
 from workers.status import Summary, starting
 from workers.stored import changed, nothing_to_do, stored_config
+from workers.streams import environment_output, no_input
 
 DASHBOARDS = ("auto", "on", "off")
 
@@ -32,7 +35,7 @@ def train(config: Config | None = None, *, run_dir: str | Path | None = None, da
     """
     if config is not None and options:
         raise TypeError("give either a config or options by name")
-    return run(config or Config.from_options(options), run_dir, dashboard, profile, started=time.time())[0]
+    return run(config or Config.from_options(options), run_dir, dashboard, profile, started=time.monotonic())[0]
 
 
 def run(
@@ -42,18 +45,26 @@ def run(
 
     Args:
         profile: print at the end where each worker's time went.
-        started: time.time() when the user asked for the run, from which its wall-clock seconds count; default: when
-            this process began.
+        started: time.monotonic() when the user asked for the run, from which its wall-clock seconds count; default:
+            when this process began.
     """
+    check_process()
     check_dashboard(dashboard)
+    typed = Path("runs") if run_dir is None else typed_path("run_dir", run_dir)
+    path = absolute_path("run_dir", typed)
+    leave_deleted_folder()
     # Everything that can be wrong is checked before a process starts. The default environment is known to be right, so
     # that the usual run need not wait for gymnasium's import before the forkserver begins with its own.
     check_descriptors(config)
+    check_processes(config)
     environment = None if config.env == Config().env else describe_environment(config)
-    directory = RunDirectory(Path(run_dir) if run_dir is not None else default_run_dir(config))
+    if run_dir is None:
+        path = new_run_dir(path, config)
+        typed = typed / path.name
+    directory = RunDirectory(path, shown=str(typed))
     try:
         with Signals() as signals:
-            start_forkserver()
+            _start_forkserver(config, directory)
             return _supervise(config, environment, directory, dashboard, profile, signals, started)
     finally:
         directory.close()
@@ -93,27 +104,38 @@ def run_resumed(
     profile: bool = False,
 ) -> tuple[Summary | None, int]:
     """As `resume`; return the summary and the exit code."""
+    check_process()
     check_dashboard(dashboard)
-    path = Path(run_dir)
+    typed = typed_path("run_dir", run_dir)
+    path = absolute_path("run_dir", typed)
+    leave_deleted_folder()
     if not path.is_dir():
-        raise CheckpointError(f"{path}: no such run directory")
+        raise CheckpointError(f"{typed}: no such run directory")
     stored, content = stored_config(path)
     config = changed(stored, max_env_steps, workers)
     if (why := nothing_to_do(path, config)) is not None:
-        print(f"nothing to do: the run in {path} {why}")
+        print(f"nothing to do: the run in {typed} {why}")
         return None, exit_codes.FINISHED
     check_descriptors(config)
-    directory = RunDirectory(path, resume=True)
+    check_processes(config)
+    directory = RunDirectory(path, resume=True, shown=str(typed))
     try:
         with Signals() as signals:
-            start_forkserver()
+            _start_forkserver(config, directory)
             from workers.resume import load  # imports torch
 
-            environment = describe_environment(config)
+            environment = describe_environment(config, content.get("environment"))
             resumed = load(path, config, environment, content, any_version, _say)
             return _supervise(config, environment, directory, dashboard, profile, signals, process_started(), resumed)
     finally:
         directory.close()
+
+
+def _start_forkserver(config: Config, directory: RunDirectory) -> None:
+    try:
+        start_forkserver(directory.path / "logs" / "forkserver.log")
+    except OSError as error:
+        raise process_refusal(config, error) or error from error
 
 
 def _say(line: str) -> None:
@@ -130,8 +152,11 @@ def console_for(dashboard: str) -> tuple[Any, bool]:
     """The console, and whether to draw live on it."""
     from rich.console import Console
 
+    from workers.screen import console_environment
+
     live = dashboard == "on" or (dashboard == "auto" and sys.stdout.isatty())
-    return Console(file=sys.stdout, force_terminal=True if dashboard == "on" else None), live
+    forced = True if dashboard == "on" else None
+    return Console(file=sys.stdout, force_terminal=forced, _environ=console_environment(os.environ)), live
 
 
 def _supervise(
@@ -140,40 +165,57 @@ def _supervise(
 ) -> tuple[Summary, int]:  # fmt: skip
     """The imports from here on run beside the forkserver's own."""
     from workers.dashboard import Dashboard
+    from workers.invocation import changed_options
 
     started = process_started() if started is None else started
-    with Dashboard(*console_for(dashboard)) as view:
-        view.update(starting(config, str(directory.path), time.time() - started))
+    with Dashboard(*console_for(dashboard), changed_options(config)) as view:
+        view.update(starting(config, directory.shown, time.monotonic() - started))
+        import numpy as np
+
         from workers.supervisor import Supervisor  # imports torch
 
         environment = environment or describe_environment(config)
         supervisor = Supervisor(config, environment, directory, view, signals, started, resumed)
         signals.check()
-        summary = supervisor.run()
-        view.finish(summary, str(directory.path), profile)
+        with np.errstate(all="ignore"):  # whatever the caller has NumPy raise
+            summary = supervisor.run()
+        view.finish(summary, directory.shown, profile)
     return summary, supervisor.exit_code
 
 
 def process_started() -> float:
-    """When the command was typed: the interpreter's own start belongs to the waiting."""
+    """When the command was typed, a time.monotonic(): the interpreter's own start belongs to the waiting."""
     if sys.platform == "linux":  # in clock ticks since boot; psutil adds them to a boot time rounded to seconds
-        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        try:
+            ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        except OSError:  # no /proc
+            return time.monotonic() - time.process_time()
         age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-        return time.time() - age
+        return time.monotonic() - age
     import psutil
 
-    return float(min(psutil.Process().create_time(), time.time()))
+    return time.monotonic() - max(time.time() - float(psutil.Process().create_time()), 0.0)
 
 
-def describe_environment(config: Config) -> Any:
-    """The run's environment, known to be one that can be trained on.
+def describe_environment(config: Config, facts: Any = None) -> Any:
+    """The run's environment, known to be one that can be trained on, in other processes.
 
+    Args:
+        facts: of config.json where a run is resumed, for an id that was registered by a program of the user's.
     Raises:
-        ConfigError: it is unknown, cannot be made, is not supported, or has no time limit.
+        ConfigError: it is unknown, not supported, has no time limit, cannot be handed to other processes, or fails when
+            it is made, reset or stepped.
     """
     from a3c.environments import describe  # imports gymnasium
+    from a3c.registry import find
 
-    environment = describe(config.env, config.max_episode_steps)
+    kept = facts.get("env_spec") if isinstance(facts, dict) else None
+    if config.env == Config().env:
+        environment = describe(config.env, config.max_episode_steps)
+    else:
+        with environment_output(), no_input():
+            check_environment(config.env, find(config.env, kept))
+            environment = describe(config.env, config.max_episode_steps, kept)
     if environment.max_episode_steps is None:
         raise ConfigError(f"env: '{config.env}' has no time limit, so that a greedy episode may never end; "
                           "give one with --max-episode-steps")  # fmt: skip

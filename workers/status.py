@@ -24,6 +24,10 @@ class Evaluation:
     seed: int
     verification: bool = False  # the second evaluation, with fresh seeds, that decides "solved"
 
+    def is_solution(self, target: float) -> bool:
+        """Whether this decides that the run is solved."""
+        return self.verification and self.mean >= target
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -76,6 +80,8 @@ class Faults:
     gradients: int = 0  # gradients refused because they were not finite
     rollbacks: int = 0  # of shared parameters that had gone non-finite, to the last good copy
     failed_saves: int = 0  # checkpoints that the disk refused
+    failed_evaluations: int = 0  # evaluations in which the environment failed
+    checkpointer_restarts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +164,7 @@ class Summary:
     state_sha256: str  # of the shared parameters and moments at the end: what `sync` reproduces
     checkpoint: str | None  # path relative to the run directory
     reason: str  # why it ended, one line
+    exit_code: int | None = None  # the program's: 5 where the numbers diverged; None in files that older versions wrote
 
 
 def starting(config: Config, run_dir: str, elapsed_seconds: float) -> Status:

@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from a3c.config import CheckpointError, Config, ConfigError
+from a3c.files import read_file
+
+SIZE_LIMIT = 2**24  # bytes
 
 
 def stored_config(run_dir: Path) -> tuple[Config, dict[str, Any]]:
@@ -15,7 +18,7 @@ def stored_config(run_dir: Path) -> tuple[Config, dict[str, Any]]:
     """
     path = run_dir / "config.json"
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_file(path, SIZE_LIMIT))
         return Config.from_options(content["options"]), content
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror}; there is no run to resume") from error
@@ -61,7 +64,7 @@ def _is_solution(best: dict[str, Any]) -> bool:
 def _read(path: Path) -> dict[str, Any]:
     """A JSON object; empty where there is none, as in a run that was killed."""
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_file(path, SIZE_LIMIT))
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -3,17 +3,20 @@
 import math
 import time
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.board import Board
+from shared.exact import exact_sum
 from shared.phases import PHASES
 from workers.status import Losses, Staleness, WorkerStatus
 from workers.usage import Usage
 
-MOMENTS = ("error_sum", "error_square_sum", "target_sum", "target_square_sum")
+EQUAL = 2**80  # mean squares of float32 numbers that are not all equal are less than so many times their variance
+EXACT = 2**98  # how much of a total is surely kept (shared/exact.py)
 
 
 class Telemetry:
@@ -83,7 +86,7 @@ class Telemetry:
 
     def advantage_magnitude(self) -> float | None:
         """Mean of |G_t - V(s_t)| over the interval's valid steps, or None where there was none."""
-        steps = int(self._gained("env_steps").sum())
+        steps = int(self._gained("learned_steps").sum())
         return float(self._gained("error_magnitude_sum").sum()) / steps if steps else None
 
     def policy_loss_variance(self) -> float | None:
@@ -122,7 +125,7 @@ class Telemetry:
         counts = np.trim_zeros(self._stale.sum(0), "b")
         return [int(count) for count in counts]
 
-    def worker(self, index: int, pid: int | None, state: str, usage: Usage, restarts: int) -> WorkerStatus:
+    def worker(self, index: int, pid: int | None, state: str, usage: Usage | None, restarts: int) -> WorkerStatus:
         """One worker's row."""
         row, counts = self.rows[index], self._stale[index] - self._stale_before[index]
         mean = float(row["mean_return"])
@@ -137,7 +140,7 @@ class Telemetry:
             mean_return=None if math.isnan(mean) else mean,
             staleness=_mean_of(counts) if counts.sum() else None,
             cpu_percent=100 * self._rate(self._gained("cpu_seconds")[index]) if row["updates"] else None,
-            memory_bytes=usage.memory_bytes,
+            memory_bytes=usage.memory_bytes if usage else None,
             restarts=restarts,
         )
 
@@ -149,14 +152,24 @@ class Telemetry:
         return float(gained) / self._seconds if self._seconds else 0.0
 
     def _explained_variance(self) -> float:
-        """1 - Var(G - V) / Var(G) over the interval's valid steps."""
-        steps = int(self._gained("env_steps").sum())
+        """1 - Var(G - V) / Var(G) over the valid steps of the interval's updates."""
+        steps = int(self._gained("learned_steps").sum())
         if not steps:
             return math.nan
-        means = {name: self._gained(name).sum() / steps for name in MOMENTS}
-        unexplained = means["error_square_sum"] - means["error_sum"] ** 2
-        variance = means["target_square_sum"] - means["target_sum"] ** 2
-        return float(1 - unexplained / variance) if variance > 0 else math.nan
+        variance = self._variance("target", steps)
+        return float(1 - self._variance("error", steps) / variance) if variance else math.nan
+
+    def _variance(self, of: str, steps: int) -> Fraction:
+        """Of the interval's targets or errors; exactly 0 where there is no more than rounding can have left."""
+        mean, square = self._gained_exactly(f"{of}_sum") / steps, self._gained_exactly(f"{of}_square_sum") / steps
+        total = Fraction(float(self.rows[f"{of}_square_sum"].sum()))
+        variance = square - mean**2
+        return variance if variance > square / EQUAL + total / steps / EXACT else Fraction(0)
+
+    def _gained_exactly(self, name: str) -> Fraction:
+        parts = [(self.rows[part], -self._before[part]) for part in (name, f"{name}_low")]
+        high, low = exact_sum(np.array(parts).reshape(-1).tolist())
+        return Fraction(high) + Fraction(low)
 
 
 def _mean_of(counts: Sequence[int] | NDArray[Any]) -> float:

@@ -1,6 +1,7 @@
 """What a process takes of the machine."""
 
 import contextlib
+import math
 import time
 
 import psutil
@@ -15,15 +16,15 @@ class Usage:
         self.cpu_percent: float | None = None  # of one core, since the last look
         self.memory_bytes: int | None = None
         self._cpu_seconds = 0.0
-        self._looked = 0.0
+        self._since = time.monotonic()
+        self._looked = -math.inf
         self._process: psutil.Process | None = None
         with contextlib.suppress(psutil.Error):
             self._process = psutil.Process(pid)
-            self._since = self._process.create_time()
 
     def look(self) -> None:
         """Refresh both figures where they are old; a process that is gone keeps its last ones."""
-        now = time.time()
+        now = time.monotonic()
         if self._process is None or now - self._looked < PROCESS_INTERVAL:
             return
         try:

@@ -9,6 +9,7 @@ from rich.console import RenderableType
 
 from shared.phases import PHASES
 from workers.drawing import UNKNOWN, Frame, Line, clean, number, plural
+from workers.invocation import program
 from workers.status import Evaluation, Event, Faults, Status, Summary
 
 STATUS_STYLES = {"solved": "bold green", "failed": "bold red", "training": "cyan", "verifying": "magenta"}
@@ -17,14 +18,25 @@ PROFILE_COLUMNS = 6  # side by side in 80 columns
 
 def plain_line(status: Status) -> str:
     """The run at one moment in one line, for logs and pipes."""
-    last, best = status.evaluations[-1:], status.best
-    evaluation = f"last evaluation {number(last[0].mean)}" if last else "no evaluation yet"
+    last, best = status.evaluations[-1:], best_shown(status)
+    evaluation = f"last evaluation {number(last[0].mean)} {age_words(last[0])}" if last else "no evaluation yet"
     faults = "".join(f"  {words}" for words in fault_words(status.faults)[-1:])
     return (
         f"{status.elapsed_seconds:6.1f} s  env steps {status.env_steps:,}  {number(status.steps_per_second, 0)}/s  "
         f"mean return {number(status.mean_return)}  {evaluation} "
         f"(best {number(best.mean if best else None)}, target {target_words(status)}){faults}"
     )
+
+
+def best_shown(status: Status) -> Evaluation | None:
+    """The best evaluation, never one below the latest: that may be of a policy about to be verified, or to be saved."""
+    last, best = status.evaluations[-1:], status.best
+    return last[0] if last and (best is None or last[0].mean > best.mean) else best
+
+
+def age_words(evaluation: Evaluation) -> str:
+    """How far training had come when the evaluated policy was copied: by now it has gone on."""
+    return f"at {evaluation.env_steps:,}"
 
 
 def target_words(status: Status) -> str:
@@ -35,14 +47,19 @@ def fault_words(faults: Faults) -> list[str]:
     """What was survived, from the fullest words to the shortest; nothing where nothing went wrong."""
     dropped = faults.rewards + faults.observations
     causes = _listed([(faults.rewards, "reward", ""), (faults.observations, "observation", "")])
-    restarts = [(faults.worker_restarts, "worker restart", ""), (faults.monitor_restarts, "monitor restart", "")]
+    restarts = [
+        (faults.worker_restarts, "worker restart", ""),
+        (faults.monitor_restarts, "monitor restart", ""),
+        (faults.checkpointer_restarts, "checkpointer restart", ""),
+    ]
     others = [
         (dropped, "rollout", f" dropped ({causes})"),
         (faults.gradients, "gradient", " refused"),
         (faults.rollbacks, "rollback", ""),
         (faults.failed_saves, "save", " failed"),
+        (faults.failed_evaluations, "evaluation", " failed"),
     ]
-    restarted = faults.worker_restarts + faults.monitor_restarts
+    restarted = sum(many for many, _, _ in restarts)
     short = [(restarted, "restart", ""), *((many, name, "") for many, name, _ in others)]
     total: int = sum(astuple(faults))
     return [_listed([*restarts, *others]), _listed(short), plural(total, "fault")] if total else []
@@ -57,13 +74,20 @@ def event_line(event: Event) -> str:
     return f"{event.seconds:6.1f} s  {clean(event.kind)}: {clean(event.message)}"
 
 
-def render_summary(summary: Summary, run_dir: str, command: str = "python run_a3c.py") -> RenderableType:
-    """How the run ended, as a block to paste; `command` is how the user starts the program."""
+def render_summary(
+    summary: Summary, run_dir: str, options: Sequence[str] = (), command: str | None = None
+) -> RenderableType:
+    """How the run ended, as a block to paste.
+
+    Args:
+        options: the run's, where they are not the defaults, as words of the command line.
+        command: how the user starts the program; default: as it was started.
+    """
     style = STATUS_STYLES.get(summary.status, "bold yellow")
     facts = [(name, text) for name, text in _summary_facts(summary, run_dir) if text]
     lines: list[Line] = [[(_headline(summary), style)], []]
     lines += [[(f"  {name:<12}", "dim"), (text, "")] for name, text in facts]
-    if commands := _next_commands(summary, run_dir, command):
+    if commands := _next_commands(summary, run_dir, options, command or program()):
         lines += [[], [("  next", "dim")], *([(f"  {text}", "bold")] for text in commands)]
     return Frame(lines)
 
@@ -120,6 +144,7 @@ def _summary_facts(summary: Summary, run_dir: str) -> list[tuple[str, str]]:
     met = f"{races.overlapped_pushes:,} pushes overlapped, {races.torn_pulls:,} pulls torn"
     return [
         ("evaluation", _evaluation_words(summary.evaluation)),
+        ("", _origin_words(summary)),
         ("training", f"{speed}, {plural(summary.updates, 'update')}, {plural(summary.episodes, 'episode')}"),
         ("setting", f"{summary.mode}, {plural(summary.workers, 'worker')}, seed {summary.seed}{target}"),
         ("faults", "".join(fault_words(summary.faults)[:1])),
@@ -139,10 +164,17 @@ def _evaluation_words(evaluation: Evaluation | None) -> str:
         return "none"
     mean, lowest, highest = number(evaluation.mean), number(evaluation.min, 0), number(evaluation.max, 0)
     spread = f"± {number(evaluation.std)} (min {lowest}, max {highest})"
-    return f"{mean} {spread} over {plural(evaluation.episodes, 'episode')}, seed {evaluation.seed}"
+    return f"{mean} {spread} over {plural(evaluation.episodes, 'episode')}"
 
 
-def _next_commands(summary: Summary, run_dir: str, command: str) -> list[str]:
+def _origin_words(summary: Summary) -> str:
+    """Which policy was evaluated, and how to evaluate it again."""
+    if (evaluation := summary.evaluation) is None:
+        return ""
+    return f"at {evaluation.env_steps:,} of {summary.env_steps:,} env steps, seed {evaluation.seed}"
+
+
+def _next_commands(summary: Summary, run_dir: str, options: Sequence[str], command: str) -> list[str]:
     where = shlex.quote(clean(run_dir))
     missed = summary.status == "budget_exhausted" and summary.target_return is not None
     commands = []
@@ -151,8 +183,16 @@ def _next_commands(summary: Summary, run_dir: str, command: str) -> list[str]:
     if summary.checkpoint and missed:
         commands += [f"{command} resume {where} --max-env-steps {float(f'{2 * summary.max_env_steps:.1e}'):.0f}"]
     if missed:
-        again = f"{command} --env {shlex.quote(summary.env_id)} --mode {summary.mode} --workers {summary.workers}"
-        commands += [f"{again} --seed {summary.seed + 1}"]
-    if summary.checkpoint:
+        commands += [f"{command} {shlex.join(_with_seed(options, summary.seed + 1))}"]
+    if summary.checkpoint and summary.updates:  # else it has learned nothing yet
         commands += [f"{command} play {where}", f"{command} evaluate {where} --episodes 100 --seed 7"]
     return commands
+
+
+def _with_seed(options: Sequence[str], seed: int) -> list[str]:
+    """The options of a run with another seed."""
+    words = list(options)
+    if "--seed" in words:
+        place = words.index("--seed")
+        del words[place : place + 2]
+    return [*words, "--seed", str(seed)]

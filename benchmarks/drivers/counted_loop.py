@@ -23,7 +23,7 @@ from shared.board import STOP, Board
 from shared.store import SharedStore
 from workers import actor_learner
 from workers.assembly import build_store
-from workers.place import Place
+from workers.link import SharedMemoryLink
 from workers.session import describe_environment
 from workers.supervisor import PUSH_LOCK
 
@@ -32,7 +32,7 @@ PARTS: dict[str, tuple[Any, str]] = {
     "rollout": (Collector, "collect"),
     "gradient": (actor_learner, "learn_from"),
     "push": (SharedStore, "push"),
-    "publish": (Place, "publish"),
+    "publish": (SharedMemoryLink, "publish"),
 }
 WARM_UP = 20  # updates: by then Python has specialised its bytecode
 
@@ -93,7 +93,7 @@ def count(config: Config, callgrind: Callgrind, updates: int) -> None:
     setattr(owner, attribute, followed(getattr(owner, attribute), callgrind, board, updates))
     with tempfile.TemporaryDirectory() as folder:
         store = build_store(config, environment, board, Path(folder) / PUSH_LOCK)
-        actor_learner.learn(0, config, environment, store, board, Path(folder) / "updates.csv")
+        actor_learner.learn(0, config, environment, SharedMemoryLink(0, store, board))
 
 
 def followed(publish: Callable[..., None], callgrind: Callgrind, board: Board, updates: int) -> Callable[..., None]:

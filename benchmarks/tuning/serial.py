@@ -4,7 +4,6 @@ The number is the one that `train(workers=1)` reports: the worker's loop, its st
 of a run. Processes, files and the monitor are left out, and an evaluation ends as soon as it cannot reach the target.
 """
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,9 @@ from shared.parameters import bind, flat_size
 from shared.store import Pulled, Snapshot
 from shared.sync_store import SyncStore
 from workers.actor_learner import learn
-from workers.assembly import build_optimizer, deposit_size
+from workers.assembly import build_optimizer
+from workers.evaluations import Progress
+from workers.link import SharedMemoryLink
 from workers.monitor import evaluation_seed
 
 
@@ -35,9 +36,9 @@ def env_steps_until_solved(options: dict[str, Any]) -> int | None:
     board, judge = Board(workers=1), Judge(config, environment)
     store = JudgedStore(judge, board)
     with np.errstate():  # the loop sets its own, for the whole process
-        learn(0, config, environment, store, board, updates=Path())
-    for snapshot in store.last_snapshots():
-        judge.see(snapshot)
+        learn(0, config, environment, SharedMemoryLink(0, store, board))
+    store.judge_queue()
+    judge.see(store.snapshot())
     return judge.solved_env_steps
 
 
@@ -50,7 +51,8 @@ class Judge:
         self._target, self._limit = target, limit
         self.config, self.environment = config, environment
         self.solved_env_steps: int | None = None
-        self._evaluations = 0
+        self._evaluations = Progress().evaluations
+        self._seen = -1
         self._environments = environment.make(config.evaluation.eval_episodes)
         model = build(config, environment)
         self._parameters = torch.zeros(flat_size(model))
@@ -59,7 +61,8 @@ class Judge:
 
     def see(self, snapshot: Snapshot) -> bool:
         """Whether a snapshot reaches the target twice, with fresh seeds; nothing is asked once one has."""
-        if self.solved_env_steps is None:
+        if self.solved_env_steps is None and snapshot.updates != self._seen:
+            self._seen = snapshot.updates
             self._parameters.copy_(snapshot.parameters)
             if self._reaches_target() and self._reaches_target():
                 self.solved_env_steps = snapshot.env_steps
@@ -91,7 +94,7 @@ class JudgedStore(SyncStore):
         initial = torch.zeros(flat_size(model))
         bind(model, initial)
         optimizer = build_optimizer(config.optimizer, len(initial))
-        super().__init__(initial, optimizer, board, config.evaluation.eval_interval, deposit_size(config, environment))
+        super().__init__(initial, optimizer, board, config.evaluation.eval_interval)
         self._judge = judge
 
     def push(
@@ -99,7 +102,12 @@ class JudgedStore(SyncStore):
     ) -> int | None:
         """As `SyncStore.push`; the run ends where a snapshot is solved."""
         staleness = super().push(worker_index, gradient, learning_rate, env_steps, pulled)
-        while (snapshot := self.due_snapshot(0)) is not None:
+        self.judge_queue()
+        return staleness
+
+    def judge_queue(self) -> None:
+        """What the monitor does beside a run."""
+        while (snapshot := self.next_snapshot(0)) is not None:
+            self.release(int(self._released.numbers[0]) + 1)
             if self._judge.see(snapshot):
                 self._board.request(FINISH)
-        return staleness

@@ -22,6 +22,8 @@ from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 
 MODULE = "tests.chaos.environments"
 STEP, RESET = "step", "reset"  # where an order can be carried out
+MAKE, CLOSE = "make", "close"  # where an environment can fail too
+SLOW_SECONDS = {MAKE: 4.0, RESET: 0.8, STEP: 0.01, CLOSE: 4.0}
 CALLS_BETWEEN = 100  # two spoilt numbers of one process, so that they are of different rollouts of 48 steps
 HUGE = 3e38  # a float32 still; what is computed from it is none
 MEMORY = 2**26  # bytes that a process which runs out of memory may still have
@@ -226,6 +228,49 @@ class Broken(Watched):
         return super().reset(**options)
 
 
+class Faulty(Watched):
+    """Has a fault at one place of its use: $FAULTY is "ROLE PLACE KIND", such as "monitor reset raise".
+
+    The role is that of the processes it happens in, the monitor or everybody; the command's own never has any.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        role, self._place, self._kind = os.environ.get("FAULTY", "nobody nowhere none").split(" ")
+        self._has_fault = self._process != "MainProcess" and role in ("everybody", self._process)
+        self._fail(MAKE)
+
+    def reset(self, **options: Any) -> Any:
+        self._fail(RESET)
+        return super().reset(**options)
+
+    def step(self, action: Any) -> Step:
+        step = super().step(action)
+        return (step[0], float("nan"), *step[2:]) if self._fail(STEP) else step
+
+    def close(self) -> None:
+        self._fail(CLOSE)
+        super().close()
+
+    def _fail(self, place: str) -> bool:
+        """Let what is to happen here happen; whether the reward is to be none."""
+        if not self._has_fault or place != self._place:
+            return False
+        self.tell("fired", f"{self._process} {os.getpid()}")
+        if self._kind == "slow":
+            time.sleep(SLOW_SECONDS[place])
+        elif self._kind == "hang":
+            while True:
+                time.sleep(1)
+        elif self._kind == "die":
+            os._exit(1)
+        elif self._kind == "float":
+            raise FloatingPointError("the simulator has left its numbers")
+        elif self._kind == "raise":
+            raise RuntimeError("the simulator lost its licence")
+        return self._kind == "nan"
+
+
 class Endless(CartPoleEnv):
     """An episode without an end."""
 
@@ -235,6 +280,7 @@ class Endless(CartPoleEnv):
 
 
 for name, environment, limit in (("Watched-v0", Watched, 500), ("Ordered-v0", Ordered, 500), ("Spoilt-v0", Spoilt, 500),
-                                 ("Broken-v0", Broken, 500), ("Endless-v0", Endless, None)):  # fmt: skip
+                                 ("Broken-v0", Broken, 500), ("Faulty-v0", Faulty, 500),
+                                 ("Endless-v0", Endless, None)):  # fmt: skip
     entry_point = f"{MODULE}:{environment.__name__}"
     gymnasium.register(name, entry_point, reward_threshold=475, max_episode_steps=limit, disable_env_checker=True)

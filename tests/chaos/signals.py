@@ -1,5 +1,6 @@
 """Interrupts and kills of the whole program at random moments, in a real terminal; what each of them leaves behind."""
 
+import contextlib
 import os
 import random
 import signal
@@ -18,27 +19,37 @@ EARLIEST_SECONDS, LATEST_SECONDS = 0.1, 3.0
 GONE_SECONDS = 20.0  # in which everybody has to have left; a forkserver finishes its imports first, on a busy machine
 
 
-def ctrl_c(count: int, folder: Path, seed: int = 0) -> Outcome:
-    """Press Ctrl-C at random moments, every other time twice.
+def ctrl_c(count: int, folder: Path, seed: int = 0, first: int = 0) -> Outcome:
+    """Interrupt at random moments, every other time twice: by Ctrl-C in the terminal, or the parent alone.
 
     It ends with 130, without a traceback, leaves nobody, and the terminal is as it was, cursor included.
     """
-    rng = random.Random(seed)
-    trials = [_ctrl_c(folder / f"run-{index}", 1 + index % 2, rng) for index in range(count)]
-    return Outcome.of(trials, f"{count} moments, half of them twice")
+    indices = range(first, first + count)
+    trials = [_ctrl_c(folder / f"run-{index}", index, random.Random(f"{seed}/{index}")) for index in indices]
+    typed = sum(_is_typed(index) for index in indices)
+    return Outcome.of(trials, f"{count} moments", {"Ctrl-C in the terminal": typed, "parent alone": count - typed})
 
 
-def _ctrl_c(run_dir: Path, presses: int, rng: random.Random) -> Trial:
+def _is_typed(index: int) -> bool:
+    """Whether the terminal interrupts its whole foreground group; two in a row, one of them twice."""
+    return index // 2 % 2 == 0
+
+
+def _ctrl_c(run_dir: Path, index: int, rng: random.Random) -> Trial:
+    presses, moment = 1 + index % 2, rng.uniform(EARLIEST_SECONDS, LATEST_SECONDS)
     with Job(*FOREVER, "--run-dir", run_dir) as job:
-        moment = rng.uniform(EARLIEST_SECONDS, LATEST_SECONDS)
         time.sleep(moment)  # until the moment drawn
         fired = not job.codes
-        job.type(CTRL_C)
-        for _ in range(presses - 1):
-            time.sleep(rng.uniform(0, 0.2))
-            job.type(CTRL_C)
+        for press in range(presses):
+            time.sleep(rng.uniform(0, 0.2) if press else 0)
+            if _is_typed(index):
+                job.type(CTRL_C)
+            else:
+                with contextlib.suppress(ProcessLookupError):  # the first one has ended it
+                    os.kill(job.pid, signal.SIGINT)
         loss = "" if job.code(10) == 130 else f"exit code {job.code()}"
-        return fired, _described(loss or left_behind(job), f"Ctrl-C x {presses} after {moment:.2f} s", job)
+        how = "Ctrl-C" if _is_typed(index) else "SIGINT to the parent"
+        return fired, _described(loss or left_behind(job), f"{index}: {how} x {presses} after {moment:.2f} s", job)
 
 
 def parent_kills(count: int, folder: Path, seed: int = 0) -> Outcome:

@@ -218,7 +218,7 @@ def false_alarms(seconds: float, folder: Path, timeout: float = 7.0) -> Outcome:
     arguments = (*FOREVER, "--heartbeat-timeout", timeout)
     with WatchedRun(folder, "Watched", *arguments) as run:
         run.until_all_work()
-        with _busy(LOAD * (os.cpu_count() or 1)) as others:
+        with busy(LOAD * (os.cpu_count() or 1)) as others:
             time.sleep(seconds)  # of a run that is starved
             used = [sum(other.cpu_times()[:2]) for other in others]
         hung = run.events("hung")
@@ -231,7 +231,8 @@ def false_alarms(seconds: float, folder: Path, timeout: float = 7.0) -> Outcome:
 
 
 @contextlib.contextmanager
-def _busy(count: int) -> Iterator[list[psutil.Process]]:
+def busy(count: int) -> Iterator[list[psutil.Process]]:
+    """So many processes that take whatever time of the cores they get."""
     processes = [multiprocessing.get_context("fork").Process(target=_spin, daemon=True) for _ in range(count)]
     for process in processes:
         process.start()

@@ -28,10 +28,8 @@ def test_the_default_settings_solve_cartpole(tmp_path: Path, seed: int) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"workers": 1},
         {"workers": 8},
-        {"envs_per_worker": 4, "n_steps": 16},
-        {"gradients": "autograd", "workers": 2},
+        {"workers": 2, "envs_per_worker": 4, "n_steps": 16, "gradients": "autograd"},
     ],
     ids=str,
 )

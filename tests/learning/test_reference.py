@@ -12,9 +12,14 @@ from torch import nn
 
 from a3c import Config, load_checkpoint
 from a3c.environments import describe
+from a3c.gradients import RolloutStatistics
 from a3c.networks import ActorCritic, build, initialize
+from a3c.rollouts import Collector
+from a3c.stopwatch import Stopwatch
 from shared.parameters import bind, flat_size
+from shared.store import Pulled
 from workers import train
+from workers.actor_learner import learn
 
 UPDATES, N_STEPS = 50, 5
 OPTIONS: dict[str, Any] = {
@@ -104,6 +109,52 @@ def plain_a2c(config: Config) -> tuple[ActorCritic, int]:
     return model, updates
 
 
+class PlainLink:
+    """A run without shared memory, other processes or anybody who watches: parameters and an optimizer of torch's."""
+
+    incarnation = 0
+
+    def __init__(self, config: Config):
+        model = build(config, describe(config.env))
+        initialize(model, config.seed)
+        vector = torch.zeros(flat_size(model))
+        bind(model, vector)
+        self.parameters = nn.Parameter(vector)
+        self._optimizer = torch.optim.Adam([self.parameters], lr=config.optimizer.learning_rate, fused=True)
+        self.updates = 0
+
+    def waited(self) -> float:
+        return 0.0
+
+    def beat(self) -> None:
+        pass
+
+    def join(self, collector: Collector, watch: Stopwatch) -> None:
+        self._collector = collector
+
+    def pull(self, into: torch.Tensor) -> Pulled:
+        into.copy_(self.parameters.detach())
+        return Pulled(self.updates, self._collector.env_steps)
+
+    def start_learning(self) -> None:
+        pass
+
+    def push(self, gradient: torch.Tensor, learning_rate: float, pulled: Pulled) -> int | None:
+        self.parameters.grad = gradient
+        self._optimizer.step()
+        self.updates += 1
+        return 0
+
+    def publish(self, statistics: RolloutStatistics, norm: float, staleness: int, learning_rate: float) -> None:
+        pass
+
+    def drop(self, fault: str) -> None:
+        pytest.fail(f"{fault} were not finite")
+
+    def leave(self) -> None:
+        self.has_left = True
+
+
 def trained(run_dir: Path, **changed: Any) -> dict[str, np.ndarray[Any, Any]]:
     summary = train(run_dir=run_dir, **{**OPTIONS, **changed})
     assert summary.status == "budget_exhausted"
@@ -121,6 +172,17 @@ def test_one_async_worker_equals_plain_a2c_bit_for_bit(config: Config, tmp_path:
     assert updates >= UPDATES
     for name, array in trained(tmp_path / "run").items():
         assert np.array_equal(array, expected.state_dict()[name].numpy()), name
+
+
+def test_the_loop_needs_nothing_but_its_link(config: Config) -> None:
+    """Whatever a link does, the loop is the algorithm: with one of the test's own it is A2C bit for bit too."""
+    expected, updates = plain_a2c(config)
+    vector, link = torch.zeros(flat_size(expected)), PlainLink(config)
+    learn(0, config, describe(config.env, config.max_episode_steps), link)
+    bind(expected, vector)
+    assert link.updates == updates
+    assert link.has_left
+    assert torch.equal(link.parameters, vector)
 
 
 def test_the_closed_form_gradient_leads_to_the_same_parameters(config: Config, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import sys
 import termios
 import threading
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -29,6 +30,7 @@ ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # where the tests run in the background it is ignored,
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and this one under nohup; the programs they start would inherit it
 FOREVER = ("--target-return", "1e9", "--max-env-steps", "1000000000")
+MARK = "A3C_TESTED_PROGRAM"  # an environment variable that tells a program's processes from all others
 
 
 class Program:
@@ -44,7 +46,8 @@ class Program:
     ):
         """Run in a terminal of `size` (columns, lines), or piped where that is None."""
         self._chunks: list[bytes] = []
-        variables = {**os.environ, "TERM": "xterm-256color", **(environment or {})}
+        self._mark = uuid.uuid4().hex
+        variables = {**os.environ, "TERM": "xterm-256color", MARK: self._mark, **(environment or {})}
         output: int
         if size is None:
             self._reader, output = os.pipe()
@@ -62,10 +65,10 @@ class Program:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.note_family()
-        for process in (*self.family, self.process):
-            if process.is_running() if isinstance(process, psutil.Process) else process.poll() is None:
-                process.kill()
+        while everybody := self.everybody():
+            for process in everybody:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
         self.process.wait(10)
         self._thread.join(10)
 
@@ -83,6 +86,11 @@ class Program:
         if self.process.poll() is None:
             self.family = psutil.Process(self.process.pid).children(recursive=True)
         return self.family
+
+    def everybody(self) -> list[psutil.Process]:
+        """All processes of the program that live, orphans too: each inherits the program's mark."""
+        return [process for process in psutil.process_iter(["environ"])
+                if (process.info["environ"] or {}).get(MARK) == self._mark and lives(process)]  # fmt: skip
 
     def workers(self) -> list[psutil.Process]:
         """The actor-learners and the monitor: the forkserver's children."""
@@ -127,6 +135,14 @@ class Program:
                 os.close(self._reader)
                 return
             self._chunks.append(chunk)
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether a process has not ended; one whose end nobody has asked about yet has."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def run_in_processes(target: Callable[..., None], arguments: Sequence[tuple[object, ...]]) -> None:

@@ -3,6 +3,7 @@
 import http.client
 import json
 import re
+import shlex
 import socket
 from contextlib import closing
 from pathlib import Path
@@ -42,6 +43,14 @@ class ServerProgram(Program):
 
     def act(self, body: Any, **headers: str) -> tuple[int, Any]:
         return self.ask("POST", "/act", body, **headers)
+
+    def curl(self, command: str) -> tuple[int, Any]:
+        """Send what a curl command would, whatever server it names: not every machine has curl."""
+        _, url, *options = shlex.split(command)
+        given = dict(zip(options[::2], options[1::2], strict=True))
+        name, value = given["-H"].split(": ")
+        path = "/" + url.split("/", 3)[3]
+        return self.ask("POST", path, given["-d"].encode(), **{name.replace("-", "_"): value})
 
     def metric(self, name: str) -> float:
         """One number of /metrics, by its name and labels as they stand there; 0 where it is not there."""

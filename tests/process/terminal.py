@@ -70,20 +70,5 @@ class Job(Program):
         return self.codes[0]
 
     def others(self) -> list[psutil.Process]:
-        """Everybody in this terminal's session but the shell: the program and whatever it has started or left."""
-        return [process for process in psutil.process_iter()
-                if process.pid != self.process.pid and self._has_in_session(process) and lives(process)]  # fmt: skip
-
-    def _has_in_session(self, process: psutil.Process) -> bool:
-        try:
-            return os.getsid(process.pid) == self.process.pid
-        except OSError:
-            return False
-
-
-def lives(process: psutil.Process) -> bool:
-    """Whether a process has not ended; one whose end nobody has asked about yet has."""
-    try:
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
+        """Everybody but the shell: the program and whatever it has started or left."""
+        return [process for process in self.everybody() if process.pid != self.process.pid]

@@ -33,7 +33,7 @@ def test_the_run_directory_holds_the_promised_files(solved_run: SolvedRun) -> No
     files = {"config.json", "metrics.csv", "evaluations.csv", "events.jsonl", "summary.json", "staleness.csv"}
     assert names == {*files, "checkpoints", "logs"}
     logs = {path.name for path in (run_dir / "logs").iterdir()}
-    assert logs == {*(f"worker-{i}.log" for i in range(4)), "monitor.log"}
+    assert logs == {*(f"worker-{i}.log" for i in range(4)), "monitor.log", "checkpointer.log", "forkserver.log"}
     options = json.loads((run_dir / "config.json").read_text())["options"]
     assert Config.from_options(options) == Config(workers=4)
     evaluations = list(csv.DictReader((run_dir / "evaluations.csv").open()))

@@ -44,10 +44,10 @@ def summary(run_dir: Path) -> dict[str, Any]:
     return content
 
 
-def monitor(program: Program) -> psutil.Process:
+def checkpointer(program: Program) -> psutil.Process:
     """The process that writes checkpoints: the one that logs as such."""
     processes = {os.path.basename(os.readlink(f"/proc/{one.pid}/fd/1")): one for one in program.workers()}
-    return processes["monitor.log"]
+    return processes["checkpointer.log"]
 
 
 def limit_files(process: psutil.Process, size: int) -> None:
@@ -72,14 +72,14 @@ def test_a_run_outlives_a_full_disk_and_a_checkpoint_directory_that_goes_and_com
         program.until_training(run_dir)
         until_next_save(program, run_dir)
 
-        limit_files(monitor(program), 20_000)
+        limit_files(checkpointer(program), 20_000)
         until_next_refusal(program, run_dir, "File too large")
         until_next_refusal(program, run_dir, "File too large")
         full = load_training(run_dir)[0]
         assert full.skipped == () and not list(checkpoints.glob(".*"))
         trained = int(rows(run_dir / "metrics.csv")[-1]["env_steps"])
         program.until(lambda: int(rows(run_dir / "metrics.csv")[-1]["env_steps"]) > trained + 1000)
-        limit_files(monitor(program), resource.RLIM_INFINITY)
+        limit_files(checkpointer(program), resource.RLIM_INFINITY)
         until_next_save(program, run_dir)
 
         checkpoints.rename(away)
@@ -108,7 +108,7 @@ def test_a_run_whose_last_save_fails_says_so_and_exits_with_74(tmp_path: Path) -
         (run_dir / "checkpoints").rename(away)
         assert program.wait() == 74, program.text
     assert summary(run_dir)["status"] == "failed" and "the last checkpoint cannot be written" in program.text
-    assert "Traceback" in (run_dir / "logs" / "monitor.log").read_text()
+    assert "Traceback" in (run_dir / "logs" / "checkpointer.log").read_text()
     assert load_training(away)[0].skipped == ()
 
 

@@ -30,8 +30,7 @@ def test_an_interrupt_saves_a_checkpoint_and_leaves_nobody(tmp_path: Path) -> No
 
 def test_an_interrupt_before_training_is_no_traceback(tmp_path: Path) -> None:
     with Program(*FOREVER, "--run-dir", tmp_path / "run") as program:
-        program.until(lambda: (tmp_path / "run" / "events.jsonl").exists())
-        program.note_family()
+        program.until(lambda: (tmp_path / "run" / "events.jsonl").exists() and bool(program.note_family()))
         os.killpg(program.process.pid, signal.SIGINT)
         assert program.wait() == 130
         program.assert_nobody_left()

@@ -59,8 +59,10 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faulty]:
         for fault, place in DEADLY:
             victims[fault, place] = run.order(fault, place)
             run.until_replaced(victims[fault, place])
-        victims["lose_licence", MONITOR] = run.order("lose_licence", role=MONITOR)
-        run.until_replaced(victims["lose_licence", MONITOR])
+        run.order("lose_licence", role=MONITOR)
+        run.until(lambda: run.events("evaluation-failed"))
+        victims["segfault", MONITOR] = run.order("segfault", role=MONITOR)
+        run.until_replaced(victims["segfault", MONITOR])
         run.note_family()
         os.killpg(run.process.pid, signal.SIGINT)
         yield Faulty(run, victims, run.wait())
@@ -81,9 +83,15 @@ def test_a_worker_is_replaced_whose_environment_does(fault: str, place: str, fau
     assert run.successor(victim)
 
 
-def test_a_monitor_is_replaced_whose_environment_raises(faulty: Faulty) -> None:
-    told = faulty.run.death(faulty.victims["lose_licence", MONITOR])
-    assert told.startswith("monitor died: RuntimeError: the simulator lost its licence")
+def test_an_evaluation_that_fails_is_told_and_costs_no_process(faulty: Faulty) -> None:
+    [told] = faulty.run.events("evaluation-failed")
+    assert told.startswith("RuntimeError: the simulator lost its licence")
+    assert faulty.run.summary()["faults"]["failed_evaluations"] == 1
+
+
+def test_a_monitor_that_its_environment_kills_is_replaced(faulty: Faulty) -> None:
+    told = faulty.run.death(faulty.victims["segfault", MONITOR])
+    assert told.startswith("monitor died: killed by SIGSEGV")
 
 
 def test_nobody_else_is_replaced(faulty: Faulty) -> None:

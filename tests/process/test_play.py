@@ -40,7 +40,7 @@ def saved(run_dir: Path, env_id: str, sizes: tuple[int, int], config: Config | N
     """A run directory that holds the best policy of a run, untrained, and the config.json where there is one."""
     torch.manual_seed(0)
     (run_dir / "checkpoints").mkdir(parents=True)
-    facts = {"env_id": env_id, "max_episode_steps": LIMIT, "updates": 0}
+    facts = {"env_id": env_id, "max_episode_steps": LIMIT, "updates": 1}
     save_checkpoint(run_dir / "checkpoints", "best", ActorCritic(*sizes, [8]), facts)
     if config is not None:
         (run_dir / "config.json").write_text(json.dumps({"options": config.to_options()}))

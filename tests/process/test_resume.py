@@ -14,7 +14,7 @@ import run_a3c
 from a3c import Config
 from a3c.checkpoint import load_training
 from a3c.schedules import annealed_learning_rate
-from tests.chaos.resuming import EXACT, group_kills, rows, sync_kill_points
+from tests.chaos.resuming import group_kills, rows, sync_kill_points
 from tests.process.command import Program, run, run_here
 from tests.process.test_saving import assert_survived
 from workers.lock import DirectoryLock
@@ -75,12 +75,6 @@ def copied(interrupted: Path, tmp_path: Path) -> Path:
 
 
 # -- bit for bit ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("setting", [EXACT[0], EXACT[2]], ids=["sync", "one worker"])
-def test_what_repeats_itself_goes_on_bit_for_bit_after_a_kill(tmp_path: Path, setting: tuple[object, ...]) -> None:
-    shorter = (*setting, "--max-env-steps", 10_000)
-    assert_survived(sync_kill_points(1, tmp_path, seed=1, settings=[shorter]), 1)
 
 
 @pytest.mark.long

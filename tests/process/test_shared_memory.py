@@ -1,6 +1,9 @@
 """Shared memory seen from other processes: real ones, started the way the program starts them."""
 
+import gc
 import multiprocessing
+import os
+import sys
 from multiprocessing.connection import Connection
 
 import numpy as np
@@ -8,6 +11,7 @@ import pytest
 import torch
 
 from shared.board import ROW, Board
+from shared.memory import SharedArray
 from shared.optimizers import AdamOptions, SharedAdam
 from shared.store import SharedStore
 from tests.process.command import run_in_processes
@@ -26,6 +30,67 @@ def push_many(store: SharedStore, worker_index: int) -> None:
     local, gradient = torch.zeros(SIZE), torch.ones(SIZE)
     for _ in range(PUSHES):
         store.push(worker_index, gradient, 1e-3, 0, store.pull(local))
+
+
+def double(array: SharedArray, answer: Connection) -> None:
+    array.tensor.mul_(2)
+    answer.send((array.array.ctypes.data % os.sysconf("SC_PAGE_SIZE"), array.numbers.tolist()))
+
+
+def descriptors() -> set[str]:
+    """What the descriptors of this process lead to that are memory."""
+    links = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
+    return {f"{link}: {os.readlink(link)}" for link in links if os.path.exists(link) and "memfd" in os.readlink(link)}
+
+
+@pytest.mark.parametrize("memory", ["nameless file", "torch"])
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_an_array_is_the_same_memory_in_another_process(
+    method: str, memory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"no {method} here")
+    if memory == "torch":
+        monkeypatch.delattr(os, "memfd_create", raising=False)
+    processes = multiprocessing.get_context(method)
+    array = SharedArray((3,), "int64")
+    array.array[:] = 1, 2, 3
+    receiver, sender = processes.Pipe(duplex=False)
+    with inherited():
+        process = processes.Process(target=double, args=(array, sender))  # type: ignore[attr-defined]
+        process.start()
+    assert receiver.poll(60)
+    assert receiver.recv() == (0, [2, 4, 6])
+    process.join(60)
+    assert process.exitcode == 0
+    assert array.tensor.tolist() == [2, 4, 6]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the memory belongs to torch")
+def test_an_array_that_nobody_needs_any_more_leaves_neither_memory_nor_a_descriptor() -> None:
+    before = descriptors()
+    array = SharedArray((1000,), "float32")
+    view = array.tensor
+    del array
+    view += 1  # what still looks at the memory keeps it
+    assert view.sum() == 1000
+    del view
+    gc.collect()
+    assert descriptors() <= before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the memory belongs to torch")
+def test_an_array_takes_no_memory_before_it_is_written_to() -> None:
+    array = SharedArray((2**28,), "uint8")
+    assert os.stat(array._descriptor).st_blocks == 0  # type: ignore[arg-type]
+    array.array[0] = 1
+    assert 0 < os.stat(array._descriptor).st_blocks * 512 < 2**26  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shape", [(2**50,), (2**62, 2**62)])
+def test_more_memory_than_there_is_is_refused_in_a_line(shape: tuple[int, ...]) -> None:
+    with pytest.raises(MemoryError, match=r"^[\d,]+ bytes of shared memory cannot be had: Cannot allocate memory$"):
+        SharedArray(shape, "float32")
 
 
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])

@@ -1,11 +1,20 @@
 """Made-up runs of a study, for the tests of what is computed and drawn from them."""
 
+import dataclasses
 import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from a3c import Config
+from a3c.files import json_bytes
 from workers.comparison.results import LogRow, Run
+from workers.comparison.study import Study
+from workers.comparison.study_directory import StudyDirectory
+from workers.run_directory import provenance
 from workers.status import Evaluation, Faults, Races, Staleness, Summary
+from workers.table import Table
 
 BUDGET = 20_000
 
@@ -71,3 +80,25 @@ def sample_evaluation(env_steps: int, mean: float, verification: bool = False) -
     return Evaluation(
         env_steps, env_steps // 48, env_steps / 20_000, 10, mean, 5.0, mean - 9, mean + 9, 7, verification
     )
+
+
+def write_run(path: Path, run: Run, config: Config, made_with: dict[str, Any] | None = None) -> None:
+    """The files of a finished run, as its processes leave them; made by this program unless said otherwise."""
+    path.mkdir(parents=True)
+    content = {"options": config.to_options(), "environment": {}, **provenance(), **(made_with or {})}
+    (path / "config.json").write_bytes(json_bytes(content))
+    table = Table(path / "evaluations.csv", [field.name for field in dataclasses.fields(Evaluation)])
+    for evaluation in run.evaluations:
+        table.write(dataclasses.asdict(evaluation))
+    table.close()
+    lines = [f"{staleness},{pushes}\n" for staleness, pushes in enumerate(run.staleness)]
+    (path / "staleness.csv").write_text("".join(["staleness,pushes\n", *lines]))
+    (path / "summary.json").write_bytes(json_bytes(dataclasses.asdict(run.summary)))
+
+
+def write_study(path: Path, study: Study, env_steps: float = 8_000.0, **made_with: Any) -> StudyDirectory:
+    """A study's directory with all of its runs finished; it is open."""
+    directory = StudyDirectory(path, study, "the first command")
+    for arm, seed in study.schedule():
+        write_run(directory.run_path(arm, seed), sample_run(arm.name, seed, env_steps), arm.run(seed), made_with)
+    return directory

@@ -178,13 +178,25 @@ def test_curve_looks_at_no_later_evaluation_and_keeps_the_last_one_of_a_run_that
     assert (at[0], at[39], at[40], at[99], at[100]) == (15, 15, 110, 110, 250)
 
 
-def test_curve_leaves_out_runs_before_their_first_evaluation():
+def test_curve_begins_where_every_run_has_been_evaluated():
     runs = [with_evaluations((50, 10), (100, 30)), with_evaluations((80, 20)), with_evaluations((80, 60))]
     curve = learning_curve(runs, env_steps_of)
     at = dict(zip(curve.x, zip(curve.middle, curve.low, curve.high, strict=True), strict=True))
-    assert all(map(math.isnan, at[49]))
-    assert at[50][0] == 10 and math.isnan(at[50][1]) and math.isnan(at[50][2])  # one run has no interval
+    assert all(map(math.isnan, [*at[49], *at[79]]))
     assert at[80] == (pytest.approx((10 * 0.25 + 20 + 60 * 0.25) / 1.5), 10, 60)
+
+
+def test_curve_is_that_of_the_other_runs_where_one_was_never_evaluated():
+    runs = [with_evaluations((50, 10)), with_evaluations(), with_evaluations((100, 30))]
+    assert learning_curve(runs, env_steps_of).middle[-1] == 20
+
+
+def test_a_return_that_is_not_finite_changes_neither_curve_nor_figures():
+    finite = with_evaluations((50, 10), (100, 30))
+    broken = with_evaluations((20, math.inf), (50, 10), (60, math.nan), (100, 30))
+    assert repr(learning_curve([finite], env_steps_of)) == repr(learning_curve([broken], env_steps_of))
+    runs = [with_summary(finite, evaluation=sample_evaluation(0, mean)) for mean in (math.nan, 7.0, math.inf)]
+    assert result_of(runs).best_return.value == 7.0
 
 
 def test_curve_ends_at_the_last_evaluation_of_any_run_and_has_a_hundred_steps():

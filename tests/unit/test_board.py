@@ -1,7 +1,8 @@
 """The board: running totals, signs of life, requests, and what of them a resumed run goes on from."""
 
 import json
-import time
+from fractions import Fraction
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 import torch
 
 from shared.board import (
+    CLOSE,
+    CRITIC,
     DROPPED,
     FINISH,
-    LATEST,
+    PAIRS,
     PHASE_SECONDS,
     ROW,
     RUN,
@@ -22,11 +25,11 @@ from shared.board import (
     Board,
 )
 
-ADDED = (*SUMS, *PHASE_SECONDS, "env_steps", "episodes", "return_sum", "cpu_seconds")
+ADDED = (*SUMS, *CRITIC[:2], *PHASE_SECONDS, "env_steps", "episodes", "return_sum", "cpu_seconds")
 
 
 def row(**values: float) -> np.ndarray:
-    return np.array([values.get(name, 0.0) for name in (*SUMS, *LATEST)])
+    return np.array([values.get(name, 0.0) for name in ROW.names or ()])
 
 
 def used_board(workers: int) -> Board:
@@ -38,7 +41,7 @@ def used_board(workers: int) -> Board:
             board.count_staleness(worker, count)
             board.count_dropped(worker, DROPPED[count % len(DROPPED)])
             board.replace(worker)
-    board.row(0)[(*SUMS, *LATEST).index("mean_return")] = np.nan
+    board.row(0)[(ROW.names or ()).index("mean_return")] = np.nan
     for count, name in enumerate(TALLIES):
         for _ in range(count + 1):
             board.count(name)
@@ -66,8 +69,9 @@ def test_what_is_asked_for_is_told() -> None:
     assert board.requested() == RUN
     board.request(FINISH)
     assert board.requested() == FINISH and not board.stopping()
-    board.request(STOP)
-    assert board.requested() == STOP and board.stopping()
+    for request in (STOP, CLOSE):
+        board.request(request)
+        assert board.requested() == request and board.stopping()
 
 
 def test_training_seconds_count_from_the_first_workers_start() -> None:
@@ -99,11 +103,27 @@ def test_staleness_is_counted_exactly_up_to_the_last_bin() -> None:
     }
 
 
-def test_signs_of_life_are_counted_for_each_worker_and_the_monitor() -> None:
+def test_signs_of_life_are_counted_for_each_worker_the_monitor_and_the_checkpointer() -> None:
     board = Board(2)
-    for index in (0, 2, 2):
+    for index in (0, board.monitor, board.monitor, *[board.checkpointer] * 3):
         board.beat(index)
-    assert [board.beats(index) for index in range(3)] == [1, 0, 2]
+    assert [board.beats(index) for index in (0, 1, board.monitor, board.checkpointer)] == [1, 0, 2, 3]
+
+
+def test_a_worker_says_for_itself_whether_it_computes_gradients() -> None:
+    board = Board(2)
+    board.set_learning(1, True)
+    assert [board.is_learning(worker) for worker in range(2)] == [False, True]
+    board.set_learning(1, False)
+    assert not board.is_learning(1)
+
+
+def test_saves_are_asked_for_any_number_of_times() -> None:
+    board = Board(1)
+    assert board.saves_requested() == 0
+    board.request_save()
+    board.request_save()
+    assert board.saves_requested() == 2
 
 
 def test_a_replaced_worker_has_another_incarnation() -> None:
@@ -124,7 +144,13 @@ def test_a_restored_board_has_the_same_rows_and_counts(workers: int) -> None:
     assert not after.staleness_counts()[3:].any()
     assert after.dropped() == before.dropped()
     assert [after.incarnation(index) for index in range(workers)] == [2, 3, 4, 0, 0][:workers]
-    assert [after.tally(name) for name in TALLIES] == [1, 2, 3]
+    assert [after.tally(name) for name in TALLIES] == [1, 2, 3, 4, 5]
+
+
+def test_a_state_of_a_version_that_counted_less_is_restored() -> None:
+    state, after = used_board(2).state(), Board(2)
+    after.restore(state | {"tallies": state["tallies"][:3]})
+    assert [after.tally(name) for name in TALLIES] == [1, 2, 3, 0, 0]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -133,6 +159,10 @@ def test_with_fewer_workers_no_total_is_lost(workers: int) -> None:
     after.restore(before.state())
     for name in ADDED:
         assert after.read()[name].sum() == before.read()[name].sum(), name
+    for name in PAIRS:
+        exact = [sum(Fraction(float(x)) for part in (name, f"{name}_low") for x in board.read()[part])
+                 for board in (before, after)]  # fmt: skip
+        assert exact[0] == exact[1], name
     assert np.array_equal(after.staleness_counts().sum(0), before.staleness_counts().sum(0))
     assert after.read()["staleness_max"].max() == before.read()["staleness_max"].max()
     assert after.dropped() == before.dropped()
@@ -140,13 +170,15 @@ def test_with_fewer_workers_no_total_is_lost(workers: int) -> None:
     assert comparable(after.read()[1:]) == comparable(before.read()[1:workers])
 
 
-def test_a_restored_board_goes_on_in_time() -> None:
-    before, after, now = Board(1), Board(1), time.monotonic()
-    before.began = time.time() - 10_000
-    before.row(0)[:] = row(started=now - 1000)
+def test_a_restored_board_goes_on_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.5  # seconds since boot
+    monkeypatch.setattr("shared.board.time", SimpleNamespace(monotonic=lambda: now))
+    before, after = Board(1), Board(1)
+    before.began = now - 10_000
+    before.row(0)[:] = row(started=0.5)
     after.restore(before.state())
-    assert after.began == pytest.approx(time.time() - 10_000, abs=100)
-    assert after.earlier_seconds == pytest.approx(1000, abs=100)
+    assert after.began == now - 10_000
+    assert after.earlier_seconds == 1000
     assert after.training_seconds(now) == after.earlier_seconds  # nobody has started in this sitting
     after.row(0)[:] = row(started=now)
     assert after.training_seconds(now + 5) == pytest.approx(after.earlier_seconds + 5)

@@ -9,7 +9,7 @@ from unittest import mock
 import pytest
 import torch
 
-from a3c.checkpoint import Training, load_checkpoint, load_training, save_checkpoint
+from a3c.checkpoint import Training, load_checkpoint, load_policy, load_training, save_checkpoint
 from a3c.config import CheckpointError
 from a3c.manifest import read_part
 from a3c.networks import ActorCritic
@@ -266,15 +266,13 @@ def test_a_checkpoint_of_a_later_format_is_refused_and_not_passed_over(tmp_path:
         load_checkpoint(tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["link", "directory", "pipe"])
+@pytest.mark.parametrize("kind", ["directory", "pipe"])
 def test_a_part_that_is_no_file_is_passed_over(kind: str, tmp_path: Path) -> None:
     for updates in (1, 2):
         path = save(tmp_path, updates)
     part = parts_of(path)[2]
     part.rename(tmp_path / "elsewhere")
-    if kind == "link":
-        part.symlink_to("elsewhere")
-    elif kind == "directory":
+    if kind == "directory":
         part.mkdir()
     else:
         os.mkfifo(part)
@@ -283,8 +281,72 @@ def test_a_part_that_is_no_file_is_passed_over(kind: str, tmp_path: Path) -> Non
     assert [str(part) in line for line in skipped] == [True]
 
 
+def test_a_checkpoint_whose_files_are_links_is_whole(tmp_path: Path) -> None:
+    path = save(tmp_path, 1)
+    (tmp_path / "store").mkdir()
+    for file in (path, *parts_of(path)):
+        file.rename(tmp_path / "store" / file.name)
+        file.symlink_to(tmp_path / "store" / file.name)
+    assert loaded(tmp_path) == (1, ())
+    save(tmp_path, 2)
+    assert loaded(tmp_path) == (2, ())
+
+
+def test_a_link_to_a_manifest_elsewhere_is_followed(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "mine.json").symlink_to(tmp_path / "latest.json")
+    assert load_checkpoint(tmp_path / "links" / "mine.json").manifest["updates"] == 1
+
+
 def test_temporary_files_of_dead_writers_go_with_the_next_save(tmp_path: Path) -> None:
     left = tmp_path / f".latest.json.{os.getpid()}.tmp"
     left.touch()
     save(tmp_path, 1)
     assert not left.exists()
+
+
+def put(folder: Path, name: str, updates: int, mean: object = None) -> None:
+    """A checkpoint whose policy was evaluated, where a mean is given."""
+    evaluation = {} if mean is None else {"evaluation": {"mean": mean}}
+    facts = {"env_id": "E-v0", "max_episode_steps": 1, "updates": updates, **evaluation}
+    save_checkpoint(folder, name, ActorCritic(2, 2, [4]), facts)
+
+
+@pytest.mark.parametrize(
+    ("best", "latest", "chosen"),
+    [
+        ((5, 10.0), (9, None), "best"),
+        ((5, 10.0), (9, 9.0), "best"),
+        ((5, 10.0), (9, 10.0), "best"),
+        ((5, 10.0), (9, 11.0), "latest"),
+        ((5, -1e300), (9, 10**400), "best"),
+        ((5, 10.0), (9, "11"), "best"),
+        ((5, None), (9, 1.0), "latest"),
+        ((0, 10.0), (9, None), "latest"),
+        ((0, 10.0), (9, 3.0), "latest"),
+        ((0, 10.0), (0, None), "best"),
+    ],
+)
+def test_the_latest_takes_the_bests_place_where_it_is_known_to_be_better(
+    best: tuple[int, Any], latest: tuple[int, Any], chosen: str, tmp_path: Path
+) -> None:
+    put(tmp_path, "best", *best)
+    put(tmp_path, "latest", *latest)
+    assert load_checkpoint(tmp_path).path.stem == chosen
+
+
+def test_a_better_latest_that_is_damaged_gives_way_to_the_best(tmp_path: Path) -> None:
+    put(tmp_path, "best", 5, 10.0)
+    put(tmp_path, "latest", 9, 11.0)
+    damage(tmp_path / json.loads((tmp_path / "latest.json").read_text())["weights"]["file"])
+    checkpoint = load_checkpoint(tmp_path)
+    assert checkpoint.path.stem == "best"
+    assert "latest" in checkpoint.skipped[0]
+
+
+def test_where_actions_start_comes_back(tmp_path: Path) -> None:
+    facts = {"env_id": "E-v0", "max_episode_steps": 1, "updates": 1}
+    save_checkpoint(tmp_path, "best", ActorCritic(2, 3, [4], action_start=-2), facts)
+    assert load_checkpoint(tmp_path).model.action_start == -2
+    assert set(load_policy(tmp_path)([[0.0, 0.0]]).tolist()) <= {-2, -1, 0}

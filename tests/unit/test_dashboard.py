@@ -3,25 +3,33 @@
 import io
 import math
 import os
+import pty
 import re
+import select
+import signal
 from dataclasses import replace
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from a3c.config import Config
+from run_a3c import build_parser
 from tests.unit.status_samples import (
     FAULTS,
     broken_status,
     faulty_status,
+    sample_evaluations,
     sample_status,
     sample_summary,
     unknown_status,
 )
-from workers import dashboard
+from workers import dashboard, screen
 from workers.dashboard import Dashboard
 from workers.drawing import UNKNOWN, braille, round_range, round_up, sparkline
+from workers.invocation import changed_options
 from workers.panels import render
+from workers.screen import console_environment, outlast_interrupts
 from workers.status import Event, Faults, Status, Summary
 from workers.words import plain_line, render_summary
 
@@ -43,6 +51,7 @@ STATUSES = {
         events=(Event(1.0, "crashed", "boom\n\x1b[2J" + "漢" * 300),),
     ),
 }
+COMMAND = "python run_a3c.py"
 TIMES = "\N{MULTIPLICATION SIGN}"
 HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 
@@ -62,12 +71,12 @@ def text_of(status: Status, width: int, height: int) -> str:
 
 
 def summary_text(summary: Summary, **options: object) -> str:
-    return drawn(render_summary(summary, "runs/one"), **options)  # type: ignore[arg-type]
+    return drawn(render_summary(summary, "runs/one", command=COMMAND), **options)  # type: ignore[arg-type]
 
 
 def terminal(**options: object) -> Console:
-    settings = {"width": 80, "height": 24, "force_terminal": True, "_environ": {"TERM": "xterm"}, **options}
-    return Console(file=io.StringIO(), **settings)  # type: ignore[arg-type]
+    settings = {"file": io.StringIO(), "width": 80, "height": 24, "force_terminal": True, **options}
+    return Console(**{"_environ": {"TERM": "xterm"}, **settings})  # type: ignore[arg-type]
 
 
 def written(console: Console) -> str:
@@ -319,7 +328,8 @@ def test_millions_of_steps_per_second_are_written_out() -> None:
 
 def test_a_plain_line_says_it_all() -> None:
     assert plain_line(sample_status()) == (
-        "   3.4 s  env steps 36,864  29,013/s  mean return 231.4  last evaluation 488.2 (best 488.2, target 475)"
+        "   3.4 s  env steps 36,864  29,013/s  mean return 231.4  last evaluation 488.2 at 36,864 "
+        "(best 488.2, target 475)"
     )
     assert f"mean return {UNKNOWN}  no evaluation yet (best {UNKNOWN}, target {UNKNOWN})" in plain_line(
         unknown_status()
@@ -355,7 +365,7 @@ def test_plain_output_has_events_at_once_lines_every_two_seconds_and_no_codes(co
     assert text.startswith("   1.5 s  started: 4 workers [31m\n   1.6 s  env steps 36,864")
     assert re.findall(r"(\S+) s  env steps", text) == ["1.6", "3.6", "5.6"]
     assert "Traceback:\n  boom\n" in text
-    assert text.endswith("python run_a3c.py evaluate runs/one --episodes 100 --seed 7\n")
+    assert text.endswith(" evaluate runs/one --episodes 100 --seed 7\n")
     assert "\x1b" not in text
 
 
@@ -366,7 +376,8 @@ def test_plain_output_survives_a_console_without_unicode() -> None:
     view.update(replace(sample_status(), mean_return=None))
     assert raw.getvalue().decode() == (
         "   1.5 s  evaluated: 488.2 +- 58.6 ?\n"
-        "   3.4 s  env steps 36,864  29,013/s  mean return -  last evaluation 488.2 (best 488.2, target 475)\n"
+        "   3.4 s  env steps 36,864  29,013/s  mean return -  last evaluation 488.2 at 36,864 "
+        "(best 488.2, target 475)\n"
     )
 
 
@@ -482,7 +493,8 @@ def test_a_full_disk_behind_the_output_does_not_end_the_run() -> None:
 def test_a_summary_says_how_it_ended_where_the_checkpoint_is_and_what_to_type(status: str, headline: str) -> None:
     text = summary_text(sample_summary(status))
     assert text.splitlines()[0] == headline
-    assert "488.2 ± 58.6 (min 293, max 500) over 100 episodes, seed 1012\n" in text
+    assert "  evaluation  488.2 ± 58.6 (min 293, max 500) over 100 episodes\n" in text
+    assert "              at 36,864 of 38,912 env steps, seed 1012\n" in text
     assert "38,912 env steps in 1.4 s (27,211/s), 152 updates, 431 episodes\n" in text
     assert "async, 4 workers, seed 0, target 475\n" in text
     assert "mean 1.3, p50 1.0, p95 3.0, max 9; 3 pushes overlapped, 2 pulls torn\n" in text
@@ -505,7 +517,45 @@ def test_a_summary_tells_the_faults_that_were_survived_and_no_others() -> None:
 def test_a_spent_budget_suggests_to_go_on_with_a_larger_one_or_another_seed() -> None:
     text = summary_text(sample_summary("budget_exhausted"))
     assert "python run_a3c.py resume runs/one --max-env-steps 76000\n" in text
-    assert "python run_a3c.py --env CartPole-v1 --mode async --workers 4 --seed 1\n" in text
+    assert "python run_a3c.py --seed 1\n" in text
+
+
+def test_another_seed_is_proposed_with_every_option_that_was_given() -> None:
+    options = {"env": "my envs:Mine-v0", "seed": 4, "hidden_sizes": [64, 32], "anneal": False, "gamma": 0.9}
+    summary = replace(sample_summary("budget_exhausted"), seed=4)
+    words = changed_options(Config.from_options(options))
+    text = drawn(render_summary(summary, "runs/one", words, COMMAND))
+    again = "--env 'my envs:Mine-v0' --hidden-sizes 64 32 --gamma 0.9 --no-anneal --seed 5"
+    assert f"python run_a3c.py {again}\n" in text
+
+
+def test_what_is_proposed_is_what_the_command_line_reads() -> None:
+    options = {"env": "a b:C-v0", "hidden_sizes": (7,), "normalize_advantages": True, "target_return": -1e18}
+    config = Config.from_options(options)
+    parsed = vars(build_parser().parse_args(["train", *changed_options(config)]))
+    assert Config.from_options({name: value for name, value in parsed.items() if name in config.to_options()}) == config
+
+
+@pytest.mark.parametrize("size", [(80, 24), (200, 60), (40, 10)], ids=str)
+def test_the_best_is_never_below_the_latest_evaluation(size: tuple[int, int]) -> None:
+    """While a policy that has reached the target is verified, the best that is known of is another."""
+    status = replace(sample_status(), best=replace(sample_evaluations()[3], mean=73.9))
+    assert "best 488.2" in text_of(status, *size)
+    assert "best 488.2" in plain_line(status)
+    assert "best 488.2" in plain_line(replace(status, best=None))
+    before = sample_evaluations((9.0, 80.0, 73.9))
+    assert "best 80.0" in plain_line(replace(status, evaluations=before, best=before[1]))
+
+
+@pytest.mark.parametrize("size", [(80, 24), (80, 23), (120, 40), (200, 60), (60, 14), (40, 10)], ids=str)
+def test_an_evaluation_is_shown_with_its_age(size: tuple[int, int]) -> None:
+    assert "at 36,864" in text_of(sample_status(), *size)
+
+
+def test_an_evaluation_of_a_long_run_is_shown_with_its_age_in_80_columns() -> None:
+    late = replace(sample_evaluations()[-1], env_steps=12_345_678, mean=-500.0, std=123.4)
+    status = replace(sample_status(), env_steps=12_400_000, evaluations=(late,), best=late, mean_return=-499.9)
+    assert " greedy -500.0 at 12,345,678  best -500.0  target 475  sampled -499.9\n" in text_of(status, 80, 24)
 
 
 def test_without_a_target_a_spent_budget_is_no_failure() -> None:
@@ -524,3 +574,28 @@ def test_without_a_checkpoint_nothing_is_resumed_or_played(status: str) -> None:
 def test_commands_of_a_summary_are_quoted_and_never_cut() -> None:
     text = drawn(render_summary(sample_summary(), "my runs/" + "x" * 100, command="run-a3c"), width=40)
     assert f"run-a3c play 'my runs/{'x' * 100}'\n" in text
+
+
+@pytest.mark.parametrize("size", ["0", "-5", "", "wide", "99999", "9" * 30, "\N{SUPERSCRIPT TWO}"])
+def test_a_size_that_no_terminal_has_is_not_believed(size: str) -> None:
+    console = Console(
+        file=io.StringIO(), _environ=console_environment({"COLUMNS": size, "LINES": size, "TERM": "xterm"})
+    )
+    assert 0 < console.width <= 10_000
+    assert console_environment({"COLUMNS": "77", "LINES": size}) == {"COLUMNS": "77"}
+
+
+def test_the_cursor_is_shown_once_more_on_a_terminal_that_was_drawn_on() -> None:
+    ours, theirs = pty.openpty()
+    os.set_blocking(ours, False)
+    before = signal.getsignal(signal.SIGINT)
+    with os.fdopen(theirs, "w") as file:
+        with Dashboard(terminal(file=file), live=True) as view:
+            view.update(sample_status())
+        while select.select([ours], [], [], 0)[0]:
+            os.read(ours, 4096)  # as good as discarded by a Ctrl-C
+        outlast_interrupts()
+        assert os.read(ours, 4096).decode() == SHOW_CURSOR
+        screen._terminals.discard(theirs)
+    signal.signal(signal.SIGINT, before)
+    os.close(ours)

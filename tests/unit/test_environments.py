@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import time
 
 import gymnasium
 import numpy as np
@@ -10,7 +11,8 @@ from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode
 
-from a3c.batches import NativeEnvironments, SerialEnvironments
+from a3c import batches
+from a3c.batches import NativeEnvironments, SerialEnvironments, SlowEnvironments
 from a3c.config import ConfigError
 from a3c.environments import describe
 from tests.unit.scripted_environments import Endless, Script, Tampered, Walk, register, scripted
@@ -99,7 +101,7 @@ def test_module_of_an_id_is_imported(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     assert "Island-v0" in complaint("Island-v0")
     environment = describe("islands:Island-v0")
-    assert (environment.env_id, environment.max_episode_steps) == ("Island-v0", 9)
+    assert (environment.env_id, environment.max_episode_steps) == ("islands:Island-v0", 9)
     assert "did you mean Island-v0" in complaint("islands:Iland-v0")
     assert "no_such_module" in complaint("no_such_module:Island-v0")
 
@@ -340,3 +342,14 @@ def test_description_closes_the_environment_it_made(monkeypatch, actions):
         monkeypatch.setattr(Endless, "observation_space", Box(0, 1, (2, 2)))
         complaint(register(Endless))
     assert len(closed) == 1
+
+
+def test_environments_that_are_asleep_for_long_show_signs_of_life(monkeypatch):
+    monkeypatch.setattr(batches, "NAP_SECONDS", 0.01)
+    beats = []
+    began = time.monotonic()
+    environments = SlowEnvironments(scripted(Endless).make(2), latency_ms=20, beat=lambda: beats.append(None))
+    environments.reset(seed=0)
+    environments.step(np.zeros(2, np.int64))
+    assert len(beats) == 3
+    assert time.monotonic() - began >= 0.04

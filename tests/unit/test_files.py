@@ -77,18 +77,42 @@ def test_a_file_of_just_the_limit_is_read_and_a_larger_one_is_not(tmp_path: Path
         read_file(path, 4)
 
 
-@pytest.mark.parametrize("kind", ["missing", "link", "directory", "pipe", "device"])
+@pytest.mark.parametrize("kind", ["missing", "dangling", "directory", "pipe", "linked pipe", "device"])
 def test_nothing_but_a_regular_file_is_read(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "file"
-    (tmp_path / "whole").write_bytes(b"12345")
-    if kind == "link":
-        path.symlink_to("whole")
+    if kind == "dangling":
+        path.symlink_to("nowhere")
     if kind == "directory":
         path.mkdir()
     if kind == "pipe":
         os.mkfifo(path)
+    if kind == "linked pipe":
+        os.mkfifo(tmp_path / "pipe")
+        path.symlink_to("pipe")
     with pytest.raises(OSError, match=str(path) if kind != "device" else "/dev/zero"):
         read_file(path if kind != "device" else Path("/dev/zero"), 100)
+
+
+def test_a_file_is_read_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    (tmp_path / "link").symlink_to("file")
+    assert read_file(tmp_path / "link", 5) == b"12345"
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.ENOSYS])
+def test_a_file_system_that_cannot_sync_still_saves(number: int, tmp_path: Path) -> None:
+    refusal = OSError(number, os.strerror(number))
+    with mock.patch("a3c.files.os.fsync", side_effect=refusal) as fault:
+        write_durably(tmp_path / "file", b"content")
+    assert fault.call_count == 2
+    assert (tmp_path / "file").read_bytes() == b"content"
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
+def test_a_directory_that_fails_to_sync_is_a_failed_write(number: int, tmp_path: Path) -> None:
+    failure = OSError(number, os.strerror(number))
+    with mock.patch("a3c.files.os.fsync", side_effect=[None, failure]), pytest.raises(OSError, match=str(tmp_path)):
+        write_durably(tmp_path / "file", b"content")
 
 
 @settings(max_examples=50, deadline=None)

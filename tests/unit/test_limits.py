@@ -1,15 +1,29 @@
-"""What the system allows: descriptors and cores."""
+"""What the system allows: descriptors, processes, sockets and cores."""
 
+import errno
+import multiprocessing.connection
+import multiprocessing.util
 import os
 import resource
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from a3c.config import Config, ConfigError
 from workers import limits
-from workers.limits import check_descriptors, crowding, needed_descriptors
+from workers.limits import (
+    SOCKET_NAME,
+    SOCKET_PATH,
+    check_descriptors,
+    check_processes,
+    crowding,
+    needed_descriptors,
+    process_refusal,
+    short_temporary_directory,
+)
 
 UNDER_LIMIT = """
 import resource
@@ -84,3 +98,89 @@ def test_cores_that_this_process_may_not_use_do_not_count() -> None:
         )
     finally:
         os.sched_setaffinity(0, allowed)
+
+
+def limited(monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, running: int) -> list[tuple[int, int]]:
+    """Be an ordinary user with so many processes and such limits; the limits that are set."""
+    wanted: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "getuid", lambda: 1000)
+    monkeypatch.setattr(limits, "_running_processes", lambda: running)
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, limit: wanted.append(limit))
+    return wanted
+
+
+def test_too_few_processes_are_refused_with_all_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    limited(monkeypatch, soft=50, hard=100, running=85)
+    with pytest.raises(ConfigError) as refusal:
+        check_processes(Config(workers=4))
+    assert str(refusal.value) == (
+        "workers: 4 need about 20 processes and threads, this system allows 100 of which 85 are running; "
+        "raise it with `ulimit -u 105`, or use fewer workers"
+    )
+
+
+def test_a_soft_limit_of_processes_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = limited(monkeypatch, soft=50, hard=200, running=85)
+    check_processes(Config(workers=4))
+    assert wanted == [(200, 200)]
+
+
+def test_plenty_of_processes_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = limited(monkeypatch, soft=100_000, hard=100_000, running=10**9)
+    check_processes(Config(workers=4))
+    assert wanted == []
+
+
+def test_the_processes_of_this_user_are_counted_with_their_threads() -> None:
+    assert limits._running_processes() >= 1
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM])
+def test_a_refused_process_is_told_with_its_limit(number: int) -> None:
+    refusal = process_refusal(Config(workers=4), OSError(number, os.strerror(number)))
+    assert refusal is not None
+    assert str(refusal).startswith(f"workers: the system refused to start one more of the run's processes: "
+                                   f"{os.strerror(number)}; allow more ")  # fmt: skip
+
+
+def test_another_failure_is_not_taken_for_a_refused_process() -> None:
+    assert process_refusal(Config(), OSError(errno.EIO, "no")) is None
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A TMPDIR that is looked at anew."""
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    return tmp_path
+
+
+def test_the_usual_directory_holds_sockets(temporary: Path) -> None:
+    assert short_temporary_directory() is None
+
+
+def test_sockets_of_multiprocessing_are_as_long_as_is_thought() -> None:
+    address = multiprocessing.connection.arbitrary_address("AF_UNIX")
+    assert len(address) == len(tempfile.gettempdir()) + SOCKET_NAME
+
+
+@pytest.mark.parametrize("excess", [0, 1])
+def test_a_directory_is_too_long_where_a_socket_in_it_would_be(
+    excess: int, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = SOCKET_PATH - SOCKET_NAME + excess - len(str(temporary)) - 1
+    long = temporary / ("x" * room)
+    long.mkdir()
+    monkeypatch.setenv("TMPDIR", str(long))
+    found = short_temporary_directory()
+    assert (found is None) == (excess == 0)
+    if found is not None:
+        assert os.access(found, os.W_OK)
+        assert len(found) + SOCKET_NAME <= SOCKET_PATH
+
+
+def test_where_no_directory_will_do_the_variable_is_named(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "_holds_sockets", lambda folder: False)
+    with pytest.raises(ConfigError, match=f"^TMPDIR: no directory for the sockets .*'{temporary}' is longer than"):
+        short_temporary_directory()

@@ -40,6 +40,7 @@ def put_weights(path: Path, content: bytes) -> None:
         *[("network", "hidden_sizes", sizes) for sizes in ([2**20, 2**20], [10**400], [0], [-4], [4.0], 4, None)],
         *[("network", "value_scale", scale) for scale in (0, -1.0, 10**400, "1", None)],
         ("network", "action_count", 2**62),
+        *[("network", "action_start", start) for start in (0.5, "1", None, True, 10**30)],
         ("network", "observation_size", True),
     ],
     ids=lambda value: str(value)[:20],

@@ -190,3 +190,15 @@ def test_policy_takes_batches_of_any_length_and_type(batch):
 def test_other_shapes_are_refused_with_both_shapes_named(shape, method):
     with pytest.raises(ValueError, match=r"\[B, 4\].*" + str(list(shape)).replace("[", r"\[").replace("]", r"\]")):
         getattr(Policy(model()), method)(np.zeros(shape))
+
+
+def test_actions_are_numbered_as_the_environment_numbers_them():
+    network, observations = model((8,), actions=3), np.random.default_rng(0).normal(size=(200, 4))
+    counted = Policy(network)
+    network.action_start = 5
+    policy = Policy(network)
+    np.testing.assert_array_equal(policy(observations), counted(observations) + 5)
+    np.testing.assert_array_equal(policy.indices(observations), counted(observations))
+    sampled = (one(observations, greedy=False, rng=np.random.default_rng(1)) for one in (policy, counted))
+    np.testing.assert_array_equal(next(sampled), next(sampled) + 5)
+    assert policy.probabilities(observations).shape == (200, 3)

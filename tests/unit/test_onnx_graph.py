@@ -26,7 +26,7 @@ Graphs = Callable[..., ModelProto]
 def trained(name: str) -> ActorCritic:
     """A network whose policy is far from uniform, as after training."""
     observations, actions, hidden_sizes = SHAPES[name]
-    model = ActorCritic(observations, actions, hidden_sizes, value_scale=20.0)
+    model = ActorCritic(observations, actions, hidden_sizes, value_scale=20.0, action_start=START)
     initialize(model, 1)
     with torch.no_grad():
         model.policy_head.weight.mul_(300)
@@ -42,7 +42,7 @@ def graph() -> Graphs:
 
     def get(name: str, int8: bool = False) -> ModelProto:
         if (name, int8) not in made:
-            made[name, int8] = int8_graph(get(name)) if int8 else policy_graph(trained(name), START, name == "deep")
+            made[name, int8] = int8_graph(get(name)) if int8 else policy_graph(trained(name), name == "deep")
         copy = ModelProto()
         copy.CopyFrom(made[name, int8])
         return copy
@@ -84,7 +84,7 @@ def test_answers_are_the_policys_in_batches_of_any_size(graph: Graphs, name: str
     policy, asked = Policy(trained(name)), observations(name)
     answers = exported(graph(name), SHAPES[name][1]).outputs(asked, batch)
     np.testing.assert_allclose(answers["probabilities"], policy.probabilities(asked), atol=1e-6)
-    np.testing.assert_array_equal(answers["actions"], policy(asked) + START)
+    np.testing.assert_array_equal(answers["actions"], policy(asked))
     assert len(set(answers["actions"])) == SHAPES[name][1]
     if name == "deep":
         np.testing.assert_allclose(answers["values"], policy.values(asked), rtol=1e-4, atol=1e-5)
@@ -135,12 +135,12 @@ def test_with_8_bits_the_answers_are_near_the_policys(graph: Graphs, name: str) 
     policy, asked = Policy(trained(name)), observations(name)
     answers = exported(graph(name, int8=True), SHAPES[name][1]).outputs(asked, 1)
     assert 0 < np.abs(answers["probabilities"] - policy.probabilities(asked)).max() < 0.2
-    assert np.mean(answers["actions"] == policy(asked) + START) > 0.9
+    assert np.mean(answers["actions"] == policy(asked)) > 0.9
 
 
 def undecided(bias: tuple[float, float]) -> ActorCritic:
     """Logits that are `bias` whatever is observed."""
-    model = ActorCritic(2, 2, (1,))
+    model = ActorCritic(2, 2, (1,), action_start=START)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
@@ -150,7 +150,7 @@ def undecided(bias: tuple[float, float]) -> ActorCritic:
 
 def test_of_two_equal_probabilities_the_larger_logits_is_taken_and_another_choice_is_a_tie() -> None:
     asked, model = np.zeros((5, 2), np.float32), undecided((0.0, 1e-9))
-    made = exported(policy_graph(model, START, False), 2)
+    made = exported(policy_graph(model, False), 2)
     answers = made.outputs(asked, 3)
     np.testing.assert_array_equal(answers["probabilities"], np.full((5, 2), 0.5))
     np.testing.assert_array_equal(answers["actions"], np.full(5, START + 1))
@@ -163,7 +163,7 @@ def test_exporting_says_nothing_and_leaves_logging_as_it_was(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.root, "handlers", [])
-    int8_graph(policy_graph(trained("wide"), START, False))
+    int8_graph(policy_graph(trained("wide"), False))
     assert capfd.readouterr() == ("", "")
     assert logging.root.handlers == []
     assert logging.root.isEnabledFor(logging.WARNING)

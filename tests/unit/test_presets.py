@@ -69,7 +69,7 @@ def test_a_snapshot_is_solved_up_to_the_lower_mean_of_two_fresh_evaluations(seed
     parameters = torch.zeros(flat_size(model))
     bind(model, parameters)
     policy_logits = ClosedForm(model).policy_logits
-    means = [evaluate(policy_logits, cartpole, 4, evaluation_seed(seed, index)).returns.mean() for index in (0, 1)]
+    means = [evaluate(policy_logits, cartpole, 4, evaluation_seed(seed, index)).returns.mean() for index in (1, 2)]
     for target, solved in ((min(means), True), (min(means) + 0.25, False)):
         judge = serial.Judge(Config.from_options({**options, "target_return": float(target)}), cartpole)
         assert judge.see(Snapshot(parameters, updates=0, env_steps=0, taken=0.0, consistent=True)) == solved

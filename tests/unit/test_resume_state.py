@@ -24,6 +24,7 @@ from shared.board import STOP, Board
 from tests.unit.scripted_environments import Endless, Script, Walk, copy, scripted
 from workers.actor_learner import learn
 from workers.assembly import build_store
+from workers.link import SharedMemoryLink
 
 TOTALS = ("env_steps", "episodes", "return_sum", "recent_returns")
 KINDS = ["one CartPole", "seven CartPoles", "three Acrobots", "native CartPoles", "slow CartPoles"]
@@ -314,8 +315,8 @@ def test_row_of_a_worker_that_takes_over_begins_at_its_last_push(tmp_path):
     environment = describe(config.env)
     store = build_store(config, environment, board, tmp_path / "lock")
     board.request(STOP)
-    for env_steps in (7, 12):  # the second finds a deposit of its predecessor's too
+    for env_steps in (7, 12):  # the second finds its predecessor's last snapshot too
         pulled = store.pull(torch.zeros(len(store.parameters)))
         store.push(1, torch.zeros(len(store.parameters)), 1e-3, env_steps, pulled)
-        learn(1, config, environment, store, board, tmp_path / "updates.csv")
+        learn(1, config, environment, SharedMemoryLink(1, store, board))
         assert board.read()["env_steps"].tolist() == [0, env_steps]

@@ -4,13 +4,13 @@ import dataclasses
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from a3c.config import LossConfig
 from a3c.gradients import targets
 from a3c.returns import lambda_returns, normalize
 from tests.unit.scripted_environments import random_rollout
-
-SHAPES = [(1, 1), (2, 1), (1, 3), (5, 1), (7, 4), (32, 3)]
 
 
 def n_step_oracle(rewards, terminated, truncated, values, gamma):
@@ -57,24 +57,27 @@ def flags(rollout):
     return rollout.rewards, rollout.terminated, rollout.truncated
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("gamma", [0.0, 0.9, 0.99, 1.0])
-def test_with_lambda_1_the_returns_are_the_n_step_returns(shape, gamma):
-    for seed in range(5):
-        rollout, values = random_case(seed, *shape)
-        result = targets(rollout, values, LossConfig(gamma=gamma, gae_lambda=1.0))
-        np.testing.assert_allclose(result.returns, n_step_oracle(*flags(rollout), values, gamma), rtol=1e-5, atol=1e-4)
+PROPERTY = settings(max_examples=60, deadline=None)
+cases = st.builds(random_case, st.integers(0, 2**32 - 1), st.integers(1, 16), st.integers(1, 4))
+fractions = st.one_of(st.sampled_from([0.0, 1.0]), st.floats(0, 1))
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("gae_lambda", [0.0, 0.5, 0.95, 1.0])
-def test_advantages_are_the_explicit_gae_sum(shape, gae_lambda):
-    for seed in range(5):
-        rollout, values = random_case(seed, *shape)
-        result = targets(rollout, values, LossConfig(gamma=0.97, gae_lambda=gae_lambda))
-        expected = gae_oracle(*flags(rollout), values, 0.97, gae_lambda)
-        np.testing.assert_allclose(result.advantages, expected, rtol=1e-5, atol=1e-4)
-        np.testing.assert_allclose(result.returns, expected + values[:-1], rtol=1e-5, atol=1e-4)
+@PROPERTY
+@given(cases, fractions)
+def test_with_lambda_1_the_returns_are_the_n_step_returns(case, gamma):
+    rollout, values = case
+    result = targets(rollout, values, LossConfig(gamma=gamma, gae_lambda=1.0))
+    np.testing.assert_allclose(result.returns, n_step_oracle(*flags(rollout), values, gamma), rtol=1e-5, atol=1e-4)
+
+
+@PROPERTY
+@given(cases, fractions)
+def test_advantages_are_the_explicit_gae_sum(case, gae_lambda):
+    rollout, values = case
+    result = targets(rollout, values, LossConfig(gamma=0.97, gae_lambda=gae_lambda))
+    expected = gae_oracle(*flags(rollout), values, 0.97, gae_lambda)
+    np.testing.assert_allclose(result.advantages, expected, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(result.returns, expected + values[:-1], rtol=1e-5, atol=1e-4)
 
 
 def test_with_lambda_0_the_returns_are_one_step_temporal_differences():
@@ -125,9 +128,8 @@ def test_terminated_step_takes_its_reward_and_nothing_that_follows(gae_lambda, a
     np.testing.assert_array_equal(targets(rollout, values, config).returns[:4], before[:4])
 
 
-@pytest.mark.parametrize("gamma", [0.5, 0.9, 0.99])
-@pytest.mark.parametrize("gae_lambda", [0.0, 0.3, 0.95, 1.0])
-@pytest.mark.parametrize("n_steps", [1, 5, 64])
+@PROPERTY
+@given(st.sampled_from([0.5, 0.9, 0.99]), fractions, st.integers(1, 64))
 def test_exact_values_of_the_infinite_environment_are_a_fixed_point(gamma, gae_lambda, n_steps):
     rollout, _ = random_case(0, n_steps, 2, ends=0.0)
     rollout.rewards[:] = 1.0

@@ -9,7 +9,7 @@ from scipy import stats
 from workers.comparison import statistics
 from workers.comparison.statistics import bootstrap, bootstrap_ratio, iqm, median, probability_less, wilson
 
-STUDIES = 1000  # simulated ones, for each coverage
+STUDIES = pytest.mark.parametrize("studies", [300, pytest.param(3000, marks=pytest.mark.long)])  # simulated ones
 SIGMA = 0.5  # of the logarithm of the simulated step counts
 MEDIAN_STEPS = 8_000
 
@@ -42,9 +42,9 @@ def coverage(intervals, truth):
     return np.mean([interval.low <= truth <= interval.high for interval in intervals])
 
 
-def binomial_error(probability):
+def binomial_error(probability, studies):
     """Three standard errors of a coverage that so many studies have measured."""
-    return 3 * math.sqrt(probability * (1 - probability) / STUDIES)
+    return 3 * math.sqrt(probability * (1 - probability) / studies)
 
 
 @pytest.mark.parametrize("n", range(1, 14))
@@ -95,10 +95,11 @@ def test_statistics_of_many_samples_at_once_are_those_of_each(statistic):
     ("statistic", "truth"), [(median, MEDIAN_STEPS), (iqm, population_iqm())], ids=["median", "iqm"]
 )
 @pytest.mark.parametrize(("n", "stated"), [(3, 0.75), (5, 0.935), (10, 0.965), (20, 0.96)])
-def test_bootstrap_interval_covers_the_truth_as_often_as_its_docstring_states(statistic, truth, n, stated):
+@STUDIES
+def test_bootstrap_interval_covers_the_truth_as_often_as_its_docstring_states(statistic, truth, n, stated, studies):
     rng = np.random.default_rng(n)
-    intervals = [bootstrap(steps_to_target(rng, n), statistic, rng) for _ in range(STUDIES)]
-    assert coverage(intervals, truth) == pytest.approx(stated, abs=binomial_error(stated))
+    intervals = [bootstrap(steps_to_target(rng, n), statistic, rng) for _ in range(studies)]
+    assert coverage(intervals, truth) == pytest.approx(stated, abs=binomial_error(stated, studies))
 
 
 @pytest.mark.parametrize("n", [5, 10, 20, 40])
@@ -146,13 +147,14 @@ def test_interval_depends_on_the_samples_and_the_generator_alone_and_not_on_thei
 
 
 @pytest.mark.parametrize(("n", "stated"), [(5, 0.965), (10, 0.96), (20, 0.965)])
-def test_ratio_of_medians_is_covered_as_often_as_its_docstring_states(n, stated):
+@STUDIES
+def test_ratio_of_medians_is_covered_as_often_as_its_docstring_states(n, stated, studies):
     rng = np.random.default_rng(n)
     intervals = [
         bootstrap_ratio(steps_to_target(rng, n, 1.25, 0.9), steps_to_target(rng, n, 1.0, 0.9), rng)
-        for _ in range(STUDIES)
+        for _ in range(studies)
     ]
-    assert coverage(intervals, 1.25) == pytest.approx(stated, abs=binomial_error(stated))
+    assert coverage(intervals, 1.25) == pytest.approx(stated, abs=binomial_error(stated, studies))
 
 
 @pytest.mark.parametrize(
@@ -228,13 +230,15 @@ def test_probability_without_samples_is_not_known():
 
 @pytest.mark.parametrize("n", [10, 20])
 @pytest.mark.parametrize(("deviations", "ceiling"), [(0, 0.97), (1, 0.97), (3, 0.98)])
-def test_probability_interval_covers_the_truth_at_its_nominal_rate(n, deviations, ceiling):
+@STUDIES
+def test_probability_interval_covers_the_truth_at_its_nominal_rate(n, deviations, ceiling, studies):
     budget = stats.norm.ppf(0.8)
     wins = stats.norm.expect(lambda a: stats.norm.sf(a), loc=-deviations, ub=budget)  # P(A < B, A within the budget)
     truth = wins + stats.norm.sf(budget) * stats.norm.sf(budget + deviations) / 2
     rng, ratio = np.random.default_rng(n), math.exp(-deviations * SIGMA)
-    intervals = [probability_less(steps_to_target(rng, n, ratio), steps_to_target(rng, n)) for _ in range(STUDIES)]
-    assert 0.95 - binomial_error(0.95) <= coverage(intervals, truth) <= ceiling + binomial_error(ceiling)
+    intervals = [probability_less(steps_to_target(rng, n, ratio), steps_to_target(rng, n)) for _ in range(studies)]
+    low, high = 0.95 - binomial_error(0.95, studies), ceiling + binomial_error(ceiling, studies)
+    assert low <= coverage(intervals, truth) <= high
 
 
 @pytest.mark.parametrize("trials", [1, 2, 5, 20])

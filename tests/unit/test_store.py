@@ -14,7 +14,7 @@ from a3c.networks import ActorCritic, initialize
 from shared.board import FINISH, Board
 from shared.optimizers import AdamOptions, RMSPropOptions, SharedAdam, SharedOptimizer, SharedRMSProp
 from shared.parameters import bind, flat_size
-from shared.store import LAST, LockedStore, Pulled, SharedStore
+from shared.store import LockedStore, Pulled, SharedStore
 from shared.sync_store import SyncStore
 from tests.unit.processes import SECONDS, die, exit_code, forked, killed, wait_until
 
@@ -194,7 +194,7 @@ def counters(store: SharedStore) -> list[int]:
 def test_a_restored_store_goes_on_bit_for_bit(mode: str, tmp_path: Path) -> None:
     stores = [modes_store(mode, Board(1), tmp_path) for _ in range(2)]
     push_some(stores[0], range(4))
-    stores[0].request_capture()
+    stores[0].barrier.request()
     push_some(stores[0], range(4, 5))
     capture = stores[0].capture()
     assert capture.snapshot.consistent
@@ -242,20 +242,29 @@ def test_a_roll_back_sets_parameters_and_moments_back_and_the_counters_go_on() -
     assert counters(store) == [5, 50, 0, 0]
 
 
-def test_a_deposit_is_due_once_for_each_capture_that_is_asked_for() -> None:
-    store = SharedStore(torch.zeros(SIZE), SharedAdam(SIZE, AdamOptions()), Board(2), deposit_size=9)
-    assert store.deposit_due(0) == 0
-    store.request_capture()
-    assert store.deposit_due(0) == store.deposit_due(1) == 1
-    store.deposits.put(0, 1, b"zero")
-    assert (store.deposit_due(0), store.deposit_due(1)) == (0, 1)
-    assert not store.captured()
-    store.deposits.put(1, 1, b"one")
-    assert store.captured()
-    assert not store.ended()
-    for worker in range(2):
-        store.deposits.put(worker, LAST, b"end")
-    assert store.ended()
+@pytest.mark.parametrize(("mode", "due"), [("async", 1), ("locked", 1), ("sync", 0)])
+def test_where_steps_are_made_by_one_worker_for_all_it_opens_the_barrier_too(
+    mode: str, due: int, tmp_path: Path
+) -> None:
+    store = modes_store(mode, Board(1), tmp_path)
+    store.barrier.request()
+    assert store.barrier.due(0) == due
+    push_some(store, range(1))
+    assert store.barrier.due(0) == 1
+
+
+@pytest.mark.parametrize("mode", ["async", "locked"])
+def test_snapshots_that_are_not_queued_are_taken_when_their_env_steps_have_come(mode: str, tmp_path: Path) -> None:
+    store = modes_store(mode, Board(1), tmp_path)
+    assert store.next_snapshot(0) is None  # nothing is worth saying of the untrained network
+    push_some(store, range(3))
+    assert store.next_snapshot(31) is None
+    for _ in range(2):  # releasing is for queues
+        snapshot = store.next_snapshot(30)
+        assert snapshot is not None
+        assert (snapshot.updates, snapshot.env_steps) == (3, 30)
+        store.release(1)
+    assert not store.queue_is_full
 
 
 def test_a_pull_tells_that_the_run_is_being_ended() -> None:

@@ -1,12 +1,15 @@
 """What a study is made of: factors, arms, the order of its runs, and what its directory refuses."""
 
+import ast
 import csv
-import json
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import run_a3c
 from a3c import Config, ConfigError
 from a3c.presets import PRESETS, TUNED
 from tests.unit.comparison_samples import sample_runs
@@ -51,10 +54,20 @@ def test_every_arm_runs_with_every_seed_and_the_order_rotates() -> None:
         ({"workers": 8}, "8 workers"),
         ({"learning_rate": 0.0001, "anneal": False}, "learning_rate 0.0001, anneal no"),
         ({"hidden_sizes": (64, 64)}, "hidden_sizes 64x64"),
+        ({"gamma": 0.99999991}, "gamma 0.99999991"),
     ],
 )
 def test_an_arm_is_named_after_its_values(values: dict[str, Any], name: str) -> None:
     assert arm_name(values) == name
+
+
+def test_values_that_look_alike_have_arms_and_directories_of_their_own(tmp_path: Path) -> None:
+    study = plan({"learning_rate": [1e30, 1e-30, 0.1234561, 0.1234562], "hidden_sizes": [[8] * 90, [8] * 91]}, seeds=1)
+    directory = StudyDirectory(tmp_path / "study", study, "")
+    paths = {directory.run_path(arm, 0).name for arm in study.arms}
+    assert len({arm.name for arm in study.arms}) == len(paths) == 8
+    assert max(map(len, paths)) < 140
+    directory.close()
 
 
 @pytest.mark.parametrize(
@@ -110,17 +123,6 @@ def test_a_directory_that_is_no_study_is_refused(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_runs_made_with_other_versions_are_not_mixed(tmp_path: Path) -> None:
-    study = plan({}, seeds=1)
-    StudyDirectory(tmp_path / "study", study, "").close()
-    path = tmp_path / "study" / "study.json"
-    content = json.loads(path.read_text())
-    content["versions"]["torch"] = "1.0"
-    path.write_text(json.dumps(content))
-    with pytest.raises(ConfigError, match="made with other versions"):
-        StudyDirectory(tmp_path / "study", study, "")
-
-
 def test_a_study_in_use_names_its_owner(tmp_path: Path) -> None:
     study = plan({}, seeds=1)
     directory = StudyDirectory(tmp_path / "study", study, "")
@@ -142,3 +144,23 @@ def test_rows_of_runs_have_the_same_columns_solved_or_not(tmp_path: Path) -> Non
     assert [row["solved_env_steps"] != "" for row in read] == [True, True, False, False]
     assert "staleness_p95" in read[0]
     assert "races_torn_pulls" in read[0]
+
+
+def test_every_command_of_the_page_is_one_that_can_be_typed() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "comparison.md").read_text()
+    commands = re.findall(r"^    python (run_a3c.py compare .*)$", text, re.MULTILINE)
+    commands += [f"run_a3c.py compare {options}" for options in re.findall(r"`(--[^`]* [^`]+)`", text)]
+    assert len(commands) > 5
+    for command in commands:
+        options = vars(run_a3c.build_parser().parse_args(shlex.split(command)[1:]))
+        plan({name: options[name] for name in Config().to_options() if name in options}, options["seeds"])
+
+
+def test_the_python_of_the_page_names_what_there_is() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "comparison.md").read_text()
+    (snippet,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    calls = [node for node in ast.walk(ast.parse(snippet)) if isinstance(node, ast.Call)]
+    (keywords,) = [{word.arg: ast.literal_eval(word.value) for word in call.keywords} for call in calls]
+    seeds = keywords.pop("seeds")
+    study = plan({name: value if isinstance(value, list) else [value] for name, value in keywords.items()}, seeds)
+    assert [arm.name for arm in study.arms] == ["async", "sync"]

@@ -81,3 +81,44 @@ def test_a_row_with_too_few_values_ends_the_table(path: Path) -> None:
 def test_a_table_that_is_not_there_has_no_rows_and_is_not_made(path: Path) -> None:
     assert cut_table(path, every_row) == []
     assert not path.exists()
+
+
+SAVED_BY_A_SPREADSHEET = {
+    "with carriage returns": b"step,mean\r\n1,0.5\r\n2,1.5\r\n",
+    "with a byte order mark": b"\xef\xbb\xbfstep,mean\n1,0.5\n2,1.5\n",
+    "quoted": b'"step","mean"\n"1","0.5"\n"2","1.5"\n',
+    "German": b"step;mean\r\n1;0,5\r\n2;1,5\r\n",
+    "with tabs": b"step\tmean\n1\t0.5\n2\t1.5\n",
+    "with blank lines": b"step,mean\n1,0.5\n2,1.5\n\n\n",
+    "with empty rows": b"step,mean\n1,0.5\n2,1.5\n,\n,\n",
+    "with fractions": b"step,mean\r\n1.0,0.5\r\n2e+00,1.5\r\n",
+    "without a last line break": b'"step","mean"\r\n1,0.5\r\n2,1.5',
+}
+
+
+@pytest.mark.parametrize("content", SAVED_BY_A_SPREADSHEET.values(), ids=SAVED_BY_A_SPREADSHEET)
+def test_a_table_that_a_spreadsheet_has_saved_is_read_and_becomes_ours_again(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    assert cut_table(path, every_row) == [{"step": "1", "mean": "0.5"}, {"step": "2", "mean": "1.5"}]
+    assert path.read_bytes() == b"step,mean\n1,0.5\n2,1.5\n"
+
+
+def test_whole_numbers_with_a_fraction_are_read_and_stay_as_they_stand(path: Path) -> None:
+    path.write_text("step,ok\n1000.0,TRUE\n")
+    assert cut_table(path, every_row) == [{"step": "1000", "ok": "True"}]
+    assert path.read_text() == "step,ok\n1000.0,TRUE\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"steps,mean\n1,0.5\n", r"table\.csv, row 1: there is no column 'step'"),
+        (b"step,mean\n1,0.5\nmany,1\n", r"table\.csv, row 2: invalid literal for int\(\)"),
+        ("step,mean\n1,0.5\n".encode("utf-16"), r"table\.csv: .*decode"),
+    ],
+)
+def test_a_table_that_cannot_be_understood_is_named_with_its_row(path: Path, content: bytes, complaint: str) -> None:
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=complaint):
+        cut_table(path, lambda index, row: int(row["step"]) < 10)
+    assert path.read_bytes() == content

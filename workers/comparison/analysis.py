@@ -106,6 +106,8 @@ def pooled_staleness(runs: Iterable[Run]) -> tuple[int, ...]:
 def learning_curve(runs: Sequence[Run], position: Callable[[Evaluation], float]) -> Band:
     """The mean greedy return over seeds; after a run has ended its last evaluation stands.
 
+    Evaluations whose return is not finite are left out: the one before them stands.
+
     Args:
         runs: of one arm.
         position: where on the x axis an evaluation lies.
@@ -121,20 +123,22 @@ def advantage_curve(runs: Sequence[Run]) -> Band:
 def band(curves: Sequence[Sequence[Point]]) -> Band:
     """An interquartile mean over curves with its pointwise 95 % bootstrap interval.
 
-    A curve is a step function: at x it has its last value at or before x, so that none looks ahead. Before its first
-    value it is left out.
+    A curve is a step function: at x it has its last value at or before x, so that none looks ahead. The mean begins
+    where all curves have: those that are evaluated early need not be like the others.
 
     Args:
-        curves: their points (x, y).
-    Returns: at most 101 points from 0 to the last x of any curve; NaN where no curve has begun yet, an interval of NaN
-        where only one has. No point where there is none.
+        curves: their points (x, y); what is not finite and curves without a point are left out.
+    Returns: at most 101 points from 0 to the last x of any curve; NaN before all have begun, an interval of NaN where
+        there is only one. No point where there is none.
     """
-    last = max((x for curve in curves for x, _ in curve), default=None)
-    if last is None:
+    finite = [[(x, y) for x, y in curve if math.isfinite(x) and math.isfinite(y)] for curve in curves]
+    curves = [curve for curve in finite if curve]
+    if not curves:
         return Band((), (), (), ())
+    last = max(x for curve in curves for x, _ in curve)
     grid = np.linspace(0, last, GRID_POINTS) if last > 0 else np.zeros(1)
     values = np.stack([step_function(curve, grid) for curve in curves])  # [curves, points]
-    points = [bootstrap(at_x[~np.isnan(at_x)], iqm, _rng()) for at_x in values.T]
+    points = [bootstrap(() if np.isnan(at_x).any() else at_x, iqm, _rng()) for at_x in values.T]
     return Band(
         x=tuple(grid.tolist()),
         middle=tuple(point.value for point in points),
@@ -174,12 +178,15 @@ def _to_target(run: Run, amount: float | None) -> float:
 
 def _median_of(samples: Iterable[float | None]) -> Interval:
     """Over those runs that know it."""
-    return bootstrap([sample for sample in samples if sample is not None], median, _rng())
+    return bootstrap(_known(samples), median, _rng())
 
 
 def _variances(runs: Iterable[Run]) -> list[float]:
-    known = (run.summary.policy_loss_variance for run in runs)
-    return [variance for variance in known if variance is not None]
+    return _known(run.summary.policy_loss_variance for run in runs)
+
+
+def _known(samples: Iterable[float | None]) -> list[float]:
+    return [sample for sample in samples if sample is not None and math.isfinite(sample)]
 
 
 def _share(part: float, whole: float) -> float | None:

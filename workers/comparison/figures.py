@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import inf, isfinite
 from pathlib import Path
 
@@ -13,11 +14,14 @@ from scipy import stats
 
 from workers.comparison import canvas
 from workers.comparison.canvas import Row
+from workers.comparison.names import short_names
 from workers.comparison.race_figures import advantage, advantage_curves, staleness, throughput
 from workers.comparison.results import ArmResult, Band, Comparison, Interval, Run
+from workers.comparison.stored_runs import diverged
 from workers.comparison.wording import NEVER, number, plural, runs_of, subject, target_of
 
 FIRST = "learning_curves"  # the main figure
+NAME_CELLS = 36
 
 
 def save_figures(comparison: Comparison, folder: Path) -> list[Path]:
@@ -28,7 +32,7 @@ def save_figures(comparison: Comparison, folder: Path) -> list[Path]:
     Returns: the paths, the main figure first, each SVG before its PNG.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
+    comparison, paths = _with_short_names(comparison), []
     drawings: dict[str, Callable[[Comparison], Figure | None]] = {
         FIRST: learning_curves,
         "time_to_target": time_to_target,
@@ -45,9 +49,23 @@ def save_figures(comparison: Comparison, folder: Path) -> list[Path]:
     return paths
 
 
+def _with_short_names(comparison: Comparison) -> Comparison:
+    """The same with names that find room beside an axis and in a legend."""
+    short = short_names([arm.name for arm in comparison.arms], NAME_CELLS)
+    return replace(
+        comparison,
+        arms=tuple(replace(arm, name=short(arm.name)) for arm in comparison.arms),
+        runs=tuple(replace(run, arm=short(run.arm)) for run in comparison.runs),
+        contrasts=tuple(replace(contrast, arm=short(contrast.arm), reference=short(contrast.reference))
+                        for contrast in comparison.contrasts),
+    )  # fmt: skip
+
+
 def log_rank(comparison: Comparison) -> dict[str, float]:
     """The p-value of the log-rank test of each arm against the first, by env steps; arms without one are left out."""
-    samples = {arm.name: _censored(_arrivals(runs_of(comparison, arm.name))) for arm in comparison.arms if arm.runs}
+    samples = {
+        arm.name: _censored(_arrivals(comparison, runs_of(comparison, arm.name))) for arm in comparison.arms if arm.runs
+    }
     if not samples or comparison.target_return is None:
         return {}
     first, *others = samples
@@ -87,8 +105,8 @@ def time_to_target(comparison: Comparison) -> Figure | None:
                  "dot: a run · open triangle: a run that was not solved, at its budget · mark and line: median and its "
                  "95 % interval")  # fmt: skip
     for column, seconds in enumerate((False, True)):
-        arrivals = [position for run in comparison.runs for position in _arrival(run, seconds)[:1]]
-        low, high = min(arrivals), max(arrivals)
+        arrivals = [position for position, _ in _arrivals(comparison, comparison.runs, seconds)]
+        low, high = min(arrivals), max(arrivals) or 1.0
         axes, wide = panels[0][column], low > 0 and high > 15 * low
         limits = (low / 1.3, high * 1.3) if wide else (0, high * 1.06)
         if wide:
@@ -110,11 +128,11 @@ def solved_share(comparison: Comparison) -> Figure | None:
         "Kaplan-Meier estimate with its pointwise 95 % band · upright tick: runs that gave up unsolved",
     )
     for axes, seconds in zip(panels[0], (False, True), strict=True):
-        ends = [_arrival(run, seconds)[0] for run in comparison.runs]
+        end = 1.04 * max(at for at, _ in _arrivals(comparison, comparison.runs, seconds)) or 1.0
         for index, arm in enumerate(comparison.arms):
             if arm.runs:
-                _survival(axes, index, _arrivals(runs_of(comparison, arm.name), seconds), 1.04 * max(ends))
-        axes.set(xlim=(0, 1.04 * max(ends)), ylim=(-0.02, 1.04))
+                _survival(axes, index, _arrivals(comparison, runs_of(comparison, arm.name), seconds), end)
+        axes.set(xlim=(0, end), ylim=(-0.02, 1.04))
         axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
         axes.grid(axis="y")
         canvas.number_axis(axes, _axis_name(seconds))
@@ -134,17 +152,28 @@ def _axis_name(seconds: bool) -> str:
     return "seconds of training" if seconds else "env steps"
 
 
-def _arrival(run: Run, seconds: bool) -> tuple[float, bool]:
-    """When a run was solved, or when it gave up, and whether it did."""
+def _arrivals(comparison: Comparison, runs: Sequence[Run], seconds: bool = False) -> list[tuple[float, bool]]:
+    """When each run was solved, or when it gave up, and whether it did.
+
+    A run that diverged gave up early because it was bad: it counts to the end of the longest run.
+    """
+    longest = max((_end(run, seconds) for run in comparison.runs), default=0.0)
+    return [(longest if diverged(run.summary) else _end(run, seconds), not _is_solved(run)) for run in runs]
+
+
+def _is_solved(run: Run) -> bool:
     summary = run.summary
-    solved = summary.solved_seconds if seconds else summary.solved_env_steps
-    if summary.status == "solved" and solved is not None:
-        return solved, False
-    return (summary.train_seconds if seconds else summary.max_env_steps), True
+    return summary.status == "solved" and summary.solved_env_steps is not None and summary.solved_seconds is not None
 
 
-def _arrivals(runs: Sequence[Run], seconds: bool = False) -> list[tuple[float, bool]]:
-    return [_arrival(run, seconds) for run in runs]
+def _end(run: Run, seconds: bool) -> float:
+    summary = run.summary
+    solved, budget = (
+        (summary.solved_seconds, summary.train_seconds)
+        if seconds
+        else (summary.solved_env_steps, summary.max_env_steps)
+    )
+    return solved if _is_solved(run) and solved is not None else budget
 
 
 def _censored(arrivals: Sequence[tuple[float, bool]]) -> stats.CensoredData:
@@ -153,10 +182,10 @@ def _censored(arrivals: Sequence[tuple[float, bool]]) -> stats.CensoredData:
 
 def _shown_until(comparison: Comparison, seconds: bool) -> float:
     """Where the axis ends: past the last run that was solved, or at the budget where an arm was never solved."""
-    solved = [at for at, gave_up in _arrivals(comparison.runs, seconds) if not gave_up]
+    solved = [at for at, gave_up in _arrivals(comparison, comparison.runs, seconds) if not gave_up]
     if solved and all(arm.solved_runs for arm in comparison.arms if arm.runs):
-        return 1.04 * max(solved)
-    return max(band.x[-1] for arm in comparison.arms if (band := _band(arm, seconds)).x)
+        return 1.04 * max(solved) or 1.0
+    return max(band.x[-1] for arm in comparison.arms if (band := _band(arm, seconds)).x) or 1.0
 
 
 def _band(arm: ArmResult, seconds: bool) -> Band:
@@ -196,7 +225,7 @@ def _passages(axes: Axes, comparison: Comparison, seconds: bool, limits: tuple[f
 
 
 def _row(comparison: Comparison, index: int, arm: ArmResult, seconds: bool, end: float) -> Row:
-    arrivals = _arrivals(runs_of(comparison, arm.name), seconds)
+    arrivals = _arrivals(comparison, runs_of(comparison, arm.name), seconds)
     solved = tuple(at for at, gave_up in arrivals if not gave_up)
     gave_up = tuple(min(at, end) for at, gave_up in arrivals if gave_up)
     passage = arm.seconds if seconds else arm.env_steps

@@ -1,13 +1,15 @@
 """What a study shows in plain sentences, what it does not show, and how it was made."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import isfinite
 from typing import Any
 
 from workers.comparison.entropy import entropy_findings
 from workers.comparison.results import ArmResult, Comparison, Interval
+from workers.comparison.stored_runs import diverged
 from workers.comparison.verdicts import contrast_findings, enough_runs, scaling_findings
-from workers.comparison.wording import budget_of, estimate, percent, plural, target_of
+from workers.comparison.versions import version_words
+from workers.comparison.wording import budget_of, estimate, percent, plural, runs_of, target_of
 
 FEW_RUNS = 10  # an arm with fewer gets a sentence on how little they tell
 FEWEST_COVERED = 5  # with fewer, no interval between samples can hold a median 95 times in 100
@@ -16,10 +18,10 @@ METHOD: tuple[str, ...] = (
     "Solved: the greedy policy of one consistent snapshot reaches the target as the mean of 100 episodes, and then "
     "again as the mean of 100 episodes with fresh seeds. The env steps and seconds of a run are those at which that "
     "snapshot was taken.",
-    "Censoring: a run that spends its budget unsolved counts as one that takes infinitely long. It is never left out, "
-    "and never counted as if it had arrived at the budget. A median over runs is “not within the budget” where half of "
-    "them or more are censored. The interquartile mean (IQM) is the mean of the middle half of the runs, and infinite "
-    "where one of these is censored.",
+    "Censoring: a run that spends its budget unsolved, or diverges, counts as one that takes infinitely long. It is "
+    "never left out, and never counted as if it had arrived at the budget. A median over runs is “not within the "
+    "budget” where half of them or more are censored. The interquartile mean (IQM) is the mean of the middle half of "
+    "the runs, and infinite where one of these is censored.",
     "Intervals hold 95 %. Those of medians and IQMs are percentile bootstrap intervals, expanded for few runs "
     "(Hesterberg 2015); those of ratios of medians are plain percentile bootstrap intervals; those of shares of "
     "solved runs are Wilson's score intervals. In simulations they cover the truth 92 to 98 times in 100 from five "
@@ -29,8 +31,9 @@ METHOD: tuple[str, ...] = (
     "interval (2006, method 5). Two arms are told apart only where it leaves out 0.5, and where there are enough runs "
     "for a clean sweep to be no chance result.",
     "Learning curves: a run is a step function, its last evaluation stands until the next one, and after a solved run "
-    "its last evaluation stands. The line is the IQM over the seeds of an arm; the band is its 95 % interval at each "
-    "point by itself, not of the curve as a whole.",
+    "its last evaluation stands. A curve begins where every run of the arm has been evaluated; runs that never were, "
+    "and returns that are not finite, are left out. The line is the IQM over the seeds of an arm; the band is its 95 % "
+    "interval at each point by itself, not of the curve as a whole.",
     "The share of runs solved so far is the Kaplan-Meier estimate with its pointwise 95 % band. The log-rank test "
     "compares two of these curves as a whole, so it can disagree with the probability above.",
     "Runs go one at a time. Arms are interleaved, and their order is rotated from seed to seed, so that a machine that "
@@ -48,13 +51,14 @@ def findings(comparison: Comparison) -> list[str]:
     """What the data show and what they do not tell, most important first; plain text, not markup."""
     if not comparison.runs:
         return ["No run has finished yet: there is nothing to tell."]
-    sentences = list(_unfinished(comparison))
+    sentences = [*_unfinished(comparison), *_mixed(comparison)]
     if comparison.target_return is None:
         sentences += _best_returns(comparison)
     else:
         for contrast in comparison.contrasts:
             sentences += contrast_findings(comparison, contrast)
         sentences += [*_arrivals(comparison), *_medians(comparison)]
+    sentences += [*_diverged(comparison), *_unevaluated(comparison)]
     sentences += [*scaling_findings(comparison), *entropy_findings(comparison), *_precision(comparison)]
     return sentences + [sentence for arm in comparison.arms for sentence in _races(comparison, arm)]
 
@@ -62,7 +66,9 @@ def findings(comparison: Comparison) -> list[str]:
 def limits(comparison: Comparison) -> list[str]:
     """What cannot be concluded from the study."""
     cores = cores_of(comparison.machine)
-    machine = "one machine" if cores is None else f"one machine with {plural(cores, 'core')}"
+    known = "one machine" if cores is None else f"one machine with {plural(cores, 'core')}"
+    machines = {(version.facts.get("platform"), version.facts.get("cpus")) for version in comparison.versions}
+    machine = known if len(machines) < 2 else f"{len(machines)} machines, which are not comparable"
     return [
         f"This is one environment ({comparison.env_id}), one network and these settings. Nothing here carries over to "
         "others by itself.",
@@ -105,6 +111,27 @@ def _unfinished(comparison: Comparison) -> Iterator[str]:
     if len(comparison.runs) < comparison.planned_runs:
         yield (f"The study is not finished: {len(comparison.runs)} of {plural(comparison.planned_runs, 'planned run')} "
                "are there. What follows may change.")  # fmt: skip
+
+
+def _mixed(comparison: Comparison) -> Iterator[str]:
+    if len(comparison.versions) > 1:
+        told = "; ".join(version_words(version) for version in comparison.versions)
+        yield (f"The runs were made by {len(comparison.versions)} versions of the program or its packages, or on other "
+               f"machines, so arms may differ for that reason alone: {told} (every run: runs.csv).")  # fmt: skip
+
+
+def _diverged(comparison: Comparison) -> Iterator[str]:
+    for arm in comparison.arms:
+        if many := sum(diverged(run.summary) for run in runs_of(comparison, arm.name)):
+            yield (f"{many} of {plural(arm.runs, 'run')} of {arm.name} diverged: numbers did not stay finite. That is "
+                   "an outcome, and counts as never having reached a target.")  # fmt: skip
+
+
+def _unevaluated(comparison: Comparison) -> Iterator[str]:
+    for arm in comparison.arms:
+        if many := sum(not run.evaluations for run in runs_of(comparison, arm.name)):
+            yield (f"{many} of {plural(arm.runs, 'run')} of {arm.name} ended without an evaluation: the learning "
+                   "curve and the best return are those of the others.")  # fmt: skip
 
 
 def _arrivals(comparison: Comparison) -> Iterator[str]:
@@ -158,10 +185,7 @@ def _precision(comparison: Comparison) -> Iterator[str]:
     chances = [chance for contrast in contrasts for chance in (contrast.fewer_env_steps, contrast.sooner)]
     widths = [chance.high - chance.low for chance in chances if isfinite(chance.low)]
     if fewest < FEW_RUNS:
-        width = (
-            f": those of the probabilities are {sum(widths) / len(widths):.2f} wide on average, and 1 would say nothing"
-        )
-        yield f"With only {plural(fewest, 'run')} in an arm the intervals are wide{width if widths else ''}."
+        yield f"With only {plural(fewest, 'run')} in an arm the intervals are wide{_width_words(widths)}."
     if 1 < fewest < FEWEST_COVERED:
         covered = 100 * (1 - 2 ** (1 - fewest))  # that not all runs lie on one side of the truth
         yield (f"An interval around a median of {fewest} runs holds it at most {covered:.0f} times in 100, not 95; "
@@ -172,6 +196,12 @@ def _precision(comparison: Comparison) -> Iterator[str]:
     if len(comparison.arms) > 2 and comparison.target_return is not None:
         yield (f"The intervals are not corrected for looking at {len(contrasts)} contrasts, each by env steps and by "
                "seconds: the more one looks at, the sooner one of them leaves out 0.5 by chance.")  # fmt: skip
+
+
+def _width_words(widths: Sequence[float]) -> str:
+    if not widths:
+        return ""
+    return f": those of the probabilities are {sum(widths) / len(widths):.2f} wide on average, and 1 would say nothing"
 
 
 def _races(comparison: Comparison, arm: ArmResult) -> Iterator[str]:

@@ -17,12 +17,12 @@ from a3c.environments import EnvironmentSpec
 from a3c.networks import build
 from shared.board import STOP, Board
 from shared.optimizers import AdamOptions, SharedAdam
-from shared.parameters import flat_size
+from shared.parameters import flat_zeros
 from shared.store import SharedStore
 from workers import actor_learner
 from workers.assembly import store_around
 from workers.comparison.results import LostUpdates
-from workers.launch import context, inherited
+from workers.launch import new_process, start_process
 from workers.supervisor import PUSH_LOCK
 
 SECONDS = 0.5  # of training
@@ -51,19 +51,19 @@ def measure_lost_updates(
     Raises:
         RuntimeError: a worker died or none began; its log is in `folder`.
     """
-    config = replace(config, max_env_steps=2**62, log_interval=0)
+    unjudged = replace(config.evaluation, eval_episodes=0)
+    config = replace(config, max_env_steps=2**62, log_interval=0, evaluation=unjudged)
     (folder / "logs").mkdir(parents=True, exist_ok=True)
-    board, size = Board(config.workers), flat_size(build(config, environment))
-    store = store_around(torch.zeros(size), LedgerAdam(size), config, board, folder / PUSH_LOCK)
+    board, vector = Board(config.workers), flat_zeros(build(config, environment))
+    store = store_around(vector, LedgerAdam(len(vector)), config, board, folder / PUSH_LOCK)
     processes: list[BaseProcess] = []
     try:
         for index in range(config.workers):
             arguments = (index, 0, config, environment, store, board, folder)
-            process = context().Process(target=actor_learner.main, args=arguments)  # type: ignore[attr-defined]
-            with inherited():
-                process.start()
+            process = new_process(actor_learner.main, arguments, f"worker-{index}", environment.needs_main)
+            start_process(process)
             processes.append(process)
-        _wait(board, store, processes, seconds, folder)
+        _wait(board, processes, seconds, folder)
         board.request(STOP)
         for process in processes:
             process.join(START_SECONDS)
@@ -74,16 +74,14 @@ def measure_lost_updates(
     return _count(board, store)
 
 
-def _wait(board: Board, store: SharedStore, processes: list[BaseProcess], seconds: float, folder: Path) -> None:
-    """Until everybody has pushed and `seconds` have passed since; the monitor's part of a queue is played here."""
+def _wait(board: Board, processes: list[BaseProcess], seconds: float, folder: Path) -> None:
+    """Until everybody has pushed and `seconds` have passed since."""
     deadline, end = time.monotonic() + START_SECONDS, None
     while end is None or time.monotonic() < end:
         if end is None and (board.read()["updates"] > 0).all():
             end = time.monotonic() + seconds
         if not all(process.is_alive() for process in processes) or (end is None and time.monotonic() > deadline):
             raise RuntimeError(f"a worker ended early; see {folder / 'logs'}")
-        if store.queues:
-            store.due_snapshot(0)
         time.sleep(POLL_SECONDS)
 
 

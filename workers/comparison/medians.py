@@ -56,15 +56,16 @@ def median_curves(arms: Sequence[ArmProgress]) -> dict[str, Curve]:
 
 
 def median_curve(runs: Sequence[Run]) -> Curve:
-    """The median over runs of the greedy return, up to where half of the runs have ended.
+    """The median over runs of the greedy return, from where all have been evaluated to where half have ended.
 
     Between its evaluations a run is a straight line; after its end it stays where it was.
     """
     paths = [path for path in (evaluation_curve(run.evaluations) for run in runs) if path]
     if not paths:
         return ()
-    start, end = (sorted(path[place][0] for path in paths)[len(paths) // 2] for place in (0, -1))
-    grid = np.linspace(min(start, end), end, CURVE_POINTS)
+    start = max(path[0][0] for path in paths)
+    end = max(start, sorted(path[-1][0] for path in paths)[len(paths) // 2])
+    grid = np.linspace(start, end, CURVE_POINTS)
     middle = np.median([np.interp(grid, *np.transpose(path)) for path in paths], axis=0)
     return tuple(zip(grid.tolist(), middle.tolist(), strict=True))
 

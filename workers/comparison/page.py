@@ -9,6 +9,7 @@ from pathlib import Path
 from workers.comparison.findings import METHOD, findings, limits
 from workers.comparison.page_parts import STYLE, Cell, details, items, paragraphs, section, table
 from workers.comparison.results import ArmResult, Comparison, Contrast, Interval, Run
+from workers.comparison.stored_runs import diverged
 from workers.comparison.wording import (
     NEVER,
     UNKNOWN,
@@ -195,8 +196,10 @@ def _plain(value: object) -> str:
 
 def _runs_table(comparison: Comparison) -> str:
     headings = ["arm", "seed", "status", "solved at, env steps", "at, seconds", "env steps", "seconds", "env steps/s",
-                "best return", "mean staleness", "run"]  # fmt: skip
-    return table(headings, [_run_row(run) for run in comparison.runs])
+                "best return", "mean staleness", "run", "version"]  # fmt: skip
+    versions = {path: version.name for version in comparison.versions for path in version.runs}
+    rows = [[*_run_row(run), Cell(versions.get(run.path, UNKNOWN))] for run in comparison.runs]
+    return table(headings, rows)
 
 
 def _run_row(run: Run) -> list[Cell]:
@@ -205,7 +208,7 @@ def _run_row(run: Run) -> list[Cell]:
     return [
         Cell(run.arm),
         Cell(str(run.seed)),
-        Cell(summary.status.replace("_", " ")),
+        Cell("diverged" if diverged(summary) else summary.status.replace("_", " ")),
         Cell(f"{summary.solved_env_steps:,}" if solved else UNKNOWN),
         Cell(f"{summary.solved_seconds:.3f}" if solved else UNKNOWN),
         Cell(f"{summary.env_steps:,}"),

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from workers.comparison import canvas
 from workers.comparison.canvas import Row
 from workers.comparison.results import ArmResult, Comparison, Contrast, Interval, Run
-from workers.comparison.wording import number, ratio, runs_of
+from workers.comparison.wording import number, plural, ratio, runs_of
 
 PAPER = {1: 1.0, 2: 2.1, 4: 3.7, 8: 6.9, 16: 12.5}  # speed-ups of A3C by threads: Mnih et al. 2016, Table 2
 SHOWN = 0.99  # share of the pushes that the staleness axis shows at least
@@ -33,9 +33,10 @@ def staleness(comparison: Comparison) -> Figure | None:
     height = 1.4 + 0.95 * len(arms)
     figure = Figure(figsize=(canvas.WIDTH, height))
     fresh = [arm.name for arm in comparison.arms if sum(arm.staleness) and not arm.staleness_max]
+    never = ", ".join(fresh) if len(fresh) < 4 else plural(len(fresh), "arm")
     canvas.title(figure, "How old a gradient was when it was applied",
                  "staleness: shared updates made by anyone between a worker's pull and its push · ring: the mean"
-                 + (f" · never stale: {', '.join(fresh)}" if fresh else ""))  # fmt: skip
+                 + (f" · never stale: {never}" if fresh else ""))  # fmt: skip
     grid = figure.add_gridspec(len(arms), 1, left=0.095, right=0.985, top=1 - 0.76 / height, bottom=0.52 / height,
                                hspace=0.3)  # fmt: skip
     last = max(_quantile(arm.staleness, SHOWN) for _, arm in arms)
@@ -104,7 +105,7 @@ def advantage_curves(comparison: Comparison) -> Figure | None:
         axes.fill_between(curve.x, curve.low, curve.high, color=canvas.color(index), alpha=0.16, linewidth=0)
         axes.plot(curve.x, curve.middle, color=canvas.color(index), linewidth=2, marker=canvas.marker(index),
                   markevery=(3 + 4 * index, 17), markersize=6.5, markeredgecolor="white")  # fmt: skip
-    axes.set_xlim(0, 1.02 * max(arm.advantage_over_env_steps.x[-1] for _, arm in arms))
+    axes.set_xlim(0, 1.02 * max(arm.advantage_over_env_steps.x[-1] for _, arm in arms) or 1)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("advantage magnitude, in return")
     axes.grid(axis="y")

@@ -4,7 +4,7 @@ A `Run` is read from a finished run directory, a `Comparison` computed from all 
 whoever shows one of them reads nothing else.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from workers.status import Evaluation, Summary
@@ -31,6 +31,16 @@ class Run:
     evaluations: tuple[Evaluation, ...]  # oldest first
     staleness: tuple[int, ...]  # pushes by their staleness: 0, 1, 2, ... shared updates; the last counts all larger
     log: tuple[LogRow, ...] = ()
+    made_with: dict[str, Any] = field(default_factory=dict)  # commit, source, packages, machine: its config.json
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """What some runs of a study were made with."""
+
+    name: str  # short, and no other version's in the study
+    facts: dict[str, Any]  # git_commit, source_sha256, versions of packages, machine
+    runs: tuple[str, ...]  # their directories, relative to the study's
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +136,9 @@ class Comparison:
     options: dict[str, Any]  # the value of every option that all arms share
     tuned: bool  # each mode used its own best setting; else all arms the same
     seeds: tuple[int, ...]
-    machine: dict[str, Any]  # cpus, platform, cpu, versions, git commit
+    machine: dict[str, Any]  # cpus, platform, versions of packages, git commit: of all runs
     planned_runs: int
     runs: tuple[Run, ...]  # in the order of arms, then seeds
     arms: tuple[ArmResult, ...]  # in the order of the factors' values
     contrasts: tuple[Contrast, ...]
+    versions: tuple[Version, ...] = ()  # that made the runs: one, unless the user wanted runs of several

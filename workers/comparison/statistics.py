@@ -109,7 +109,8 @@ def bootstrap_ratio(numerator: Samples, denominator: Samples, rng: np.random.Gen
     if math.isnan(value) or len(above) == 1 or len(below) == 1:
         return Interval(value, math.nan, math.nan)
     ratios = _ratio(median(_resamples(above, rng)), median(_resamples(below, rng)))
-    return _between_quantiles(value, ratios[~np.isnan(ratios)], TAIL)
+    known = ratios[~np.isnan(ratios)]
+    return _between_quantiles(value, known, TAIL) if len(known) else Interval(value, math.nan, math.nan)
 
 
 def probability_less(a: Samples, b: Samples) -> Interval:

@@ -62,7 +62,7 @@ class Study:
         """The same study has the same directory, so that the same command goes on with it."""
         digest = hashlib.sha256(json.dumps(self.definition(), sort_keys=True).encode()).hexdigest()[:8]
         env = self.arms[0].config.env.replace("/", "-").replace(":", "-")
-        return Path("runs") / f"compare-{env}-{'-'.join(self.factors)}-{digest}"
+        return Path("runs") / f"compare-{env[:80]}-{'-'.join(self.factors)[:80]}-{digest}"
 
 
 def plan(options: Mapping[str, Sequence[Any]], seeds: int, tuned: bool = False) -> Study:
@@ -76,7 +76,7 @@ def plan(options: Mapping[str, Sequence[Any]], seeds: int, tuned: bool = False) 
     Raises:
         ConfigError: nothing to compare, a value twice, or a value that an option cannot take.
     """
-    given = {name: tuple(values) for name, values in options.items()}
+    given = {name: tuple(map(_hashable, values)) for name, values in options.items()}
     if "mode" not in given and not any(len(values) > 1 for values in given.values()):
         given["mode"] = DEFAULT_MODES
     first_seed = _only("seed", given.pop("seed", (0,)), "use --seeds N for N runs of each arm")
@@ -114,6 +114,11 @@ def _config(options: dict[str, Any], tuned: bool) -> Config:
     return Config.from_options({**(TUNED[options.get("mode", Config().mode)] if tuned else {}), **options})
 
 
+def _hashable(value: Any) -> Any:
+    """A network may be a list of layers in Python, and is a tuple everywhere else."""
+    return tuple(value) if isinstance(value, list) else value
+
+
 def _only(name: str, values: tuple[Any, ...], advice: str) -> Any:
     if len(values) > 1:
         raise ConfigError(f"{name}: takes one value in a study; {advice}")
@@ -125,4 +130,6 @@ def _word(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, tuple):
         return "x".join(str(part) for part in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float) and float(short := f"{value:g}") == value:
+        return short
+    return str(value)  # all digits, where six would make two values one

@@ -72,8 +72,12 @@ class StudyView:
         """Anything else: at the bottom of the facts, or as a line."""
         self._study = replace(self._study, message=message)
         if not self._screen.is_live:
-            self._screen.print(lambda: clean(message))
+            self.note(message)
         self._draw()
+
+    def note(self, line: str) -> None:
+        """A line that stays: above the live frame, or among the others."""
+        self._screen.print(lambda: clean(line))
 
     def show_comparison(self, comparison: Comparison, findings: Sequence[str], lines: Sequence[str]) -> None:
         """Leave the last frame where it is and print what has been found, then `lines` as they are."""

@@ -1,7 +1,9 @@
-"""The directory of a study: what it holds, which of its runs are finished, and what is read from them."""
+"""The directory of a study: what it holds, and which of its runs are finished."""
 
 import csv
 import dataclasses
+import hashlib
+import io
 import json
 import math
 import shutil
@@ -9,16 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from a3c.config import ConfigError
-from a3c.files import json_bytes, write_durably
-from workers.comparison.results import Comparison, LogRow, LostUpdates, Run
+from a3c.config import Config, ConfigError
+from a3c.files import discard_leftovers, json_bytes, json_object, write_durably
+from workers.comparison.results import Comparison, LostUpdates, Run
+from workers.comparison.stored_runs import UnreadableRunError, flat_provenance, is_outcome, options_of, read_run
 from workers.comparison.study import Arm, Study
-from workers.lock import DirectoryLock
+from workers.lock import LOCK, DirectoryLock
 from workers.run_directory import provenance
-from workers.status import Evaluation, Faults, Races, Staleness, Summary
-from workers.table import Table
+from workers.status import Evaluation, Staleness
 
-FINISHED = ("solved", "budget_exhausted")
+NAME_BYTES = 120  # of a run's directory; file systems take 255
 
 
 class StudyDirectory:
@@ -32,7 +34,7 @@ class StudyDirectory:
         self.path, self._study = path, study
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._lock = DirectoryLock(path, "study_dir")
+            self._lock = DirectoryLock(path, f"study_dir: '{path}'")
             try:
                 self.facts = self._claim(command)
             except BaseException:
@@ -41,18 +43,50 @@ class StudyDirectory:
         except OSError as error:
             raise ConfigError(f"study_dir: '{path}' cannot be written: {error.strerror}") from error
 
+    @property
+    def made_with(self) -> dict[str, Any]:
+        """What a run that begins now is made with."""
+        return flat_provenance(self.facts)
+
     def run_path(self, arm: Arm, seed: int) -> Path:
         """Where a run's directory is."""
-        name = "".join(letter if letter.isalnum() or letter in ".-_" else "-" for letter in arm.name.replace(", ", "-"))
-        return self.path / "runs" / f"{name}-seed-{seed}"
+        return self.path / "runs" / f"{_file_name(arm.name)}-seed-{seed}"
 
     def finished_run(self, arm: Arm, seed: int) -> Run | None:
-        """A run that has come to its end, read from its files; None where it has to be made (anew)."""
+        """A run with an outcome, read from its files; None where it has to be made (again).
+
+        Raises:
+            ConfigError: the directory holds a run with other options.
+            UnreadableRunError: a run has ended there, and one of its files cannot be read.
+        """
         path = self.run_path(arm, seed)
         if not (path / "summary.json").exists():
             return None
         run = read_run(path, arm.name, seed, str(path.relative_to(self.path)))
-        return run if run.summary.status in FINISHED else None
+        self._check_options(path, arm.run(seed))
+        return run if is_outcome(run.summary) else None
+
+    def finished_runs(self) -> tuple[dict[tuple[str, int], Run], list[str]]:
+        """All runs with an outcome by arm and seed, and a line on each that has ended and cannot be read."""
+        runs, unreadable = dict[tuple[str, int], Run](), list[str]()
+        for arm, seed in self._study.schedule():
+            try:
+                run = self.finished_run(arm, seed)
+            except UnreadableRunError as error:
+                unreadable.append(f"{error}; this run is made again")
+            else:
+                runs |= {(arm.name, seed): run} if run is not None else {}
+        return runs, unreadable
+
+    def _check_options(self, path: Path, config: Config) -> None:
+        """Whoever has resumed a run with another budget has made another run of it."""
+        found, wanted = options_of(path), json.loads(json.dumps(config.to_options()))
+        others = [
+            f"{name} {found[name]}, not {value}" for name, value in wanted.items() if found.get(name, value) != value
+        ]
+        if others:
+            raise ConfigError(f"study_dir: '{path}' holds a run with other options ({', '.join(others)}); "
+                              "move it away, or choose another directory")  # fmt: skip
 
     def clear(self, arm: Arm, seed: int) -> Path:
         """Remove what an unfinished run has left; returns its path."""
@@ -60,65 +94,65 @@ class StudyDirectory:
         shutil.rmtree(path, ignore_errors=True)
         return path
 
-    def lost_updates(self) -> dict[str, LostUpdates]:
-        """What has been measured of lost updates so far, by arm."""
-        path = self.path / "lost_updates.json"
-        found = json.loads(path.read_text()) if path.exists() else {}
-        return {arm: LostUpdates(**values) for arm, values in found.items()}
+    def lost_updates(self, versions: Sequence[dict[str, Any]]) -> dict[str, LostUpdates]:
+        """What has been measured of lost updates so far, by arm; nothing that another version of the program did.
 
-    def write_lost_updates(self, lost: dict[str, LostUpdates]) -> None:
+        Args:
+            versions: what the study's runs are made with.
+        """
+        try:
+            found = json_object((self.path / "lost_updates.json").read_bytes())
+            if found["made_with"] not in versions:
+                return {}
+            return {arm: LostUpdates(**values) for arm, values in found["arms"].items() if None not in values.values()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):  # it is measured again
+            return {}
+
+    def write_lost_updates(self, lost: dict[str, LostUpdates], made_with: dict[str, Any]) -> None:
         """lost_updates.json: what `lost_updates` reads."""
-        content = {arm: dataclasses.asdict(values) for arm, values in lost.items()}
-        write_durably(self.path / "lost_updates.json", json_bytes(content))
+        arms = {arm: dataclasses.asdict(values) for arm, values in lost.items()}
+        write_durably(self.path / "lost_updates.json", json_bytes({"made_with": made_with, "arms": arms}))
 
     def write_results(self, comparison: Comparison, findings: Sequence[str]) -> None:
         """comparison.json and runs.csv."""
         content = {**dataclasses.asdict(comparison), "findings": list(findings)}
         del content["runs"]  # they are a table of their own
         write_durably(self.path / "comparison.json", json_bytes(_plain(content)))
-        table: Table | None = None
-        for run in comparison.runs:
-            row = runs_row(run, next(arm.values for arm in comparison.arms if arm.name == run.arm))
-            table = table or Table(self.path / "runs.csv", list(row))
-            table.write(row)
-        if table is not None:
-            table.close()
+        values = {arm.name: arm.values for arm in comparison.arms}
+        versions = {path: version.name for version in comparison.versions for path in version.runs}
+        rows = [runs_row(run, values[run.arm], versions.get(run.path, "")) for run in comparison.runs]
+        write_durably(self.path / "runs.csv", _csv_bytes(rows))
 
     def close(self) -> None:
         """Let others use the directory."""
         self._lock.release()
 
     def _claim(self, command: str) -> dict[str, Any]:
-        """Make this directory the study's; what it depends on, as of its first run."""
+        """Make this directory the study's; what its next run depends on."""
         path, facts = self.path / "study.json", {"command": command, **provenance()}
+        discard_leftovers(self.path)
         if path.exists():
-            known = json.loads(path.read_text())
-            if known["definition"] != self._study.definition():
-                raise ConfigError(f"study_dir: '{self.path}' holds another study ({known['command']}); "
-                                  "choose another directory")  # fmt: skip
-            if known["versions"] != facts["versions"] or known["machine"] != facts["machine"]:
-                raise ConfigError(f"study_dir: the runs in '{self.path}' were made with other versions or on another "
-                                  "machine; choose another directory")  # fmt: skip
-            facts["git_commit"] = known["git_commit"]
-        elif any(entry.name != ".lock" for entry in self.path.iterdir()):
+            self._check_same_study(path)
+        elif any(entry.name != LOCK for entry in self.path.iterdir()):
             raise ConfigError(f"study_dir: '{self.path}' holds something that is no study; choose another directory")
         content = {"definition": self._study.definition(), "seeds": self._study.seeds, **facts}
         write_durably(path, json_bytes(content))
         return facts
 
+    def _check_same_study(self, path: Path) -> None:
+        try:
+            known = json_object(path.read_bytes())
+            same = _with_every_option(known["definition"]) == _with_every_option(self._study.definition())
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"study_dir: '{path}' is damaged or of no study ({error}); choose another "
+                              "directory") from error  # fmt: skip
+        if not same:
+            raise ConfigError(f"study_dir: '{self.path}' holds another study ({known.get('command')}); "
+                              "choose another directory")  # fmt: skip
 
-def read_run(path: Path, arm: str, seed: int, name: str) -> Run:
-    """A finished run from its directory."""
-    summary = json.loads((path / "summary.json").read_text())
-    parts = {"evaluation": Evaluation, "staleness": Staleness, "races": Races, "faults": Faults}
-    parsed = {
-        key: parts[key](**value) if key in parts and value is not None else value for key, value in summary.items()
-    }
-    return Run(arm, seed, name, Summary(**parsed), _evaluations(path), _staleness(path), _log(path))
 
-
-def runs_row(run: Run, values: dict[str, Any]) -> dict[str, Any]:
-    """One run as a flat row: its arm's values and its summary."""
+def runs_row(run: Run, values: dict[str, Any], version: str = "") -> dict[str, Any]:
+    """One run as a flat row: its arm's values, its summary, and the version that made it."""
     summary = dataclasses.asdict(run.summary)
     row: dict[str, Any] = {"arm": run.arm, "seed": run.seed, "run": run.path}
     row |= {f"factor_{name}": value for name, value in values.items()}
@@ -130,32 +164,30 @@ def runs_row(run: Run, values: dict[str, Any]) -> dict[str, Any]:
         row.pop(name, None)
     known = [f"evaluation_{field.name}" for field in dataclasses.fields(Evaluation)]
     known += [f"staleness_{field.name}" for field in dataclasses.fields(Staleness)]
-    return {**row, **{name: row.get(name) for name in known}}
+    return {**row, **{name: row.get(name) for name in known}, "version": version}
 
 
-def _evaluations(path: Path) -> tuple[Evaluation, ...]:
-    with open(path / "evaluations.csv", newline="") as file:
-        return tuple(_evaluation(row) for row in csv.DictReader(file))
+def _csv_bytes(rows: Sequence[dict[str, Any]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
 
 
-def _evaluation(row: dict[str, str]) -> Evaluation:
-    whole = {name: int(row[name]) for name in ("env_steps", "updates", "episodes", "seed")}
-    real = {name: float(row[name]) for name in ("seconds", "mean", "std", "min", "max")}
-    values: dict[str, Any] = {**whole, **real, "verification": row["verification"] == "True"}
-    return Evaluation(**values)
+def _file_name(text: str) -> str:
+    """A name for a directory that no other text has: "1e-30" and "1e+30" are two."""
+    name = "".join(letter if letter.isalnum() or letter in ".-+_" else "-" for letter in text.replace(", ", "-"))
+    if len(name.encode()) <= NAME_BYTES:
+        return name
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{name.encode()[: NAME_BYTES - 9].decode(errors='ignore')}-{digest}"
 
 
-def _staleness(path: Path) -> tuple[int, ...]:
-    with open(path / "staleness.csv", newline="") as file:
-        return tuple(int(row["pushes"]) for row in csv.DictReader(file))
-
-
-def _log(path: Path) -> tuple[LogRow, ...]:
-    if not (path / "updates.csv").exists():
-        return ()
-    with open(path / "updates.csv", newline="") as file:
-        return tuple(LogRow(int(row["updates"]), int(row["env_steps"]), float(row["mean_return"] or math.nan),
-                            float(row["advantage_magnitude"] or math.nan)) for row in csv.DictReader(file))  # fmt: skip
+def _with_every_option(definition: dict[str, Any]) -> dict[str, Any]:
+    """A study's definition with the defaults of those options that its version of the program did not have."""
+    defaults = json.loads(json.dumps(Config().to_options()))
+    return {**definition, "arms": {name: {**defaults, **options} for name, options in definition["arms"].items()}}
 
 
 def _plain(value: Any) -> Any:

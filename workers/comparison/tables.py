@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from functools import partial
 from math import isinf, isnan, nan
 
+from rich.cells import cell_len
 from rich.console import RenderableType
 
+from workers.comparison.names import shortened
 from workers.comparison.results import ArmResult, Comparison, Contrast, Interval
 from workers.comparison.verdicts import verdict
+from workers.comparison.versions import version_words
 from workers.comparison.view import env_steps_words
 from workers.comparison.wording import budget_of, percent, probability, ratio
-from workers.drawing import UNKNOWN, Frame, Line, clean, fitted, number, plural
+from workers.drawing import UNKNOWN, Frame, Line, clean, fitted, flowed, number, plural
 
 Cell = tuple[str, str, str]  # a figure, its style, and what stands behind it: its interval
 WIDE = 110  # cells from which on every figure is printed with its interval
@@ -51,28 +54,35 @@ Group = Sequence[Column]  # they belong together
 
 def render_comparison(comparison: Comparison, findings: Sequence[str], width: int) -> RenderableType:
     """The whole study: how the arms did, how each compares with the first, and what follows from it."""
-    names, wide = [arm.name for arm in comparison.arms], width >= WIDE
-    lines = [_headline(comparison), *([(text, "dim")] for text in textwrap.wrap(NOTE, max(width, 10)))]
+    full, wide = [arm.name for arm in comparison.arms], width >= WIDE
+    names = shortened(full, max(width // 3, 8))
+    lines = [*flowed(_headline(comparison), width, gap=3), *_wrapped(NOTE, width)]
+    if len(comparison.versions) > 1:
+        told = "; ".join(version_words(version) for version in comparison.versions)
+        lines += _wrapped(f"Runs of {len(comparison.versions)} versions: {clean(told)}.", width)
     lines += tabulated("arm", names, _outcomes(comparison, wide), width)
     lines += tabulated("arm", names, [_speed(comparison, wide), _meetings(comparison, wide)], width)
     if comparison.target_return is not None and comparison.contrasts:
-        lines += _contrasts(comparison, width)
+        lines += _contrasts(comparison, names, width)
+    if names != full:
+        lines += [[], *(line for short, name in zip(names, full, strict=True) for line in
+                        _wrapped(f"{short}: {clean(name)}", width))]  # fmt: skip
     lines += [[], *_bullets(findings, width)] if findings else []
     return Frame([fitted(line, width, pad=False) for line in lines])
 
 
-def _headline(comparison: Comparison) -> Line:
+def _headline(comparison: Comparison) -> list[Line]:
     env_id, done, planned = clean(comparison.env_id), len(comparison.runs), comparison.planned_runs
     runs = plural(done, "run") if done == planned else f"{done:,} of {plural(planned, 'run')}"
     target = "" if comparison.target_return is None else f", target {comparison.target_return:,.6g}"
     facts = f"{plural(len(comparison.arms), 'arm')} x {plural(len(comparison.seeds), 'seed')}, {runs}{target}"
-    return [(env_id, "bold"), (f"   {facts}, budget {comparison.max_env_steps:,} env steps", "")]
+    return [[(env_id, "bold")], [(f"{facts}, budget {comparison.max_env_steps:,} env steps", "")]]
 
 
 def tabulated(title: str, names: Sequence[str], groups: Sequence[Group], width: int) -> list[Line]:
     """A table with a row per name, every column of it: those that find no room go on below."""
-    cells = min(max(len(clean(name)) for name in [title, *names]), max(width // 3, 8))
-    heading: list[Line] = [[], [(title, "bold")], *([(clean(name), "")] for name in names)]
+    cells = min(max(map(cell_len, [title, *names])), max(width // 3, 8))
+    heading: list[Line] = [[], [(title, "bold")], *([(name, "")] for name in names)]
     lines: list[Line] = []
     for columns in _blocks(groups, width - cells):
         rows = [fitted(line, cells) for line in heading]
@@ -96,6 +106,10 @@ def _blocks(groups: Sequence[Group], room: int) -> list[list[Column]]:
             make_room([column])
             blocks[-1].append(column)
     return blocks
+
+
+def _wrapped(text: str, width: int) -> list[Line]:
+    return [[(part, "dim")] for part in textwrap.wrap(text, max(width, 10))]
 
 
 def _bullets(findings: Sequence[str], width: int) -> list[Line]:
@@ -163,9 +177,10 @@ def _meetings(comparison: Comparison, wide: bool) -> Group:
 # -- the contrasts ----------------------------------------------------------------------------------------------------
 
 
-def _contrasts(comparison: Comparison, width: int) -> list[Line]:
+def _contrasts(comparison: Comparison, names: Sequence[str], width: int) -> list[Line]:
     """Each arm beside the first; bold where the data tell the two apart."""
     contrasts, reference = comparison.contrasts, clean(comparison.contrasts[0].reference)
+    known = dict(zip([arm.name for arm in comparison.arms], names, strict=True))
     runs = {arm.name: arm.runs for arm in comparison.arms}
 
     def chance(contrast: Contrast, interval: Interval) -> Cell:
@@ -181,8 +196,9 @@ def _contrasts(comparison: Comparison, width: int) -> list[Line]:
         Column(("", "speed-up"), [factor(one.seconds_ratio) for one in contrasts]),
     ]
     note = f"Above 0.5 and above 1 x: better than {reference}. Bold: the runs tell the two apart."
-    lines = tabulated(f"vs {reference}", [one.arm for one in contrasts], [env_steps, seconds], width)
-    return [*lines, *([(text, "dim")] for text in textwrap.wrap(note, max(width, 10)))]
+    (title,) = shortened([f"vs {reference}"], max(width // 3, 8))
+    lines = tabulated(title, [known[one.arm] for one in contrasts], [env_steps, seconds], width)
+    return [*lines, *_wrapped(note, width)]
 
 
 VERDICTS = {1: "bold green", 0: "", -1: "bold red"}

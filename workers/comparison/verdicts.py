@@ -95,6 +95,8 @@ def _scaling(comparison: Comparison, contrast: Contrast, arm: ArmResult, referen
     rate = arm.steps_per_second.value / reference.steps_per_second.value if reference.steps_per_second.value else nan
     if isfinite(rate):
         speed_ups.append(f"{ratio(rate)} in env steps per second")
+    if not speed_ups:
+        return f"{arm.name} against {reference.name}: no speed-up can be told."
     ideal = arm.values["workers"] / reference.values["workers"]
     return (
         f"{arm.name} against {reference.name}: a speed-up of {' and '.join(speed_ups)}, where {ratio(ideal)} is ideal."

@@ -1,5 +1,6 @@
 """The live view of a study: a pure function of a `StudyStatus` and the terminal's size."""
 
+import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, isfinite
@@ -17,6 +18,7 @@ from workers.comparison.medians import (
     median_seconds,
     median_steps_per_second,
 )
+from workers.comparison.names import short_names, shortened
 from workers.comparison.progress import ArmProgress, StudyStatus
 from workers.comparison.results import Run
 from workers.drawing import (
@@ -44,7 +46,9 @@ from workers.drawing import (
 )
 from workers.words import STATUS_STYLES
 
-KEYS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # an arm's sign in table and chart, for eyes and terminals without colour
+KEYS = (
+    string.ascii_uppercase + string.ascii_lowercase + string.digits
+)  # an arm's sign in table and chart, for eyes and terminals without colour
 STYLES = ("cyan", "magenta", "green", "bright_blue", "red", "bright_yellow", "bright_magenta", "white")
 UNSOLVED, RUNNING, PLANNED = ("✗", "red"), ("○", "bold yellow"), ("·", "dim")
 FINISHED = ("●", "cyan")  # where there was no target
@@ -180,7 +184,9 @@ def _table(status: StudyStatus, width: int, shown: int) -> list[Line]:
         [(f"{page:<{names + 2}}{upper}", "dim")],
         [(f"{'arm':<{names + 2}}", "bold"), (f"{lower}  runs", "dim")],
     ]
-    rows = [_row(status, index, names, columns, gap) for index in range(first, min(first + shown, len(status.arms)))]
+    short = shortened([arm.name for arm in status.arms], names)
+    rows = [_row(status, index, fitted([(short[index], "")], names), columns, gap)
+            for index in range(first, min(first + shown, len(status.arms)))]  # fmt: skip
     return titles + [[*row, ("  ", ""), *_strip(status, index, strip)] for index, row in enumerate(rows, first)]
 
 
@@ -206,9 +212,10 @@ def _widths(status: StudyStatus, width: int, columns: Sequence[Column]) -> tuple
     return names, gap, min(max(rest - names - gap * len(columns), 1), planned)
 
 
-def _row(status: StudyStatus, index: int, names: int, columns: Sequence[Column], gap: int) -> Line:
+def _row(status: StudyStatus, index: int, name: Line, columns: Sequence[Column], gap: int) -> Line:
     arm, (key, style) = status.arms[index], _look(index)
-    name = fitted([(clean(arm.name), "bold" if arm.name == status.current_arm else "")], names)
+    if arm.name == status.current_arm:
+        name = [(text, "bold") for text, _ in name]
     figures = [(f"{column.words(arm) if arm.runs else UNKNOWN:>{column.cells + gap}}", "") for column in columns[1:]]
     return [(f"{key} ", f"bold {style}"), *name, (f"{columns[0].words(arm):>{columns[0].cells + gap}}", ""), *figures]
 
@@ -239,15 +246,17 @@ def _env_steps_words(runs: Sequence[Run]) -> str:
 def _now(status: StudyStatus, width: int) -> list[Line]:
     """The run that goes on, and what happened last."""
     return [
-        named("now", joined(_current(status), width - MARGIN)),
+        named("now", joined(_current(status, (width - MARGIN) // 2), width - MARGIN)),
         named("last", [(clean(status.message) or UNKNOWN, "dim")]),
     ]
 
 
-def _current(status: StudyStatus) -> list[Line]:
+def _current(status: StudyStatus, cells: int) -> list[Line]:
+    """The run that goes on, its arm's name in at most so many cells."""
     if status.current_arm is None:
         return [[(UNKNOWN, "dim")]]
-    run: Line = [(clean(status.current_arm), "bold"), (f", seed {status.current_seed}", "")]
+    name = short_names([arm.name for arm in status.arms], max(cells, 8))(status.current_arm)
+    run: Line = [(name, "bold"), (f", seed {status.current_seed}", "")]
     if (current := status.current) is None:
         return [run, [("starting", "yellow")]]
     steps: Line = [(f"{current.env_steps:,}", "bold"), (f" of {current.max_env_steps:,} env steps", "dim")]
@@ -283,13 +292,14 @@ def _chart(status: StudyStatus, width: int, rows: int, curves: Mapping[str, Curv
 def _small(status: StudyStatus, width: int) -> list[Line]:
     """Too small for sections: the facts one after the other, the important ones first."""
     arms: list[Line] = []
+    short = short_names([arm.name for arm in status.arms], max(width - 8, 4))
     for arm in status.arms:
         solved: list[Line] = [figure("solved", _solved_words(arm.runs))] if status.target_return is not None else []
         steps: list[Line] = [figure("env steps", _env_steps_words(arm.runs))] if solved and arm.runs else []
-        arms += flowed([[(clean(arm.name), "bold"), (f" {len(arm.runs)}/{arm.planned}", "")], *solved, *steps], width)
+        arms += flowed([[(short(arm.name), "bold"), (f" {len(arm.runs)}/{arm.planned}", "")], *solved, *steps], width)
     return [
         *flowed([[(clean(status.env_id), "bold")], [_phase(status)], [(duration(status.elapsed_seconds), "")]], width),
         _progress(status, width),
-        *flowed(_current(status), width),
+        *flowed(_current(status, width - 10), width),
         *arms,
     ]

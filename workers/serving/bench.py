@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from a3c.batches import close_all
 from a3c.config import ConfigError
 from a3c.environments import EnvironmentSpec
 from workers import exit_codes
@@ -24,6 +25,7 @@ from workers.serving.load import get, latencies, post
 from workers.serving.requests import BODY_LIMIT, OBSERVATION_LIMIT
 from workers.serving.server import PACKAGES
 from workers.serving.words import aligned
+from workers.streams import environment_output
 
 ROUNDS = 5  # of all cases by turns, so that a drift of the machine meets each of them
 EPISODES = 10  # of the exports' check: what is measured here is time
@@ -43,7 +45,7 @@ class Case:
     seconds: list[float] = field(default_factory=list)  # of each piece
 
 
-def bench(path: str, clients: int, batch: int, seconds: float, threads: int) -> int:
+def bench(path: str, clients: int, batch: int, seconds: float, threads: int, env: str | None = None) -> int:
     """Print latency and requests/s of single and batched requests, fp32 and int8, beside those of a bare route.
 
     Args:
@@ -52,15 +54,16 @@ def bench(path: str, clients: int, batch: int, seconds: float, threads: int) -> 
         batch: observations of a batched request.
         seconds: that each case is measured for, in ROUNDS pieces.
         threads: of the server.
+        env: the id by which the policy's environment is found; default: the checkpoint's own.
     Returns: the exit code.
     Raises:
         ConfigError, CheckpointError: as `export` and `serve`.
         AnswerError: the server does not answer as it should.
     """
     require("serve", PACKAGES)
-    cases = _cases(_observations(load(path)[1], batch))
+    cases = _cases(_observations(load(path, env)[1], batch))
     with tempfile.TemporaryDirectory() as folder, ExitStack() as servers:
-        models = export_checked(path, Path(folder), True, False, EPISODES, 0)
+        models = export_checked(path, Path(folder), True, False, EPISODES, 0, env)
         ports = {precision: servers.enter_context(_served(model, threads))
                  for precision, model in zip(PRECISIONS, models, strict=True)}  # fmt: skip
         for piece in range(-1, ROUNDS):  # the first one warms up
@@ -87,11 +90,12 @@ def _cases(observations: NDArray[np.float32]) -> list[Case]:
 
 def _observations(environment: EnvironmentSpec, count: int) -> NDArray[np.float32]:
     """The first observations of so many episodes, [count, O]."""
-    one = environment.make_one()
-    try:
-        return np.array([one.reset(seed=seed)[0] for seed in range(count)], np.float32)
-    finally:
-        one.close()
+    with environment_output():
+        one = environment.make_one()
+        try:
+            return np.array([one.reset(seed=seed)[0] for seed in range(count)], np.float32)
+        finally:
+            close_all([one])
 
 
 @contextmanager

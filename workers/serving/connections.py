@@ -171,9 +171,9 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
         wasyncore.loop(timeout=wait, use_poll=True, map=self._map, count=1)
         if self._own:
             self._own.work()
-        if (now := time.time()) >= self._next_look:
+        if (now := time.monotonic()) >= self._next_look:
             self._next_look = now + LOOK_SECONDS
-            self.expire(now)
+            self.expire(time.time())  # the clock by which waitress notes when it last heard of a client
 
     def expire(self, now: float) -> None:
         """End what takes too long; not while files are waited for, one of which would be another one afterwards."""

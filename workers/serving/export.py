@@ -21,6 +21,7 @@ from workers.commands import load
 from workers.extras import require
 from workers.serving.verify import Agreement, Array, ExportedPolicy, real_observations
 from workers.serving.words import Row, render_trial, render_written
+from workers.streams import environment_output
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")  # the extra `export`
 FORMATS = ("onnx",)
@@ -72,7 +73,14 @@ class Trial:
 
 
 def export_policy(
-    path: str, format: str, int8: bool, with_critic: bool, output: str | None, episodes: int, seed: int
+    path: str,
+    format: str,
+    int8: bool,
+    with_critic: bool,
+    output: str | None,
+    episodes: int,
+    seed: int,
+    env: str | None = None,
 ) -> int:
     """Export a policy, check it, print how it did, write it; with `int8` both precisions, for the table compares them.
 
@@ -83,6 +91,7 @@ def export_policy(
         output: the file; by default RUN_DIR/policy.onnx, or the manifest's name with the ending .onnx beside it. Its
             int8 version is called so: policy-int8.onnx.
         episodes, seed: of the check.
+        env: the id by which its environment is found; default: the checkpoint's own.
     Returns: the exit code.
     Raises:
         ConfigError: an option cannot be followed, or a package is missing.
@@ -92,9 +101,10 @@ def export_policy(
     if format not in FORMATS:
         raise ConfigError(f"format: must be one of {', '.join(FORMATS)}, got {format!r}")
     require("export", PACKAGES)
-    checkpoint, environment = load(path)
-    places = _places(Path(path), output, int8)
-    trial = _try(checkpoint, environment, int8, with_critic, episodes, seed)
+    with environment_output():
+        checkpoint, environment = load(path, env)
+        places = _places(Path(path), output, int8)
+        trial = _try(checkpoint, environment, int8, with_critic, episodes, seed)
     console = Console()
     console.print(
         render_trial(trial.environment.env_id, str(trial.checkpoint.path), _rows(trial), seed), soft_wrap=True
@@ -105,13 +115,16 @@ def export_policy(
     return exit_codes.FINISHED
 
 
-def export_checked(path: str, directory: Path, int8: bool, with_critic: bool, episodes: int, seed: int) -> list[Path]:
+def export_checked(
+    path: str, directory: Path, int8: bool, with_critic: bool, episodes: int, seed: int, env: str | None = None
+) -> list[Path]:
     """Export a policy into a directory after the same checks, in silence; the paths of the files, fp32 first.
 
     Raises: as `export_policy`.
     """
     require("export", PACKAGES)
-    trial, places = _try(*load(path), int8, with_critic, episodes, seed), _places(directory, None, int8)
+    with environment_output():
+        trial, places = _try(*load(path, env), int8, with_critic, episodes, seed), _places(directory, None, int8)
     trial.judge()
     _write(trial, places)
     return places
@@ -152,7 +165,7 @@ def _try(
     """Make the exports of a checkpoint and let each show what it does."""
     from workers.serving.graph import int8_graph, policy_graph, stamped
 
-    policy, start = Policy(checkpoint.model), _action_start(environment)
+    policy = Policy(checkpoint.model)
     observations = real_observations(policy, environment, seed)
 
     def returns(choices: PolicyLogits) -> Returns:
@@ -160,10 +173,10 @@ def _try(
         assert result is not None  # nobody cancels it
         return result
 
-    graphs = {"fp32": policy_graph(checkpoint.model, start, with_critic)}
+    graphs = {"fp32": policy_graph(checkpoint.model, with_critic)}
     if int8:
         graphs["int8"] = int8_graph(graphs["fp32"])
-    facts = {**_facts(checkpoint, environment, start), **_seen(policy, observations, with_critic), "seed": str(seed)}
+    facts = {**_facts(checkpoint, environment), **_seen(policy, observations, with_critic), "seed": str(seed)}
     exports = []
     for precision, graph in graphs.items():
         content = stamped(graph, {**facts, "precision": precision})
@@ -173,15 +186,15 @@ def _try(
     return Trial(checkpoint, environment, returns(policy.logits), tuple(exports))
 
 
-def _facts(checkpoint: Checkpoint, environment: EnvironmentSpec, action_start: int) -> dict[str, str]:
+def _facts(checkpoint: Checkpoint, environment: EnvironmentSpec) -> dict[str, str]:
     """What a consumer has to know of the policy and where it comes from; nothing where there is none."""
     manifest, target = checkpoint.manifest, target_of(checkpoint)
     facts = {
         "format": FORMAT,
-        "env_id": checkpoint.env_id,
+        "env_id": environment.env_id,
         "observation_size": environment.observation_size,
         "action_count": environment.action_count,
-        "action_start": action_start,
+        "action_start": environment.action_start,
         "checkpoint_sha256": manifest["weights"]["sha256"],
         "updates": manifest["updates"],
         "env_steps": manifest.get("env_steps"),
@@ -200,14 +213,6 @@ def _seen(policy: Policy, observations: Array, with_critic: bool) -> dict[str, s
         "value_std": str(values.std()) if with_critic else "",
         "observations": json.dumps([observations.min(0).tolist(), observations.max(0).tolist()]),
     }
-
-
-def _action_start(environment: EnvironmentSpec) -> int:
-    one = environment.make_one()
-    try:
-        return int(one.action_space.start)  # type: ignore[attr-defined]
-    finally:
-        one.close()
 
 
 def _rows(trial: Trial) -> Sequence[Row]:

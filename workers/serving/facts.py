@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from a3c.onnx_names import FORMAT, PREFIX
+from workers.invocation import command
 
 _WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 T = TypeVar("T")
@@ -48,7 +49,7 @@ def read_facts(metadata: Mapping[str, str]) -> Facts:
     """
     written = metadata.get(f"{PREFIX}format")
     if written is None:
-        raise ValueError("of unknown origin; models that can be served are made by: python run_a3c.py export RUN_DIR")
+        raise ValueError(f"of unknown origin; models that can be served are made by: {command('export', 'RUN_DIR')}")
     if written != FORMAT:
         raise ValueError(f"of format {written[:20]!r}, but {FORMAT} is read here; export it again")
     size = _entry(metadata, "observation_size", _positive)

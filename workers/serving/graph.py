@@ -20,15 +20,11 @@ OPSET = 18  # the one that torch's exporter is written in, so that nothing has t
 
 
 class ServedPolicy(nn.Module):
-    """An actor-critic as its consumers see it: probabilities [B, A], actions [B] and, if wanted, values [B].
+    """An actor-critic as its consumers see it: probabilities [B, A], actions [B] and, if wanted, values [B]."""
 
-    Args:
-        action_start: the environment's number of its first action.
-    """
-
-    def __init__(self, model: ActorCritic, action_start: int, with_critic: bool):
+    def __init__(self, model: ActorCritic, with_critic: bool):
         super().__init__()
-        self.model, self.action_start, self.with_critic = model, action_start, with_critic
+        self.model, self.action_start, self.with_critic = model, model.action_start, with_critic
 
     def forward(self, observations: Tensor) -> tuple[Tensor, ...]:
         logits, values = self.model(observations)  # [B, A], [B]
@@ -37,12 +33,13 @@ class ServedPolicy(nn.Module):
         return (*outputs, values) if self.with_critic else outputs
 
 
-def policy_graph(model: ActorCritic, action_start: int, with_critic: bool) -> ModelProto:
+def policy_graph(model: ActorCritic, with_critic: bool) -> ModelProto:
     """The graph in 32 bits, for batches of any size."""
-    example = torch.zeros(2, model.observation_size)  # one row would be taken for a constant
+    # Two rows: one would be taken for a constant.
+    example = torch.zeros(2, model.observation_size, dtype=torch.float32, device="cpu")
     with _quiet():
         program = torch.onnx.export(
-            ServedPolicy(model, action_start, with_critic).eval(),
+            ServedPolicy(model, with_critic).eval(),
             (example,),
             dynamo=True,
             verbose=False,

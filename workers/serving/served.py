@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from a3c.config import CheckpointError, ConfigError
+from a3c.manifest import checkpoints_of, preferred
 from workers.drawing import clean
 from workers.serving.model import Model, load_model
 
@@ -36,6 +37,8 @@ class ModelFile:
         model = load_model(self.path)
         if self.int8 and model.facts.precision != "int8":
             raise ConfigError(f"int8: {self.path} is {model.facts.precision}; `export --int8` writes the other one")
+        if model.facts.updates == 0:
+            _say(f"run_a3c.py: warning: {self.path} is an untrained policy, of 0 updates", error=True)
         return model
 
 
@@ -47,13 +50,15 @@ class Run:
     int8: bool
     folder: Path  # for the exported model
 
+    env: str | None  # by which its environment is found; None: the checkpoint's own
+
     @property
     def watched(self) -> Path:
         if not self.path.is_dir():
             return self.path
-        folder = self.path / "checkpoints" if (self.path / "checkpoints").is_dir() else self.path
-        best = folder / "best.json"
-        return best if best.exists() else folder / "latest.json"
+        folder = checkpoints_of(self.path)
+        names = [folder / f"{name}.json" for name in preferred(folder)]
+        return next((name for name in names if name.exists()), names[-1])
 
     def load(self) -> Model:
         return load_model(_exported(self))
@@ -62,12 +67,12 @@ class Run:
 Source = ModelFile | Run
 
 
-def find_source(path: str, int8: bool, folder: Path) -> Source:
+def find_source(path: str, int8: bool, folder: Path, env: str | None = None) -> Source:
     """What a path names: a run, or a model."""
     place = Path(path)
     if not os.path.lexists(place):
         raise CheckpointError(f"{place}: no such run directory or model")
-    return Run(place, int8, folder) if place.is_dir() or place.suffix in ENDINGS else ModelFile(place, int8)
+    return Run(place, int8, folder, env) if place.is_dir() or place.suffix in ENDINGS else ModelFile(place, int8)
 
 
 class Served:
@@ -160,7 +165,7 @@ def _export(sender: "Connection[Any, Any]", run: Run) -> None:
     try:
         from workers.serving.export import export_checked
 
-        outcome: object = export_checked(str(run.path), run.folder, run.int8, True, EPISODES, SEED)[-1]
+        outcome: object = export_checked(str(run.path), run.folder, run.int8, True, EPISODES, SEED, run.env)[-1]
     except (CheckpointError, ConfigError, OSError) as error:
         outcome = error
     sender.send(outcome)

@@ -28,7 +28,7 @@ OWN_FILES = 64  # that the process has open besides
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
-def serve(path: str, host: str, port: int, int8: bool, threads: int) -> int:
+def serve(path: str, host: str, port: int, int8: bool, threads: int, env: str | None = None) -> int:
     """Serve a policy until SIGINT or SIGTERM.
 
     Args:
@@ -36,6 +36,7 @@ def serve(path: str, host: str, port: int, int8: bool, threads: int) -> int:
         host, port: where to listen; port 0 is any free one, which is printed.
         int8: of a run: serve it with weights of 8 bits.
         threads: that answer requests; 1 is the one that reads them, too.
+        env: of a run: the id by which its environment is found; default: the checkpoint's own.
     Returns: the exit code: a server that was asked to stop has finished.
     Raises:
         ConfigError: an option cannot be followed, or a package is missing.
@@ -50,7 +51,7 @@ def serve(path: str, host: str, port: int, int8: bool, threads: int) -> int:
     logging.getLogger("waitress").setLevel(logging.ERROR)  # queues and refused connections are no news
     folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # an export may be writing there to the last
     with _listening(host, port) as listener, folder:
-        served = Served(find_source(path, int8, Path(folder.name)))
+        served = Served(find_source(path, int8, Path(folder.name), env))
         metrics = Metrics(served)
         application = Counted(create_app(served, metrics), metrics)
         server = Server(application, listener, threads, _connections(), metrics.refusal)

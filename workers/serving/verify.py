@@ -65,7 +65,7 @@ class ExportedPolicy:
     def agreement(self, policy: Policy, observations: Array) -> Agreement:
         """Compare with the checkpoint's policy on observations [N, O]."""
         expected = policy.probabilities(observations)
-        actions, values = policy(observations) + self._action_start, policy.values(observations)
+        actions, values = policy(observations), policy.values(observations)
         answers = [self.outputs(observations, batch) for batch in BATCHES]
         same = np.all([answer[ACTIONS] == actions for answer in answers], axis=0)
         best = np.sort(expected)[:, -2:]
@@ -87,8 +87,8 @@ def real_observations(policy: Policy, environment: EnvironmentSpec, seed: int) -
     """
     rng, count = np.random.default_rng(seed), environment.action_count
     ways: list[Callable[[Array], NDArray[np.int64]]] = [
-        policy,
-        lambda observations: policy(observations, greedy=False, rng=rng),
+        policy.indices,
+        lambda observations: policy.indices(observations, greedy=False, rng=rng),
         lambda observations: rng.integers(count, size=len(observations)),
     ]
     parts = [_played(way, environment, (seed + number) % 2**32) for number, way in enumerate(ways)]

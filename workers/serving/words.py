@@ -1,6 +1,5 @@
 """Exports in words: the table that compares them, and what to do with the files."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,6 +7,7 @@ from rich.console import RenderableType
 
 from a3c.evaluation import Returns
 from workers.drawing import UNKNOWN, Frame, Line, clean, number, plural
+from workers.invocation import command
 from workers.serving.verify import BATCHES, Agreement
 
 
@@ -39,10 +39,10 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join([f"{row[0]:<{name}}", *map(str.rjust, row[1:], widths)]) for row in rows]
 
 
-def render_written(places: Sequence[str], command: str = "python run_a3c.py") -> RenderableType:
+def render_written(places: Sequence[str]) -> RenderableType:
     """What was written, and what to do with the last file."""
     lines: list[Line] = [[], *([("  written  ", "dim"), (clean(place), "")] for place in places)]
-    return Frame([*lines, [], [("  next", "dim")], [(f"  {command} serve {shlex.quote(clean(places[-1]))}", "bold")]])
+    return Frame([*lines, [], [("  next", "dim")], [(f"  {command('serve', clean(places[-1]))}", "bold")]])
 
 
 def _returns(returns: Returns) -> list[str]:

@@ -1,0 +1,130 @@
+"""Directories and files that one process uses at a time, on file systems with and without locks."""
+
+import errno
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from a3c.config import ConfigError
+from shared.locks import NoLocksError, try_lock, unlock
+from workers.lock import LOCK, DirectoryLock, require_locks
+
+KINDS = {"flock": (), "record locks": ("flock",), "no locks": ("flock", "lockf")}
+REFUSALS = [errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL, errno.EPERM]
+HOLD = """
+import errno, fcntl, sys
+from pathlib import Path
+
+def refuse(*_):
+    raise OSError(errno.ENOSYS, "Function not implemented")
+
+for name in sys.argv[2:]:
+    setattr(fcntl, name, refuse)
+from workers.lock import DirectoryLock
+lock = DirectoryLock(Path(sys.argv[1]), "it")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def refusing(number: int) -> Callable[..., None]:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return refuse
+
+
+@pytest.fixture(params=KINDS)
+def missing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """The system calls that the file system refuses, here as in the processes that are started."""
+    for name in KINDS[request.param]:
+        monkeypatch.setattr(fcntl, name, refusing(errno.ENOSYS))
+    return KINDS[request.param]
+
+
+@contextmanager
+def holder(path: Path, missing: tuple[str, ...]) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds a directory."""
+    command = [sys.executable, "-c", HOLD, str(path), *missing]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_a_directory_is_refused_while_another_process_holds_it(tmp_path: Path, missing: tuple[str, ...]) -> None:
+    with holder(tmp_path, missing) as other, pytest.raises(ConfigError, match=f"is in use by process {other.pid}"):
+        DirectoryLock(tmp_path, "run_dir: here")
+    DirectoryLock(tmp_path, "run_dir: here").release()  # whoever held it was killed
+    assert not (tmp_path / LOCK).exists()
+
+
+def test_a_directory_is_refused_while_this_process_holds_it(tmp_path: Path, missing: tuple[str, ...]) -> None:
+    lock = DirectoryLock(tmp_path, "run_dir: here")
+    with pytest.raises(ConfigError, match=f"^run_dir: here is in use by process {os.getpid()}"):
+        DirectoryLock(tmp_path, "run_dir: here")
+    lock.release()
+    DirectoryLock(tmp_path, "run_dir: here").release()
+
+
+def test_a_directory_without_locks_is_used_with_a_warning(
+    tmp_path: Path, missing: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    DirectoryLock(tmp_path, "run_dir: here").release()
+    said = capsys.readouterr().err
+    assert said.count("\n") == ("lockf" in missing)
+    assert ("has no locks (Function not implemented)" in said) == ("lockf" in missing)
+
+
+def test_without_locks_a_holder_on_another_machine_is_taken_to_live(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in KINDS["no locks"]:
+        monkeypatch.setattr(fcntl, name, refusing(errno.ENOSYS))
+    (tmp_path / LOCK).write_text("7 elsewhere")
+    with pytest.raises(ConfigError, match=f"in use by process 7 on elsewhere; if that has ended, remove '{tmp_path}"):
+        DirectoryLock(tmp_path, "run_dir: here")
+
+
+@pytest.mark.parametrize("number", REFUSALS)
+def test_a_file_system_without_flock_has_record_locks(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fcntl, "flock", refusing(number))
+    with open(tmp_path / "lock", "a+") as file, mock.patch("fcntl.lockf", wraps=fcntl.lockf) as lockf:
+        assert try_lock(file.fileno())
+        unlock(file.fileno())
+    assert [call.args[1] for call in lockf.call_args_list] == [fcntl.LOCK_EX | fcntl.LOCK_NB, fcntl.LOCK_UN]
+
+
+@pytest.mark.parametrize("number", REFUSALS)
+def test_a_file_system_without_any_locks_is_told_from_a_lock_that_is_held(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in KINDS["no locks"]:
+        monkeypatch.setattr(fcntl, name, refusing(number))
+    with open(tmp_path / "lock", "a+") as file, pytest.raises(NoLocksError, match=os.strerror(number)):
+        try_lock(file.fileno())
+
+
+def test_a_lock_that_fails_for_another_reason_is_that_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcntl, "flock", refusing(errno.EIO))
+    with open(tmp_path / "lock", "a+") as file, pytest.raises(OSError, match=os.strerror(errno.EIO)) as error:
+        try_lock(file.fileno())
+    assert not isinstance(error.value, NoLocksError)
+
+
+def test_locked_mode_needs_a_file_system_with_locks(tmp_path: Path, missing: tuple[str, ...]) -> None:
+    if "lockf" in missing:
+        with pytest.raises(ConfigError, match=r"^mode: locked needs a file system with locks.*Function not impl"):
+            require_locks(tmp_path / "lock")
+    else:
+        require_locks(tmp_path / "lock")

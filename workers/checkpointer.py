@@ -1,0 +1,245 @@
+"""The checkpointer: saves the run at its interval, whatever anybody else does, and keeps its numbers finite.
+
+It runs no environment, so nothing of the user's can hold it up.
+"""
+
+import dataclasses
+import json
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from a3c.checkpoint import Training, save_checkpoint
+from a3c.config import Config, NumericsError
+from a3c.environments import EnvironmentSpec
+from a3c.files import sync_file
+from a3c.networks import ActorCritic, build
+from shared.bell import Bell
+from shared.board import CLOSE, Board
+from shared.parameters import bind, flat_zeros
+from shared.store import Capture, SharedStore, Snapshot
+from workers import border
+from workers.evaluations import Evaluations, Judged
+from workers.resume import best_on_disk
+from workers.status import Evaluation
+
+WAIT_SECONDS = 0.05  # between two looks at what there is to do, where nobody rings
+GUARD_SECONDS = 0.05  # between two looks at whether the parameters are finite, more where a look takes long
+GUARD_SHARE = 0.02  # of this process's time
+ROLLBACKS, ROLLBACK_SECONDS = 10, 60.0  # as many within this time, and the run has diverged
+STRAGGLER_SECONDS = 5.0  # for workers in a long rollout to hand in; then a checkpoint has what they handed in before
+
+
+def main(config: Config, environment: EnvironmentSpec, store: SharedStore, board: Board, evaluations: Evaluations,
+         bell: Bell, messages: Connection, run_dir: Path, terminal: str | None) -> None:  # fmt: skip
+    """Process target: save until everybody else has ended, and then once more."""
+    checkpointer = Checkpointer(config, environment, store, board, evaluations, messages.send, run_dir)
+    border.run(run_dir / "logs" / "checkpointer.log", lambda: checkpointer.watch(bell), terminal)
+
+
+class Checkpointer:
+    """Requests every worker's snapshot, waits for nobody, and writes what it has copied.
+
+    Workers notice no more of a checkpoint than a copy in memory. What a disk refuses is told, and tried again at the
+    next interval. Messages to the supervisor are pairs of a kind and its data: ("checkpointed", name), ("unsaved",
+    reason), ("rolled-back", reason).
+    """
+
+    def __init__(self, config: Config, environment: EnvironmentSpec, store: SharedStore, board: Board,
+                 evaluations: Evaluations, send: Callable[[tuple[str, Any]], None], run_dir: Path):  # fmt: skip
+        self._config, self._environment, self._store, self._board = config, environment, store, board
+        self._evaluations, self._send, self._run_dir = evaluations, send, run_dir
+        self._checkpoints = run_dir / "checkpoints"
+        self._model: ActorCritic = build(config, environment)
+        self._parameters = flat_zeros(self._model)
+        bind(self._model, self._parameters)
+        self._saved_at = time.monotonic()
+        self._requested_at: float | None = None  # when the barrier's request was made, until it is answered with a save
+        self._saves_requested = 0
+        self._end_is_tried = False
+        self._end: tuple[Any, ...] | None = None  # what was known of the evaluations when the end was saved
+        self._best: Evaluation | None = None  # of best.json
+        self._good: dict[str, Tensor] | None = None
+        self._next_guard = 0.0
+        self._rollbacks: deque[float] = deque(maxlen=ROLLBACKS)
+
+    def watch(self, bell: Bell) -> None:
+        """Save at every interval and when asked to; return when the run is closed and its end is on disk.
+
+        Raises:
+            DiskError: the end is not on disk.
+            NumericsError: the shared numbers do not stay finite.
+        """
+        self._best = best_on_disk(self._checkpoints)
+        self._saves_requested = self._board.saves_requested()
+        while self._board.requested() != CLOSE:
+            self._board.beat(self._board.checkpointer)
+            self.guard()
+            if not self._save_early():
+                self.save_due()
+            bell.wait(WAIT_SECONDS)
+        self.save_end()
+
+    # -- saving ---------------------------------------------------------------------------------------------------
+
+    def save_due(self) -> None:
+        """Request a checkpoint where it is time for one, and save the one that is complete."""
+        now = time.monotonic()
+        wanted = self._board.saves_requested()
+        if self._requested_at is None:
+            interval = self._config.supervision.checkpoint_interval
+            if now - self._saved_at > interval or wanted != self._saves_requested:
+                self._saves_requested = wanted
+                self._store.barrier.request()
+                self._requested_at = now
+        elif self._store.barrier.complete() or (
+            not self._store.queues and now - self._requested_at > STRAGGLER_SECONDS
+        ):
+            self._requested_at, self._saved_at = None, now
+            self._try(self._write)
+
+    def _save_early(self) -> bool:
+        """Save the end as soon as it is there, for the evaluations that follow may take their time; whether it is."""
+        solved = self._solved()
+        if solved is None and not self._store.barrier.ended():
+            return False
+        if not self._end_is_tried:
+            self._end_is_tried, known = True, self._known()
+            if self._try(lambda: self._write_solved(solved) if solved else self._write()):
+                self._end = known
+        return True
+
+    def save_end(self) -> None:
+        """The last save; nobody else is there any more.
+
+        Raises:
+            DiskError: it is not on disk.
+        """
+        if self._end is not None and self._end == self._known():
+            return
+        if (solved := self._solved()) is not None:
+            saved = self._try(lambda: self._write_solved(solved))
+        elif self._store.barrier.ended() or not self._store.queues:
+            saved = self._try(self._write)
+        elif not (self._checkpoints / "latest.json").exists():  # in sync, what is between two steps cannot be resumed
+            saved = self._try(lambda: self._write_latest(Capture(self._store.snapshot(), {})))
+        else:
+            saved = self._try(self._write_best)
+        if not saved:
+            raise border.DiskError(f"{self._checkpoints}: the last checkpoint cannot be written")
+
+    def _try(self, write: Callable[[], object]) -> bool:
+        try:
+            write()
+        except OSError as error:
+            self._board.count("failed_saves")
+            where = error.filename or self._checkpoints
+            self._send(("unsaved", f"{where}: {error.strerror}; the checkpoint before it stands"))
+            return False
+        return True
+
+    def _write(self) -> None:
+        self._write_best()
+        self._write_latest(self._store.capture(lambda: self._evaluations.progress().judged))
+
+    def _write_best(self) -> None:
+        """The best policy so far, where it is better than the one on disk: a resumed run may find an old one again."""
+        best = self._evaluations.best()
+        if best is None or (self._best is not None and self._best.mean >= best.evaluation.mean):
+            return
+        self._save("best", best.snapshot, best.evaluation)
+        self._best = best.evaluation
+
+    def _write_latest(self, capture: Capture) -> None:
+        copies = (capture.snapshot.parameters, *capture.tensors.values())
+        if not all(np.isfinite(tensor.numpy()).all() for tensor in copies):
+            return  # the guard deals with what it was taken from
+        training = Training(capture.tensors | self._board_tensors(), self._facts()) if capture.tensors else None
+        last = self._evaluations.last()
+        evaluation = last.evaluation if last and last.snapshot.updates == capture.snapshot.updates else None
+        self._save("latest", capture.snapshot, evaluation, training, self._config.supervision.keep_checkpoints)
+
+    def _write_solved(self, solved: Judged) -> None:
+        """The end of a run that was solved: its best is its latest too."""
+        self._save("best", solved.snapshot, solved.evaluation)
+        self._best = solved.evaluation
+        self._write_latest(Capture(solved.snapshot, {}))
+
+    def _known(self) -> tuple[Any, ...]:
+        if (solved := self._solved()) is not None:
+            return (solved.evaluation,)
+        last = self._evaluations.last()
+        return self._evaluations.progress(), last and last.evaluation
+
+    def _solved(self) -> Judged | None:
+        best, target = self._evaluations.best(), self._environment.target(self._config.evaluation.target_return)
+        return best if best and target is not None and best.evaluation.is_solution(target) else None
+
+    def _board_tensors(self) -> dict[str, Tensor]:
+        return {f"board.{name}": tensor for name, tensor in self._board.state().items()}
+
+    def _facts(self) -> dict[str, Any]:
+        progress = self._evaluations.progress()
+        table = self._run_dir / "evaluations.csv"
+        if progress.rows:
+            with suppress(FileNotFoundError):  # somebody has deleted it: training is worth more than its curve
+                sync_file(table)  # so that it has every row that the checkpoint counts on
+        snapshots = [self._store.barrier.snapshot(index) for index in range(self._board.workers)]
+        return {
+            "mode": self._config.mode,
+            "workers": [None if snapshot is None else json.loads(snapshot) for snapshot in snapshots],
+            "monitor": progress.facts(),
+        }
+
+    def _save(self, name: str, snapshot: Snapshot, evaluation: Evaluation | None, training: Training | None = None,
+              keep: int = 1) -> None:  # fmt: skip
+        self._parameters.copy_(snapshot.parameters)
+        facts = {
+            **self._environment.identity(),
+            "target_return": self._environment.target(self._config.evaluation.target_return),
+            "seed": self._config.seed,
+            "env_steps": snapshot.env_steps,
+            "updates": snapshot.updates,
+            "consistent": snapshot.consistent,
+            "evaluation": dataclasses.asdict(evaluation) if evaluation else None,
+        }
+        save_checkpoint(self._checkpoints, name, self._model, facts, training, keep)
+        self._send(("checkpointed", name))
+
+    # -- finite ---------------------------------------------------------------------------------------------------
+
+    def guard(self) -> None:
+        """Now and then, see whether the shared parameters and moments are finite; where not, set them back.
+
+        Workers refuse gradients that are not finite, so this is for what no worker computed: an overflow in a step,
+        a stray write of another library. What others push meanwhile is lost; a push under way may bring some of it
+        back, which the next look sees.
+
+        Raises:
+            NumericsError: there is nothing finite to go back to, or it does not last.
+        """
+        now = time.monotonic()
+        if now < self._next_guard:
+            return
+        copies = {name: vector.clone() for name, vector in self._store.vectors().items()}
+        if all(bool(np.isfinite(copy.numpy()).all()) for copy in copies.values()):
+            self._good = copies
+        else:
+            self._roll_back(now)
+        self._next_guard = now + max(GUARD_SECONDS, (time.monotonic() - now) / GUARD_SHARE)
+
+    def _roll_back(self, now: float) -> None:
+        often = len(self._rollbacks) == ROLLBACKS and now - self._rollbacks[0] < ROLLBACK_SECONDS
+        if self._good is None or often:
+            raise NumericsError("the shared parameters are not finite, again and again; lower learning_rate")
+        self._store.roll_back(self._good)
+        self._rollbacks.append(now)
+        self._board.count("rollbacks")
+        self._send(("rolled-back", "the shared parameters were not finite: set back to the last copy that was"))

@@ -1,0 +1,179 @@
+"""What a worker knows of its run: where it pulls and pushes, what it tells of itself, and what it takes over."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from torch import Tensor
+
+from a3c.config import NumericsError
+from a3c.gradients import RolloutStatistics
+from a3c.rollouts import Collector
+from a3c.stopwatch import Stopwatch
+from shared.board import CRITIC, LATEST, SUMS, Board, add_moments
+from shared.checkpoint_barrier import LAST
+from shared.phases import PHASES
+from shared.store import Pulled, SharedStore
+
+CPU_INTERVAL = 0.05  # seconds between two looks at the CPU time: the kernel takes its time to answer
+# Rollouts dropped in a row, over so many seconds: then nothing finite will come any more.
+DROPS_IN_A_ROW, DROP_SECONDS = 100, 2.0
+
+
+class Link(Protocol):
+    """Everything that a worker knows of its run."""
+
+    incarnation: int  # how many workers of this index came before
+
+    def waited(self) -> float:
+        """Seconds in which this worker waited for others, since it was last asked."""
+
+    def beat(self) -> None:
+        """Show that this worker lives."""
+
+    def join(self, collector: Collector, watch: Stopwatch) -> None:
+        """Take over what the worker before this one left, and start to count."""
+
+    def pull(self, into: Tensor) -> Pulled:
+        """Copy the shared parameters into [P], between two rollouts; return how far training had come just before."""
+
+    def start_learning(self) -> None:
+        """Say that the rollout is collected: until the next pull no environment is waited for."""
+
+    def push(self, gradient: Tensor, learning_rate: float, pulled: Pulled) -> int | None:
+        """Step the shared parameters along a gradient [P]; return its staleness, None where the worker is to end."""
+
+    def publish(self, statistics: RolloutStatistics, norm: float, staleness: int, learning_rate: float) -> None:
+        """Count the update that was pushed."""
+
+    def drop(self, fault: str) -> None:
+        """Count a rollout that was not finite, and start new episodes where its own are spoilt."""
+
+    def leave(self) -> None:
+        """Hand in the last snapshot: this worker is through."""
+
+
+class SharedMemoryLink:
+    """The link of a worker on the machine of its run.
+
+    A new run finds zeros. A process that replaces a dead one finds its counts: its episodes under way, and its
+    generators, died with it. In a resumed run there is a snapshot, and everything resumes where it was.
+
+    Args:
+        log_update: called after every update that was counted.
+    """
+
+    def __init__(self, worker_index: int, store: SharedStore, board: Board,
+                 log_update: Callable[[], None] | None = None):  # fmt: skip
+        self._worker_index, self._store, self._board = worker_index, store, board
+        self._log_update = log_update
+        self.incarnation = store.incarnation
+        self._drops, self._first_drop = 0, 0.0
+
+    def waited(self) -> float:
+        seconds, self._store.waited = self._store.waited, 0.0
+        return seconds
+
+    def beat(self) -> None:
+        self._board.beat(self._worker_index)
+
+    def join(self, collector: Collector, watch: Stopwatch) -> None:
+        self._collector, self._seconds = collector, watch.seconds
+        row = self._board.row(self._worker_index)
+        self._sums, self._others = row[: len(SUMS)], row[len(SUMS) :]
+        self._latest = self._others[len(CRITIC) :]
+        self._moments = self._others[: len(CRITIC)].tolist()
+        before = dict(zip(LATEST, self._latest.tolist(), strict=True))
+        self._seconds.update((phase, before[f"{phase}_seconds"]) for phase in PHASES)
+        self._take_over(before)
+        self._started = before["started"] or time.monotonic()
+        self._staleness_max = int(before["staleness_max"])
+        self._earlier_cpu_seconds = before["cpu_seconds"]
+        self._cpu_seconds, self._cpu_due = self._earlier_cpu_seconds + time.process_time(), 0.0
+        self._episodes, self._mean_return = collector.episodes, before["mean_return"]
+        self._latest[LATEST.index("started")] = self._started
+        self._latest[LATEST.index("env_steps")] = collector.env_steps  # of the last push, which may not be in the row
+        watch.start()
+
+    def _take_over(self, before: dict[str, float]) -> None:
+        collector = self._collector
+        snapshot = self._store.barrier.snapshot(self._worker_index)
+        if snapshot is not None:
+            if not collector.restore(json.loads(snapshot)["collector"]):
+                self._board.count_dropped(self._worker_index, "episodes")
+        else:
+            collector.episodes, collector.return_sum = int(before["episodes"]), before["return_sum"]
+        collector.env_steps = max(collector.env_steps, self._store.env_steps_of(self._worker_index))
+
+    def pull(self, into: Tensor) -> Pulled:
+        self._board.set_learning(self._worker_index, False)
+        self._store.enqueue_due(self._worker_index, self._hand_in_due)
+        self._hand_in_due()
+        return self._store.pull(into)
+
+    def start_learning(self) -> None:
+        self._board.set_learning(self._worker_index, True)
+
+    def push(self, gradient: Tensor, learning_rate: float, pulled: Pulled) -> int | None:
+        return self._store.push(self._worker_index, gradient, learning_rate, self._collector.env_steps, pulled)
+
+    def publish(self, statistics: RolloutStatistics, norm: float, staleness: int, learning_rate: float) -> None:
+        collector = self._collector
+        if collector.episodes != self._episodes and collector.recent_returns:
+            self._episodes = collector.episodes
+            self._mean_return = sum(collector.recent_returns) / len(collector.recent_returns)
+        self._staleness_max = max(self._staleness_max, staleness)
+        now = time.monotonic()
+        if now >= self._cpu_due:
+            self._cpu_seconds = self._earlier_cpu_seconds + time.process_time()
+            self._cpu_due = now + CPU_INTERVAL
+        policy_loss = statistics.terms.policy_loss
+        self._sums += (1, *statistics.terms, norm, policy_loss * policy_loss)
+        self._moments = add_moments(self._moments, statistics.moments)
+        self._others[:] = (
+            *self._moments,
+            collector.env_steps,
+            collector.episodes,
+            collector.return_sum,
+            self._mean_return,
+            *map(self._seconds.__getitem__, PHASES),
+            self._cpu_seconds,
+            learning_rate,
+            self._staleness_max,
+            self._started,
+            now,
+        )
+        self._board.count_staleness(self._worker_index, staleness)
+        self._drops = 0
+        if self._log_update is not None:
+            self._log_update()
+
+    def drop(self, fault: str) -> None:
+        """As `Link.drop`.
+
+        Raises:
+            NumericsError: for long there has been nothing else.
+        """
+        self._board.count_dropped(self._worker_index, fault)
+        now = time.monotonic()
+        self._first_drop = self._first_drop if self._drops else now
+        self._drops += 1
+        if self._drops >= DROPS_IN_A_ROW and now - self._first_drop > DROP_SECONDS:
+            raise NumericsError(
+                f"{self._drops} rollouts in a row had {fault} that are not finite; lower learning_rate, or check the "
+                "environment's observations and rewards"
+            )
+        if fault != "gradients":
+            self._collector.restart_episodes()
+
+    def leave(self) -> None:
+        self._hand_in(LAST)
+
+    def _hand_in_due(self) -> None:
+        if number := self._store.barrier.due(self._worker_index):
+            self._hand_in(number)
+
+    def _hand_in(self, number: int) -> None:
+        state = {"collector": self._collector.state(), "board": self._board.worker_state(self._worker_index)}
+        self._store.barrier.hand_in(self._worker_index, number, json.dumps(state, allow_nan=False).encode())
