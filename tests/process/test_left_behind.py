@@ -1,4 +1,4 @@
-"""What an environment starts, prints or leaves, and what a user's program does after a run: none of it is in the way."""
+"""What an environment starts, prints or leaves, and what a user does after a run: none of it is in the way."""
 
 import json
 import os
