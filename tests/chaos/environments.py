@@ -48,7 +48,9 @@ class Watched(CartPoleEnv):
         return step
 
     def tell(self, file: str, line: str) -> None:
-        """Append a line, whole whoever else appends one."""
+        """Append a line, whole whoever else appends one; nothing where nobody listens, as in a run that is resumed."""
+        if "FAULTS" not in os.environ:
+            return
         with open(self.folder / file, "ab", buffering=0) as output:
             output.write(f"{line}\n".encode())
 
