@@ -18,7 +18,7 @@ import torch
 
 from a3c.config import NumericsError
 from workers import exit_codes
-from workers.launch import SAFE_PATH, TERMINAL_SIGNALS
+from workers.launch import SAFE_PATH, TERMINAL_SIGNALS, redirect_output
 
 if sys.platform != "win32":
     import fcntl
@@ -39,7 +39,10 @@ def run(log: Path, work: Callable[[], None], terminal: str | None = None) -> Non
             live frame hides it; None where there is none, or where that is another process's duty.
     """
     _lead_group()
-    _redirect_output(log)
+    redirect_output(log)
+    faulthandler.enable()
+    if hasattr(signal, "SIGUSR1"):
+        faulthandler.register(signal.SIGUSR1, all_threads=False)  # sent to a process that hangs: it tells where
     _exit_with_parent(terminal)
     os.environ.pop(SAFE_PATH, None)  # it has done its work, and is not meant for what an environment may start
     torch.set_num_threads(1)
@@ -66,18 +69,6 @@ def last_words(log: Path, since: int = 0) -> str:
     markers = ("Traceback (most recent call last)", "Fatal Python error", "Stack (most recent call first)")
     start = max(text.rfind(marker) for marker in markers)
     return text[start:].strip() if start >= 0 else ""
-
-
-def _redirect_output(log: Path) -> None:
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)
-    faulthandler.enable()
-    if hasattr(signal, "SIGUSR1"):
-        faulthandler.register(signal.SIGUSR1, all_threads=False)  # sent to a process that hangs: it tells where
 
 
 def _lead_group() -> None:

@@ -179,8 +179,13 @@ class Checkpointer:
         return self._evaluations.progress(), last and last.evaluation
 
     def _solved(self) -> Judged | None:
-        best, target = self._evaluations.best(), self._environment.target(self._config.evaluation.target_return)
-        return best if best and target is not None and best.evaluation.is_solution(target) else None
+        """The solution, where there is one. The progress, which is small, tells so: this is asked all the time."""
+        best, target = (
+            self._evaluations.progress().best,
+            self._environment.target(self._config.evaluation.target_return),
+        )
+        is_solved = best is not None and target is not None and best.is_solution(target)
+        return self._evaluations.best() if is_solved else None
 
     def _board_tensors(self) -> dict[str, Tensor]:
         return {f"board.{name}": tensor for name, tensor in self._board.state().items()}

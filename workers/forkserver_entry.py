@@ -9,9 +9,8 @@ starts. Does nothing in any other process.
 import contextlib
 import os
 import signal
-import sys
 
-from workers.launch import FORKSERVER, TERMINAL_SIGNALS
+from workers.launch import FORKSERVER, TERMINAL_SIGNALS, redirect_output
 
 if log := os.environ.pop(FORKSERVER, ""):
     os.setpgid(0, 0)
@@ -19,9 +18,4 @@ if log := os.environ.pop(FORKSERVER, ""):
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, TERMINAL_SIGNALS)
     with contextlib.suppress(OSError):  # a disk that refuses it must not keep a run from starting
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        os.dup2(descriptor, 1)
-        os.dup2(descriptor, 2)
-        os.close(descriptor)
+        redirect_output(log)

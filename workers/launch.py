@@ -82,6 +82,20 @@ def forkserver_log() -> Path | None:
     return _server.log if HAS_FORKSERVER else None
 
 
+def redirect_output(log: str | Path) -> None:
+    """Have this process's output, from Python or C, appended to a file.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
 @contextmanager
 def inherited() -> Iterator[None]:
     """What a forkserver that is started inside inherits: single-threaded BLAS, importable packages, blocked signals."""

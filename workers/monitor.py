@@ -87,6 +87,7 @@ class Monitor:
         if not solved and request == FINISH:
             solved = self._finish()
         if solved:
+            self._bell.ring()
             self._send(("solved", self._progress.best))
         elif self._board.requested() == STOP:
             self._evaluate_last_safely()
@@ -199,8 +200,6 @@ class Monitor:
             self._evaluations.note_best(Judged(snapshot, evaluation))
             self._progress = replace(self._progress, best=evaluation)
             self._send(("best", evaluation))
-        if solved:
-            self._bell.ring()
         return solved
 
     def _reaches_target(self, evaluation: Evaluation) -> bool:

@@ -79,7 +79,9 @@ class Run:
 
     def judge(self, snapshot: Snapshot, mean: float = 9.5, **changed: Any) -> None:
         """The monitor has found a better policy."""
-        self.evaluations.note_best(Judged(snapshot, dataclasses.replace(EVALUATION, mean=mean, **changed)))
+        evaluation = dataclasses.replace(EVALUATION, mean=mean, **changed)
+        self.evaluations.note_best(Judged(snapshot, evaluation))
+        self.evaluations.note_progress(dataclasses.replace(self.evaluations.progress(), best=evaluation))
 
     def disable_the_disk(self) -> None:
         """A file in the folder's place: even root cannot write there."""
@@ -212,7 +214,7 @@ def test_what_is_saved_is_the_capture_the_board_the_snapshots_and_the_monitors_p
     assert checkpoint.manifest["updates"] == 1
     assert training.facts["mode"] == "async"
     assert training.facts["workers"] == [{"of": "its successor"}, {"of": "a worker"}]
-    assert Progress.of(training.facts["monitor"]) == Progress(evaluations=4)
+    assert Progress.of(training.facts["monitor"]) == Progress(evaluations=4, best=EVALUATION)
     assert torch.equal(training.tensors["parameters"], run.store.parameters)
     assert training.tensors["board.tallies"].tolist() == run.board.state()["tallies"].tolist()
     assert load_checkpoint(run.path).manifest["evaluation"]["mean"] == 9.5
