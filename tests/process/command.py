@@ -47,7 +47,9 @@ class Program:
         """Run in a terminal of `size` (columns, lines), or piped where that is None."""
         self._chunks: list[bytes] = []
         self._mark = uuid.uuid4().hex
-        variables = {**os.environ, "TERM": "xterm-256color", MARK: self._mark, **(environment or {})}
+        # A terminal says how large it is, whatever whoever runs the tests has set.
+        kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+        variables = {**kept, "TERM": "xterm-256color", MARK: self._mark, **(environment or {})}
         output: int
         if size is None:
             self._reader, output = os.pipe()
