@@ -6,6 +6,8 @@ DONE   := $(VENV)/.installed
 DEV    := $(VENV)/.installed-dev
 # Two at a time, file by file: most tests wait for processes that they have started (docs/decisions/0022).
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
+# What failed beside another test is run again by itself: what fails alone has failed.
+AGAIN  := $(BIN)/python -m pytest -q --last-failed --last-failed-no-failures none
 
 .PHONY: run test test-long lint format types imports check bench chaos clean
 
@@ -13,10 +15,10 @@ run: $(DONE)
 	$(BIN)/python run_a3c.py --workers 4
 
 test: $(DEV)
-	$(PYTEST)
+	$(PYTEST) || $(AGAIN)
 
 test-long: $(DEV)
-	$(PYTEST) -m "long or not long"
+	$(PYTEST) -m "long or not long" || $(AGAIN) -m "long or not long"
 
 lint: $(DEV)
 	$(BIN)/ruff check .

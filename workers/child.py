@@ -50,15 +50,16 @@ class Child:
         arguments: of the target, for the process that is started next; given the pipe for its messages.
         pulse: a number that changes as long as the process does its work.
         computing: whether the process does something that waits for nobody, so that CPU time is a sign of life.
+        early: signs of life that it shows while it gets ready, as for every environment made: it has not lived by that.
         needs_main: its arguments refer to what the user's script defines.
     """
 
     def __init__(self, name: str, target: Callable[..., None], arguments: Callable[[Connection], tuple[Any, ...]],
                  pulse: Callable[[], int], patience: Patience, log: Path,
-                 computing: Callable[[], bool] = lambda: False, needs_main: bool = False):  # fmt: skip
+                 computing: Callable[[], bool] = lambda: False, needs_main: bool = False, early: int = 0):  # fmt: skip
         self.name, self.patience = name, patience
         self._target, self._arguments, self._pulse, self._log = target, arguments, pulse, log
-        self._computing, self._needs_main = computing, needs_main
+        self._computing, self._needs_main, self._early = computing, needs_main, early
         self.process: BaseProcess | None = None
         self.messages: Connection | None = None  # from the present process, which has the other end
         self.usage: Usage | None = None
@@ -68,7 +69,7 @@ class Child:
         self.silent = 0.0  # seconds without a sign of life
         self._unstartable: str | None = None  # why there is no present process
         self._identity: psutil.Process | None = None  # of the present process, which its number alone is not
-        self._beats = pulse()
+        self._beats = self._first_beats = pulse()
         self._lived = False  # whether the present process has shown a sign of life
         self._stillborn = 0  # processes in a row that have not
         self._cpu_seconds: float | None = None  # when a silent process was last found computing
@@ -84,7 +85,7 @@ class Child:
         self.messages, sender = context().Pipe(duplex=False)
         for _ in range(START_ATTEMPTS):
             process = new_process(self._target, self._arguments(sender), self.name, self._needs_main)
-            self._beats = self._pulse()
+            self._beats = self._first_beats = self._pulse()
             try:
                 start_process(process)
             except (OSError, EOFError) as error:
@@ -141,8 +142,9 @@ class Child:
             return 0.0
         # The time up to a first sign says how long starting takes, not how long a step may.
         pause = self.silent if self._lived else 0.0
-        self._beats, self._lived, self._stillborn, self.silent = beats, True, 0, 0.0
-        self._cpu_seconds = None
+        self._beats, self._cpu_seconds, self.silent = beats, None, 0.0
+        if beats - self._first_beats > self._early:
+            self._lived, self._stillborn = True, 0
         return pause
 
     def overdue(self, longest_pause: float) -> float:

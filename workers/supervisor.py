@@ -105,6 +105,7 @@ class Supervisor:
             self._log(f"worker-{index}"),
             lambda: self._board.is_learning(index),
             self._environment.needs_main,
+            early=self._config.envs_per_worker,
         )
 
     def _new_monitor(self) -> Child:
