@@ -153,8 +153,12 @@ class SerialEnvironments:
         context: in which their code runs, so that what it has NumPy do about overflows holds for itself alone.
     """
 
-    def __init__(self, environments: list[gymnasium.Env[Any, Any]], beat: Callable[[], None] = lambda: None,
-                 context: Context | None = None):  # fmt: skip
+    def __init__(
+        self,
+        environments: list[gymnasium.Env[Any, Any]],
+        beat: Callable[[], None] = lambda: None,
+        context: Context | None = None,
+    ):
         self._environments, self._beat = environments, beat
         self._run = (context or copy_context()).run
         self.num_envs = count = len(environments)

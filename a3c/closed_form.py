@@ -80,8 +80,14 @@ class LearningPass(ClosedForm):
         self._d_hidden = [np.empty((steps, units), np.float32) for units in model.hidden_sizes]
         self._ones = np.ones(steps, np.float32)
         self._trunk_layers = self._layers[:-2]
-        self._copies = [(np.empty(weight.shape, np.float32), np.empty((count, bias.size), np.float32))
-                        for weight, bias in self._trunk_layers] if count >= WIDE else []  # fmt: skip
+        self._copies = (
+            [
+                (np.empty(weight.shape, np.float32), np.empty((count, bias.size), np.float32))
+                for weight, bias in self._trunk_layers
+            ]
+            if count >= WIDE
+            else []
+        )
         self._acting = list(zip(self._hidden, self._copies or self._trunk_layers, strict=True))
 
     def act(self, t: int, observations: Array) -> Array:
@@ -123,9 +129,14 @@ class LearningPass(ClosedForm):
 
 
 def loss_gradients(
-    logits: Array, values: Array, actions: NDArray[np.int64], advantages: Array, returns: Array, valid: Array,
+    logits: Array,
+    values: Array,
+    actions: NDArray[np.int64],
+    advantages: Array,
+    returns: Array,
+    valid: Array,
     config: LossConfig,
-) -> tuple[LossTerms, Array, Array]:  # fmt: skip
+) -> tuple[LossTerms, Array, Array]:
     """`a3c.losses.actor_critic_loss` and its derivative by logits and values.
 
     With p = softmax(logits), H its entropy, n the number of valid steps and c the entropy coefficient:

@@ -210,8 +210,12 @@ class OptionSpec:
 
 def option_specs() -> list[OptionSpec]:
     """All options in the order in which they are declared."""
-    return [_spec(section, owner, field) for section, owner in (("", Config), *_SECTIONS.items())
-            for field in dataclasses.fields(owner) if field.metadata]  # fmt: skip
+    return [
+        _spec(section, owner, field)
+        for section, owner in (("", Config), *_SECTIONS.items())
+        for field in dataclasses.fields(owner)
+        if field.metadata
+    ]
 
 
 def did_you_mean(name: str, known: Any) -> str:
@@ -225,8 +229,16 @@ def _spec(section: str, owner: Any, field: dataclasses.Field[Any]) -> OptionSpec
     optional = type(None) in get_args(hint)
     many = getattr(hint, "__origin__", None) is tuple
     value_type = get_args(hint)[0] if optional or many else hint
-    return OptionSpec(field.name, section, value_type, optional, many, field.default,
-                      field.metadata["meaning"], field.metadata["bounds"])  # fmt: skip
+    return OptionSpec(
+        field.name,
+        section,
+        value_type,
+        optional,
+        many,
+        field.default,
+        field.metadata["meaning"],
+        field.metadata["bounds"],
+    )
 
 
 def _walk(config: Config) -> Iterator[tuple[str, Any, OptionSpec]]:

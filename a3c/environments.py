@@ -68,8 +68,11 @@ class EnvironmentSpec:
         facts = facts if isinstance(facts, dict) else {}
         before = {"action_start": 0, **facts, "env_id": split(str(facts.get("env_id")))[1]}
         now = {**self.facts(), "env_id": self.spec.id}
-        return [f"{name} was {before.get(name)!r} and is {value!r}"
-                for name, value in now.items() if name != "env_spec" and before.get(name) != value]  # fmt: skip
+        return [
+            f"{name} was {before.get(name)!r} and is {value!r}"
+            for name, value in now.items()
+            if name != "env_spec" and before.get(name) != value
+        ]
 
     def make(self, count: int, beat: Callable[[], None] = lambda: None) -> Environments:
         """`count` environments: Gymnasium's native vector version where there is one, else one after the other.

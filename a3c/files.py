@@ -33,8 +33,9 @@ def typed_path(option: str, typed: str | os.PathLike[str]) -> Path:
         raise ConfigError(f"{option}: expected a path, got {text!r}")
     path = os.path.expanduser(text)
     if path == "~" or path.startswith("~/"):
-        raise ConfigError(f"{option}: '{text}': this system knows no home directory of yours; set HOME, or write the "
-                          "path without ~")  # fmt: skip
+        raise ConfigError(
+            f"{option}: '{text}': this system knows no home directory of yours; set HOME, or write the path without ~"
+        )
     return Path(path)
 
 
@@ -47,8 +48,10 @@ def absolute_path(option: str, path: Path) -> Path:
     try:
         return Path(os.path.abspath(path))
     except OSError as error:
-        raise ConfigError(f"{option}: '{path}' is in the current folder, which has been deleted ({error.strerror}); "
-                          "go to another, or give an absolute path") from error  # fmt: skip
+        raise ConfigError(
+            f"{option}: '{path}' is in the current folder, which has been deleted ({error.strerror}); "
+            "go to another, or give an absolute path"
+        ) from error
 
 
 def write_durably(path: Path, content: bytes) -> None:

@@ -82,8 +82,10 @@ def _look_at_native(
         if native.metadata.get("autoreset_mode") is not AutoresetMode.NEXT_STEP or action_space.start != 0:
             return False
         if observations.shape != (size,) or action_space.n != count:
-            raise ConfigError(f"env: '{env_id}' has a vector version with other spaces: {brief_space(observations)}, "
-                              f"{brief_space(action_space)}")  # fmt: skip
+            raise ConfigError(
+                f"env: '{env_id}' has a vector version with other spaces: {brief_space(observations)}, "
+                f"{brief_space(action_space)}"
+            )
         if step:
             _try(env_id, NativeEnvironments(native), 0, whose)
     return True
@@ -146,8 +148,10 @@ def _closed(environment: Any) -> Iterator[None]:
 
 def _observation_size(env_id: str, space: Any) -> int:
     if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1 or space.shape[0] == 0:
-        raise ConfigError(f"env: '{env_id}' observes {brief_space(space)}; supported is a Box with one dimension "
-                          "(a vector of at least one number)")  # fmt: skip
+        raise ConfigError(
+            f"env: '{env_id}' observes {brief_space(space)}; supported is a Box with one dimension "
+            "(a vector of at least one number)"
+        )
     return int(space.shape[0])
 
 

@@ -116,8 +116,10 @@ def _import(env_id: str, module: str) -> None:
         except ModuleNotFoundError as error:
             if not _is_part(error.name, module):  # it is another package that its code asks for
                 raise
-            raise ConfigError(f"env: '{env_id}' cannot be found: No module named '{module}', neither installed nor in "
-                              "the current folder") from error  # fmt: skip
+            raise ConfigError(
+                f"env: '{env_id}' cannot be found: No module named '{module}', neither installed nor in "
+                "the current folder"
+            ) from error
 
 
 def import_module(module: str) -> Any:
@@ -170,5 +172,7 @@ def _check_class(env_id: str, name: str, kind: type) -> None:
     import_module(name.partition(":")[0])
     found = load_env_creator(name)
     if not (isinstance(found, type) and issubclass(found, kind)):
-        raise ConfigError(f"env: '{env_id}' is unknown here, and what is kept of it names '{name[:200]}', which is no "
-                          f"{kind.__name__} class")  # fmt: skip
+        raise ConfigError(
+            f"env: '{env_id}' is unknown here, and what is kept of it names '{name[:200]}', which is no "
+            f"{kind.__name__} class"
+        )

@@ -40,8 +40,10 @@ def bare_rates(envs: int, workers: int, seconds: float) -> dict[str, float]:
         seconds: that each number of processes is measured for.
     """
     command = [sys.executable, "-m", "benchmarks.bare", f"--envs={envs}", f"--seconds={seconds}"]
-    return {str(count): json_output([*command, f"--processes={count}"], seconds + START_SECONDS)["steps_per_second"]
-            for count in process_counts(workers)}  # fmt: skip
+    return {
+        str(count): json_output([*command, f"--processes={count}"], seconds + START_SECONDS)["steps_per_second"]
+        for count in process_counts(workers)
+    }
 
 
 def bare_limits(trials: Sequence[Trial]) -> tuple[float, ...]:
@@ -52,8 +54,10 @@ def bare_limits(trials: Sequence[Trial]) -> tuple[float, ...]:
 def bare_rows(what: str, trials: Sequence[Trial]) -> list[Row]:
     """The rates of the environment named by `what`, a row for each number of processes."""
     counts = trials[0].values["bare"] if trials else {}
-    return [Figure(f"env steps/s, {what}, {count} processes", tuple(trial.values["bare"][count] for trial in trials))
-            for count in counts]  # fmt: skip
+    return [
+        Figure(f"env steps/s, {what}, {count} processes", tuple(trial.values["bare"][count] for trial in trials))
+        for count in counts
+    ]
 
 
 def main() -> None:

@@ -35,10 +35,15 @@ def observing(size: int) -> Parameters:
 AXES = {
     "workers": Axis("workers", (1, 2, 4, 8, 16, 32, 64), 4, lambda count: {"workers": count}, 0.5),
     "envs": Axis("environments per worker", (1, 4, 16, 64, 256), 1, lambda count: {"envs_per_worker": count}, 0.5),
-    "width": Axis("units per layer, two layers", (32, 64, 128, 256, 512, 1024), 128,
-                  lambda units: {"hidden_sizes": [units, units]}, -0.5),
+    "width": Axis(
+        "units per layer, two layers",
+        (32, 64, 128, 256, 512, 1024),
+        128,
+        lambda units: {"hidden_sizes": [units, units]},
+        -0.5,
+    ),
     "observation": Axis("numbers in an observation", (4, 64, 1024, 16384), 4, observing, -0.5),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +70,19 @@ class Point:
 def plan(size: Size) -> list[Parameters]:
     """Every axis point by point, three times over."""
     repetitions, settle, seconds = (1, 0.0, 1.0) if size.quick else (3, 1.0, 3.0)
-    return [{"axis": name, "value": value, "options": {"workers": 4, **axis.options(value)}, "settle": settle,
-             "seconds": seconds, "repetition": repetition}
-            for repetition in range(repetitions) for name, axis in AXES.items()
-            for value in ([axis.points[1]] if size.quick else axis.points)]  # fmt: skip
+    return [
+        {
+            "axis": name,
+            "value": value,
+            "options": {"workers": 4, **axis.options(value)},
+            "settle": settle,
+            "seconds": seconds,
+            "repetition": repetition,
+        }
+        for repetition in range(repetitions)
+        for name, axis in AXES.items()
+        for value in ([axis.points[1]] if size.quick else axis.points)
+    ]
 
 
 def measure(parameters: Parameters) -> Values:
@@ -84,11 +98,14 @@ def rows(trials: Sequence[Trial]) -> list[Row]:
     found: list[Row] = []
     for name, axis in AXES.items():
         points = measured(trials, name)
-        found += [Figure(f"env steps/s, {axis.words}: {point.value} ({point.where()})", point.rates)
-                  for point in points]  # fmt: skip
+        found += [
+            Figure(f"env steps/s, {axis.words}: {point.value} ({point.where()})", point.rates) for point in points
+        ]
         found += bend_rows(axis, points)
-        found += [Figure(f"resident memory of the whole program, {axis.words}: {point.value}", point.program_mb, "MB")
-                  for point in points]  # fmt: skip
+        found += [
+            Figure(f"resident memory of the whole program, {axis.words}: {point.value}", point.program_mb, "MB")
+            for point in points
+        ]
     return found
 
 
@@ -110,8 +127,14 @@ def bend_rows(axis: Axis, points: Sequence[Point]) -> list[Row]:
         return [_ratio(f"{axis.words}: no bend up to {last.value}; env steps/s there / at {first.value}", first, last)]
     point, after = points[here], points[here + 1]
     why = f"the {point.busy()}{taking_over(point, after)}"
-    return [_ratio(f"{axis.words}: the curve bends after {point.value}, {why}; env steps/s at {after.value} / at "
-                   f"{point.value}", point, after)]  # fmt: skip
+    return [
+        _ratio(
+            f"{axis.words}: the curve bends after {point.value}, {why}; env steps/s at {after.value} / at "
+            f"{point.value}",
+            point,
+            after,
+        )
+    ]
 
 
 def taking_over(point: Point, after: Point) -> str:

@@ -53,8 +53,11 @@ def draw(trials: Sequence[Trial], folder: Path) -> list[Path]:
 def rates_figure(curves: Mapping[str, Sequence[Point]]) -> Figure:
     """Env steps/s above, memory below, a column for each axis; scales are shared along a row."""
     figure, (rates, memory) = _panels(5.2, 2)
-    title(figure, "Env steps/s and resident memory as one thing grows",
-          f"{SHAPE} Medians and ranges; dashed: where the curve bends.")  # fmt: skip
+    title(
+        figure,
+        "Env steps/s and resident memory as one thing grows",
+        f"{SHAPE} Medians and ranges; dashed: where the curve bends.",
+    )
     for (name, axis), above, below in zip(AXES.items(), rates, memory, strict=True):
         points = curves[name]
         _curve(above, points, [point.rates for point in points], 0, "env steps/s")
@@ -74,21 +77,26 @@ def rates_figure(curves: Mapping[str, Sequence[Point]]) -> Figure:
 def phases_figure(curves: Mapping[str, Sequence[Point]]) -> Figure:
     """Where the workers' time goes, a stack for each point."""
     figure, (panels,) = _panels(3.6, 1)
-    title(figure, "Where the workers' time goes as one thing grows",
-          f"{SHAPE} Shares of wall-clock time, waiting for a core included.")  # fmt: skip
+    title(
+        figure,
+        "Where the workers' time goes as one thing grows",
+        f"{SHAPE} Shares of wall-clock time, waiting for a core included.",
+    )
     named = largest_phases([point for points in curves.values() for point in points])
     for (name, axis), panel in zip(AXES.items(), panels, strict=True):
         _stacks(panel, axis, curves[name], named)
     panels[0].yaxis.set_major_formatter(PercentFormatter(1.0))
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="lower center", ncols=NAMED + 1, handlelength=1.2,
-                  columnspacing=1.4)  # fmt: skip
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="lower center", ncols=NAMED + 1, handlelength=1.2, columnspacing=1.4
+    )
     return figure
 
 
 def largest_phases(points: Sequence[Point]) -> list[str]:
     """The phases that take most somewhere, in the order of a worker's loop."""
-    largest = {phase: max(point.phases.get(phase, 0.0) for point in points)
-               for point in points for phase in point.phases}  # fmt: skip
+    largest = {
+        phase: max(point.phases.get(phase, 0.0) for point in points) for point in points for phase in point.phases
+    }
     kept = sorted(largest, key=lambda phase: -largest[phase])[:NAMED]
     return [phase for phase in largest if phase in kept]
 
@@ -96,8 +104,9 @@ def largest_phases(points: Sequence[Point]) -> list[str]:
 def _panels(height: float, rows: int) -> tuple[Figure, list[list[Axes]]]:
     """A column of panels for each axis; title above, legend below."""
     figure = Figure(figsize=(WIDTH, height))
-    grid = figure.add_gridspec(rows, len(AXES), left=0.08, right=0.985, top=1 - 0.75 / height, bottom=0.85 / height,
-                               wspace=0.08, hspace=0.22)  # fmt: skip
+    grid = figure.add_gridspec(
+        rows, len(AXES), left=0.08, right=0.985, top=1 - 0.75 / height, bottom=0.85 / height, wspace=0.08, hspace=0.22
+    )
     panels: list[list[Axes]] = []
     for row in range(rows):
         panels.append([])
@@ -111,10 +120,19 @@ def _panels(height: float, rows: int) -> tuple[Figure, list[list[Axes]]]:
 
 def _curve(panel: Axes, points: Sequence[Point], samples: Sequence[Sequence[float]], index: int, label: str) -> None:
     values = [point.value for point in points]
-    panel.loglog(values, list(map(median, samples)), color=color(index), marker=marker(index), markersize=4.5,
-                 linewidth=1.6, markeredgecolor="white", label=label)  # fmt: skip
-    panel.fill_between(values, list(map(min, samples)), list(map(max, samples)), color=color(index), alpha=0.2,
-                       linewidth=0)  # fmt: skip
+    panel.loglog(
+        values,
+        list(map(median, samples)),
+        color=color(index),
+        marker=marker(index),
+        markersize=4.5,
+        linewidth=1.6,
+        markeredgecolor="white",
+        label=label,
+    )
+    panel.fill_between(
+        values, list(map(min, samples)), list(map(max, samples)), color=color(index), alpha=0.2, linewidth=0
+    )
 
 
 def _number_ticks(panel: Axes, values: Sequence[int]) -> None:
@@ -137,8 +155,16 @@ def _stacks(panel: Axes, axis: Axis, points: Sequence[Point], named: Sequence[st
     rest = [1 - sum(point.phases.get(phase, 0.0) for phase in named) for point in points]
     shares = {phase: [point.phases.get(phase, 0.0) for point in points] for phase in named} | {REST: rest}
     for phase, ink in zip(shares, (*COLORS[: len(named)], REST_COLOR), strict=True):
-        panel.bar(range(len(points)), shares[phase], bottom=bottoms, color=ink, width=0.82, edgecolor="white",
-                  linewidth=0.6, label=phase)  # fmt: skip
+        panel.bar(
+            range(len(points)),
+            shares[phase],
+            bottom=bottoms,
+            color=ink,
+            width=0.82,
+            edgecolor="white",
+            linewidth=0.6,
+            label=phase,
+        )
         bottoms = [low + share for low, share in zip(bottoms, shares[phase], strict=True)]
     panel.set_xticks(range(len(points)), [str(point.value) for point in points])
     panel.set_ylim(0, 1)

@@ -55,11 +55,29 @@ def measure(parameters: Parameters) -> Values:
     with tempfile.TemporaryDirectory() as folder:
         marks, dumps = Path(folder) / "marks.so", Path(folder) / "counts"
         compile_marks(marks)
-        driver = [sys.executable, "-m", "benchmarks.drivers.counted_loop", "--marks", str(marks),
-                  "--options", json.dumps(parameters["options"]), "--updates", str(parameters["updates"])]  # fmt: skip
-        with Program(["env", *(f"{name}={value}" for name, value in VARIABLES.items()), "valgrind",
-                      "--tool=callgrind", "--instr-atstart=no", "--dump-line=no", f"--callgrind-out-file={dumps}",
-                      *driver]) as program:  # fmt: skip
+        driver = [
+            sys.executable,
+            "-m",
+            "benchmarks.drivers.counted_loop",
+            "--marks",
+            str(marks),
+            "--options",
+            json.dumps(parameters["options"]),
+            "--updates",
+            str(parameters["updates"]),
+        ]
+        with Program(
+            [
+                "env",
+                *(f"{name}={value}" for name, value in VARIABLES.items()),
+                "valgrind",
+                "--tool=callgrind",
+                "--instr-atstart=no",
+                "--dump-line=no",
+                f"--callgrind-out-file={dumps}",
+                *driver,
+            ]
+        ) as program:
             program.succeed(LIMIT_SECONDS)
         counts = read_counts(sorted(Path(folder).glob("counts.*"), key=lambda path: int(path.suffix[1:])))
     if set(counts) != {*PARTS, NOTHING}:

@@ -13,8 +13,11 @@ MODES = ("async", "sync")
 def plan(size: Size) -> list[Parameters]:
     """Each mode with each number of workers; the numbers of one mode are neighbours and make one trial."""
     repetitions, seconds, workers = (1, 1.0, (1, 2)) if size.quick else (3, 30.0, WORKERS)
-    return [{"mode": mode, "workers": list(workers), "latency_ms": LATENCY_MS, "seconds": seconds, "repetition": number}
-            for number in range(repetitions) for mode in MODES]  # fmt: skip
+    return [
+        {"mode": mode, "workers": list(workers), "latency_ms": LATENCY_MS, "seconds": seconds, "repetition": number}
+        for number in range(repetitions)
+        for mode in MODES
+    ]
 
 
 def measure(parameters: Parameters) -> Values:
@@ -41,8 +44,16 @@ def rows(trials: Sequence[Trial]) -> list[Row]:
 
 
 def _run(parameters: Parameters, workers: int) -> Values:
-    arguments = ["--mode", parameters["mode"], "--workers", str(workers), "--seed", str(parameters["repetition"]),
-                 "--env-latency-ms", str(parameters["latency_ms"])]  # fmt: skip
+    arguments = [
+        "--mode",
+        parameters["mode"],
+        "--workers",
+        str(workers),
+        "--seed",
+        str(parameters["repetition"]),
+        "--env-latency-ms",
+        str(parameters["latency_ms"]),
+    ]
     return measure_training(arguments, parameters["seconds"])
 
 

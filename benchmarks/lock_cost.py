@@ -13,8 +13,11 @@ SHAPES = ((4, 48, 128), (4, 5, 128), (8, 5, 128), (4, 5, 512))  # workers, steps
 def plan(size: Size) -> list[Parameters]:
     """Each shape some times over; the modes of a shape are neighbours and make one trial."""
     repetitions, seconds, shapes = (1, 1.0, SHAPES[:1]) if size.quick else (4, 4.0, SHAPES)
-    return [{"workers": workers, "n_steps": n_steps, "units": units, "seconds": seconds, "repetition": number}
-            for number in range(repetitions) for workers, n_steps, units in shapes]  # fmt: skip
+    return [
+        {"workers": workers, "n_steps": n_steps, "units": units, "seconds": seconds, "repetition": number}
+        for number in range(repetitions)
+        for workers, n_steps, units in shapes
+    ]
 
 
 def measure(parameters: Parameters) -> Values:
@@ -31,9 +34,14 @@ def rows(trials: Sequence[Trial]) -> list[Row]:
         of_shape = [trial.values for trial in trials if _shape(trial) == shape]
         words = f"{shape[0]} workers, {shape[1]} steps per rollout, 2 x {shape[2]} units"
         found.append(Figure(f"env steps/s, async, {words}", tuple(_rate(values, "async") for values in of_shape)))
-        found += [Figure(f"env steps/s, {mode} / async, {words}",
-                         tuple(_rate(values, mode) / _rate(values, "async") for values in of_shape), "x")
-                  for mode in MODES[1:]]  # fmt: skip
+        found += [
+            Figure(
+                f"env steps/s, {mode} / async, {words}",
+                tuple(_rate(values, mode) / _rate(values, "async") for values in of_shape),
+                "x",
+            )
+            for mode in MODES[1:]
+        ]
     return found
 
 
@@ -47,8 +55,19 @@ def _rate(values: Values, mode: str) -> float:
 
 def _run(parameters: Parameters, mode: str) -> Values:
     units = str(parameters["units"])
-    arguments = ["--mode", mode, "--workers", str(parameters["workers"]), "--n-steps", str(parameters["n_steps"]),
-                 "--hidden-sizes", units, units, "--seed", str(parameters["repetition"])]  # fmt: skip
+    arguments = [
+        "--mode",
+        mode,
+        "--workers",
+        str(parameters["workers"]),
+        "--n-steps",
+        str(parameters["n_steps"]),
+        "--hidden-sizes",
+        units,
+        units,
+        "--seed",
+        str(parameters["repetition"]),
+    ]
     return measure_training(arguments, parameters["seconds"])
 
 

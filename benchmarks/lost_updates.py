@@ -9,7 +9,7 @@ from pathlib import Path
 from a3c.config import Config
 from benchmarks.benchmark import Benchmark, Parameters, Size, Trial, Values
 from benchmarks.figures import Figure, Row
-from workers.launch import start_forkserver
+from workers.processes.start import start_forkserver
 
 WORKERS, UNITS, N_STEPS = (2, 4, 8, 16), (16, 128, 512), (5, 48)
 
@@ -18,15 +18,18 @@ def plan(size: Size) -> list[Parameters]:
     """The whole grid, three times over."""
     repetitions, seconds = (1, 0.2) if size.quick else (3, 2.0)
     grid = [(2, 16, 5)] if size.quick else list(product(WORKERS, UNITS, N_STEPS))
-    return [{"workers": workers, "units": units, "n_steps": n_steps, "seconds": seconds, "repetition": number}
-            for number in range(repetitions) for workers, units, n_steps in grid]  # fmt: skip
+    return [
+        {"workers": workers, "units": units, "n_steps": n_steps, "seconds": seconds, "repetition": number}
+        for number in range(repetitions)
+        for workers, units, n_steps in grid
+    ]
 
 
 def measure(parameters: Parameters) -> Values:
     """One count, with the real workers, environments and kernel."""
     start_forkserver()
     from workers.comparison.ledger import measure_lost_updates  # imports torch
-    from workers.session import describe_environment
+    from workers.training import describe_environment
 
     options = {name: parameters[name] for name in ("workers", "n_steps")}
     config = Config.from_options(
@@ -43,9 +46,14 @@ def rows(trials: Sequence[Trial]) -> list[Row]:
     for shape in dict.fromkeys(_shape(trial) for trial in trials):
         values = [trial.values for trial in trials if _shape(trial) == shape]
         words = f"{shape[0]} workers, 2 x {shape[1]} units, {shape[2]} steps per rollout"
-        found += [Figure(f"{name}, {words}", tuple(100 * float(value[key]) for value in values), "%")
-                  for key, name in (("lost", "element updates lost"), ("overlapped", "pushes overlapped"),
-                                    ("torn", "pulls torn"))]  # fmt: skip
+        found += [
+            Figure(f"{name}, {words}", tuple(100 * float(value[key]) for value in values), "%")
+            for key, name in (
+                ("lost", "element updates lost"),
+                ("overlapped", "pushes overlapped"),
+                ("torn", "pulls torn"),
+            )
+        ]
     return found
 
 

@@ -22,8 +22,17 @@ def plan(size: Size) -> list[Parameters]:
     """Each shape with each number of workers, three times over."""
     repetitions, settle, seconds = (1, 0.0, 1.0) if size.quick else (3, 1.0, 2.0)
     grid = [ASKED] if size.quick else list(product(SHAPES, WORKERS))
-    return [{"shape": shape, "options": {"workers": workers, **SHAPES[shape]}, "settle": settle, "seconds": seconds,
-             "repetition": repetition} for repetition in range(repetitions) for shape, workers in grid]  # fmt: skip
+    return [
+        {
+            "shape": shape,
+            "options": {"workers": workers, **SHAPES[shape]},
+            "settle": settle,
+            "seconds": seconds,
+            "repetition": repetition,
+        }
+        for repetition in range(repetitions)
+        for shape, workers in grid
+    ]
 
 
 def measure(parameters: Parameters) -> Values:
@@ -41,13 +50,23 @@ def rows(trials: Sequence[Trial]) -> list[Row]:
         words = f"{workers} worker{'s' * (workers > 1)}, {shape}"
         limits = (Limit(60), Limit(25)) if (shape, workers) == ASKED else (None, None)
         found += [
-            Figure(f"resident memory per worker beyond the shared pages, {words}", _means(values, "worker_uss"), "MB",
-                   *limits),
-            Figure(f"resident memory per worker with its part of the shared pages, {words}",
-                   _means(values, "worker_pss"), "MB"),
-            Figure(f"resident memory of the whole program, {words}",
-                   tuple(value["program_pss"] / MB for value in values), "MB"),
-        ]  # fmt: skip
+            Figure(
+                f"resident memory per worker beyond the shared pages, {words}",
+                _means(values, "worker_uss"),
+                "MB",
+                *limits,
+            ),
+            Figure(
+                f"resident memory per worker with its part of the shared pages, {words}",
+                _means(values, "worker_pss"),
+                "MB",
+            ),
+            Figure(
+                f"resident memory of the whole program, {words}",
+                tuple(value["program_pss"] / MB for value in values),
+                "MB",
+            ),
+        ]
     return found
 
 

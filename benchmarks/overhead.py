@@ -11,10 +11,10 @@ from a3c.config import Config
 from benchmarks.benchmark import Benchmark, BenchmarkError, Parameters, Size, Trial, Values
 from benchmarks.figures import Figure, Limit, Row
 from benchmarks.watching import MONITOR, PARENT, watch_training
-from workers.launch import context, inherited, start_forkserver
+from workers.processes.start import context, inherited, start_forkserver
 
 if TYPE_CHECKING:
-    from shared.board import Board
+    from shared.scoreboard import Scoreboard
 
 OPTIONS: Parameters = {"workers": 4}
 SETTLE_SECONDS = 4.0  # by then the monitor has spent the second of CPU time that its evaluations have for free
@@ -26,8 +26,10 @@ SIDES = ("on", "off", "bare")  # the console on; off, the monitor still there; w
 def plan(size: Size) -> list[Parameters]:
     """Six times three neighbours."""
     repetitions, settle, seconds = (1, 0.0, 1.5) if size.quick else (6, SETTLE_SECONDS, 8.0)
-    return [{"options": OPTIONS, "settle": settle, "seconds": seconds, "repetition": repetition}
-            for repetition in range(repetitions)]  # fmt: skip
+    return [
+        {"options": OPTIONS, "settle": settle, "seconds": seconds, "repetition": repetition}
+        for repetition in range(repetitions)
+    ]
 
 
 def measure(parameters: Parameters) -> Values:
@@ -35,9 +37,12 @@ def measure(parameters: Parameters) -> Values:
     options = {**parameters["options"], "seed": parameters["repetition"]}
     first = parameters["repetition"] % len(SIDES)
     times = parameters["settle"], parameters["seconds"]
-    return {side: bare_training(options, *times) if side == "bare" else
-            watch_training(options, *times, dashboard=side == "on")
-            for side in (*SIDES[first:], *SIDES[:first])}  # fmt: skip
+    return {
+        side: bare_training(options, *times)
+        if side == "bare"
+        else watch_training(options, *times, dashboard=side == "on")
+        for side in (*SIDES[first:], *SIDES[:first])
+    }
 
 
 def bare_training(options: Parameters, settle: float, seconds: float) -> Values:
@@ -47,41 +52,44 @@ def bare_training(options: Parameters, settle: float, seconds: float) -> Values:
         BenchmarkError: a worker ended early.
     """
     config = Config.from_options({**options, "max_env_steps": 10**9})
-    with tempfile.TemporaryDirectory() as folder, bare_workers(config, Path(folder)) as board:
+    with tempfile.TemporaryDirectory() as folder, bare_workers(config, Path(folder)) as scoreboard:
         time.sleep(settle)
-        before, since = board.read()["env_steps"].sum(), time.perf_counter()
+        before, since = scoreboard.read()["env_steps"].sum(), time.perf_counter()
         time.sleep(seconds)
-        gained, passed = board.read()["env_steps"].sum() - before, time.perf_counter() - since
+        gained, passed = scoreboard.read()["env_steps"].sum() - before, time.perf_counter() - since
     return {"steps_per_second": round(float(gained) / passed, 1)}
 
 
 @contextmanager
-def bare_workers(config: Config, folder: Path) -> Iterator["Board"]:
+def bare_workers(config: Config, folder: Path) -> Iterator["Scoreboard"]:
     """Processes that run the workers' own target, from their first updates until the context is left; their board."""
     start_forkserver()
-    from shared.board import STOP, Board  # imports torch
+    from shared.scoreboard import STOP, Scoreboard  # imports torch
     from workers import actor_learner
     from workers.assembly import build_store
-    from workers.session import describe_environment
     from workers.supervisor import PUSH_LOCK
+    from workers.training import describe_environment
 
     (folder / "logs").mkdir()
-    board, environment = Board(config.workers), describe_environment(config)
-    store = build_store(config, environment, board, folder / PUSH_LOCK)
-    workers = [context().Process(target=actor_learner.main,  # type: ignore[attr-defined]
-                                 args=(index, 0, config, environment, store, board, folder))
-               for index in range(config.workers)]  # fmt: skip
+    scoreboard, environment = Scoreboard(config.workers), describe_environment(config)
+    store = build_store(config, environment, scoreboard, folder / PUSH_LOCK)
+    workers = [
+        context().Process(  # type: ignore[attr-defined]
+            target=actor_learner.main, args=(index, 0, config, environment, store, scoreboard, folder)
+        )
+        for index in range(config.workers)
+    ]
     try:
         with inherited():
             for worker in workers:
                 worker.start()
         deadline = time.monotonic() + START_SECONDS
-        while not (board.read()["updates"] > 0).all():
+        while not (scoreboard.read()["updates"] > 0).all():
             check(all(worker.is_alive() for worker in workers) and time.monotonic() < deadline, folder / "logs")
             time.sleep(POLL_SECONDS)
-        yield board
+        yield scoreboard
         check(all(worker.is_alive() for worker in workers), folder / "logs")
-        board.request(STOP)
+        scoreboard.request(STOP)
         for worker in workers:
             worker.join(STOP_SECONDS)
     finally:
@@ -112,20 +120,27 @@ def rows(trials: Sequence[Trial]) -> list[Row]:
 
     share = f"{100 * Config().evaluation.eval_share:g} % of a core"
     return [
-        Figure("dashboard and monitor together, share of the CPU time that the run takes", shares("on", PARENT,
-               MONITOR), "%", Limit(5), Limit(2)),
+        Figure(
+            "dashboard and monitor together, share of the CPU time that the run takes",
+            shares("on", PARENT, MONITOR),
+            "%",
+            Limit(5),
+            Limit(2),
+        ),
         Figure("throughput lost to dashboard and monitor, beside the same workers alone", lost("on"), "%"),
         Figure("throughput lost to the monitor, beside the same workers alone", lost("off"), "%"),
         Figure("monitor, share of the run's CPU time", shares("on", MONITOR), "%"),
-        Figure(f"monitor's CPU time, of one core (`--eval-share` gives its evaluations {share})", tuple(
-               100 * float(value["on"]["cpu_seconds"][MONITOR]) / float(value["on"]["seconds"]) for value in values),
-               "%"),
+        Figure(
+            f"monitor's CPU time, of one core (`--eval-share` gives its evaluations {share})",
+            tuple(100 * float(value["on"]["cpu_seconds"][MONITOR]) / float(value["on"]["seconds"]) for value in values),
+            "%",
+        ),
         Figure("process that draws the dashboard, share of the run's CPU time", shares("on", PARENT), "%"),
         Figure("the same process with `--dashboard off`", shares("off", PARENT), "%"),
         Figure("env steps/s with dashboard and monitor", rates("on")),
         Figure("env steps/s with the monitor", rates("off")),
         Figure("env steps/s of the same workers alone", rates("bare")),
-    ]  # fmt: skip
+    ]
 
 
 def cpu_share(spent: Values, *roles: str) -> float:

@@ -20,8 +20,13 @@ START_SECONDS = 60.0  # imports, warm-up and end of the peer's run
 def plan(size: Size) -> list[Parameters]:
     """Eight repetitions."""
     repetitions, seconds, bare_seconds, warm_up_steps = (1, 2.0, 0.5, 100) if size.quick else (8, 8.0, 3.0, 1000)
-    shared = {"arguments": SHAPE, "peer": PEER, "seconds": seconds, "bare_seconds": bare_seconds,
-              "warm_up_steps": warm_up_steps}  # fmt: skip
+    shared = {
+        "arguments": SHAPE,
+        "peer": PEER,
+        "seconds": seconds,
+        "bare_seconds": bare_seconds,
+        "warm_up_steps": warm_up_steps,
+    }
     return [{**shared, "repetition": repetition} for repetition in range(repetitions)]
 
 
@@ -51,8 +56,12 @@ def measure_ours(parameters: Parameters, mode: str) -> Values:
 
 def measure_pfrl(parameters: Parameters) -> Values:
     """PFRL's training, without evaluations."""
-    options = {"processes": WORKERS, "seconds": parameters["seconds"], "warm-up-steps": parameters["warm_up_steps"],
-               "seed": parameters["repetition"]}  # fmt: skip
+    options = {
+        "processes": WORKERS,
+        "seconds": parameters["seconds"],
+        "warm-up-steps": parameters["warm_up_steps"],
+        "seed": parameters["repetition"],
+    }
     command = [str(python_of("pfrl")), str(DRIVER), *(f"--{name}={value}" for name, value in options.items())]
     result = json_output(command, parameters["seconds"] + START_SECONDS)
     return {**result, "steps_per_second": round(result["env_steps"] / result["seconds"], 1)}
@@ -60,23 +69,31 @@ def measure_pfrl(parameters: Parameters) -> Values:
 
 def rows(trials: Sequence[Trial]) -> list[Row]:
     """Ratios of neighbours, and the rates."""
-    rates = {name: tuple(float(trial.values[name]["steps_per_second"]) for trial in trials)
-             for name in ("async", "sync", "pfrl")}  # fmt: skip
+    rates = {
+        name: tuple(float(trial.values[name]["steps_per_second"]) for trial in trials)
+        for name in ("async", "sync", "pfrl")
+    }
 
     def over(name: str, divisors: tuple[float, ...], unit: float = 1.0) -> tuple[float, ...]:
         return tuple(unit * rate / divisor for rate, divisor in zip(rates[name], divisors, strict=True))
 
     return [
-        Figure("env steps/s, paper's shape / PFRL 0.4's A3C", over("async", rates["pfrl"]), "x",
-               at_least(15), at_least(30)),
-        Figure("env steps/s, paper's shape, as a share of the bare scalar environment's",
-               over("async", bare_limits(trials), 100), "%", at_least(20), at_least(50)),
+        Figure(
+            "env steps/s, paper's shape / PFRL 0.4's A3C", over("async", rates["pfrl"]), "x", at_least(15), at_least(30)
+        ),
+        Figure(
+            "env steps/s, paper's shape, as a share of the bare scalar environment's",
+            over("async", bare_limits(trials), 100),
+            "%",
+            at_least(20),
+            at_least(50),
+        ),
         Figure("env steps/s, paper's shape, `sync` / `async`", over("sync", rates["async"]), "x"),
         Figure("env steps/s, paper's shape, `async`", rates["async"]),
         Figure("env steps/s, paper's shape, `sync`", rates["sync"]),
         Figure("env steps/s, PFRL 0.4's A3C", rates["pfrl"]),
         *bare_rows("bare scalar environment", trials),
-    ]  # fmt: skip
+    ]
 
 
 BENCHMARK = Benchmark(

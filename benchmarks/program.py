@@ -46,8 +46,15 @@ class Program:
         self.started_ns = time.time_ns()
         self._clock = time.perf_counter()
         self.command = command
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=writer,
-                                        env=environment, cwd=ROOT, start_new_session=True)  # fmt: skip
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=writer,
+            env=environment,
+            cwd=ROOT,
+            start_new_session=True,
+        )
         os.close(writer)
         self._drain = threading.Thread(target=self._read, args=(reader,), daemon=True)
         self._drain.start()

@@ -24,11 +24,18 @@ def rows(trials: Sequence[Trial]) -> list[Row]:
     """An unsolved run counts as one that never got there."""
     values = [trial.values for trial in trials]
     return [
-        Figure("env steps until solved, `sample-efficient`", reached(values, "solved_env_steps"), "", Limit(10_000),
-               Limit(5_000), SEEDS_NEEDED),
-        Figure("first env step to verified `best` on disk, `sample-efficient`", reached(values, "solution_seconds"),
-               "s"),
-    ]  # fmt: skip
+        Figure(
+            "env steps until solved, `sample-efficient`",
+            reached(values, "solved_env_steps"),
+            "",
+            Limit(10_000),
+            Limit(5_000),
+            SEEDS_NEEDED,
+        ),
+        Figure(
+            "first env step to verified `best` on disk, `sample-efficient`", reached(values, "solution_seconds"), "s"
+        ),
+    ]
 
 
 BENCHMARK = Benchmark(

@@ -108,16 +108,22 @@ def rows(trials: Sequence[Trial]) -> list[Row]:
 
     return [
         Count("solved with the default settings, seeds", tuple(value["solved"] for value in values), SEEDS_NEEDED),
-        Figure("prompt to verified `best` on disk / bare `import torch, gymnasium`", over_imports("best_seconds"), "x",
-               Limit(1.7), Limit(1.3)),
-        Figure("env steps until solved", reached(values, "solved_env_steps"), "", Limit(20_000), Limit(8_000),
-               SEEDS_NEEDED),
+        Figure(
+            "prompt to verified `best` on disk / bare `import torch, gymnasium`",
+            over_imports("best_seconds"),
+            "x",
+            Limit(1.7),
+            Limit(1.3),
+        ),
+        Figure(
+            "env steps until solved", reached(values, "solved_env_steps"), "", Limit(20_000), Limit(8_000), SEEDS_NEEDED
+        ),
         Figure("prompt to verified `best` on disk", reached(values, "best_seconds"), "s"),
         Figure("prompt to prompt (process exit)", reached(values, "exit_seconds"), "s"),
         Figure("process exit / bare import", over_imports("exit_seconds"), "x"),
         Figure("first env step to verified `best` on disk", reached(values, "solution_seconds"), "s"),
         Figure("bare import", imports, "s"),
-    ]  # fmt: skip
+    ]
 
 
 def reached(values: Sequence[Values], name: str) -> tuple[float, ...]:

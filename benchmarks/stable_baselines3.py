@@ -23,8 +23,13 @@ LIMIT_SECONDS = 300.0
 def plan(size: Size) -> list[Parameters]:
     """A trial per seed."""
     seeds = 1 if size.quick else min(size.seeds, SEEDS)
-    shared = {"arguments": ARGUMENTS, "terminal": list(TERMINAL), "peer": PEER, "max_env_steps": MAX_ENV_STEPS,
-              "threads": THREADS}  # fmt: skip
+    shared = {
+        "arguments": ARGUMENTS,
+        "terminal": list(TERMINAL),
+        "peer": PEER,
+        "max_env_steps": MAX_ENV_STEPS,
+        "threads": THREADS,
+    }
     return [{**shared, "seed": seed} for seed in range(seeds)]
 
 
@@ -47,8 +52,12 @@ def measure(parameters: Parameters) -> Values:
 
 def measure_peer(algorithm: str, parameters: Parameters) -> Values:
     """One run of the peer; `exit_seconds` are of its whole process."""
-    options = {"algorithm": algorithm, "seed": parameters["seed"], "threads": parameters["threads"],
-               "max-env-steps": parameters["max_env_steps"]}  # fmt: skip
+    options = {
+        "algorithm": algorithm,
+        "seed": parameters["seed"],
+        "threads": parameters["threads"],
+        "max-env-steps": parameters["max_env_steps"],
+    }
     with run_directory() as output:
         command = [str(python_of(ENVIRONMENT)), str(DRIVER), *(f"--{name}={value}" for name, value in options.items())]
         with Program([*command, f"--output={output}"]) as program:
@@ -74,23 +83,31 @@ def rows(trials: Sequence[Trial]) -> list[Row]:
 
     found: list[Row] = [
         Figure("whole process, A2C / ours", ratios("a2c", "exit_seconds"), "x", at_least(1.7), at_least(2.5)),
-        Figure("first env step to solution, A2C / ours", ratios("a2c", "solution_seconds"), "x", at_least(3),
-               at_least(8)),
-        Figure("first env step to solution, PPO / ours", ratios("ppo", "solution_seconds"), "x", at_least(8),
-               at_least(20)),
+        Figure(
+            "first env step to solution, A2C / ours", ratios("a2c", "solution_seconds"), "x", at_least(3), at_least(8)
+        ),
+        Figure(
+            "first env step to solution, PPO / ours", ratios("ppo", "solution_seconds"), "x", at_least(8), at_least(20)
+        ),
         Figure("whole process, PPO / ours", ratios("ppo", "exit_seconds"), "x"),
-    ]  # fmt: skip
+    ]
     for peer, name in PEERS.items():
-        found.append(Figure(f"first env step to solution, {name} without the time of its evaluations / ours",
-                            ratios(peer, "solution_seconds", "evaluation_seconds"), "x"))  # fmt: skip
+        found.append(
+            Figure(
+                f"first env step to solution, {name} without the time of its evaluations / ours",
+                ratios(peer, "solution_seconds", "evaluation_seconds"),
+                "x",
+            )
+        )
     for peer, name in PEERS.items():
         found += [
             Figure(f"{name}: whole process", tuple(value["exit_seconds"] for value in theirs[peer]), "s"),
-            Figure(f"{name}: first env step to solution", tuple(value["solution_seconds"] for value in theirs[peer]),
-                   "s"),
+            Figure(
+                f"{name}: first env step to solution", tuple(value["solution_seconds"] for value in theirs[peer]), "s"
+            ),
             Figure(f"{name}: of that, evaluations", tuple(value["evaluation_seconds"] for value in theirs[peer]), "s"),
             Figure(f"{name}: env steps until solved", steps(peer)),
-        ]  # fmt: skip
+        ]
     return [
         *found,
         Figure("ours: whole process", reached(ours, "exit_seconds"), "s"),

@@ -28,8 +28,10 @@ def measure(parameters: Parameters) -> Values:
 def measure_ours(parameters: Parameters) -> Values:
     """Our env steps/s by the number of workers, without the console, the monitor evaluating as always."""
     shape = ["--envs-per-worker", str(parameters["envs"]), "--seed", str(parameters["repetition"])]
-    return {str(workers): measure_training(["--workers", str(workers), *shape], parameters["seconds"])
-            for workers in parameters["workers"]}  # fmt: skip
+    return {
+        str(workers): measure_training(["--workers", str(workers), *shape], parameters["seconds"])
+        for workers in parameters["workers"]
+    }
 
 
 def measure_bare(parameters: Parameters) -> Values:
@@ -40,17 +42,24 @@ def measure_bare(parameters: Parameters) -> Values:
 def rows(trials: Sequence[Trial]) -> list[Row]:
     """The share with the best number of workers, and the rates."""
     counts = trials[0].parameters["workers"] if trials else []
-    rates = {count: tuple(float(trial.values["ours"][str(count)]["steps_per_second"]) for trial in trials)
-             for count in counts}  # fmt: skip
+    rates = {
+        count: tuple(float(trial.values["ours"][str(count)]["steps_per_second"]) for trial in trials)
+        for count in counts
+    }
     best = max(rates.values(), key=lambda samples: quantile(samples, 0.5), default=())
     shares = tuple(100 * rate / limit for rate, limit in zip(best, bare_limits(trials), strict=True))
     words = f"{ENVS} envs a worker"
     return [
-        Figure(f"env steps/s, {words}, as a share of the bare native vector environment's", shares, "%",
-               at_least(20), at_least(50)),
+        Figure(
+            f"env steps/s, {words}, as a share of the bare native vector environment's",
+            shares,
+            "%",
+            at_least(20),
+            at_least(50),
+        ),
         *(Figure(f"env steps/s, {words}, {count} workers", rates[count]) for count in counts),
         *bare_rows(f"bare native vector environment of {ENVS}", trials),
-    ]  # fmt: skip
+    ]
 
 
 BENCHMARK = Benchmark(

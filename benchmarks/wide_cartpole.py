@@ -34,5 +34,6 @@ def env_id(size: int) -> str:
 
 
 for _size in SIZES:
-    gymnasium.register(f"WideCartPole{_size}-v0", f"{__name__}:WideCartPole", kwargs={"size": _size},
-                       max_episode_steps=500)  # fmt: skip
+    gymnasium.register(
+        f"WideCartPole{_size}-v0", f"{__name__}:WideCartPole", kwargs={"size": _size}, max_episode_steps=500
+    )

@@ -13,11 +13,11 @@ from rich.console import Console
 
 from a3c.config import Config
 from a3c.environments import describe
-from workers.dashboard import Dashboard
-from workers.launch import start_forkserver
-from workers.panels import render
-from workers.run_directory import RunDirectory
-from workers.status import Status
+from workers.console.dashboard import Dashboard
+from workers.console.panels import render
+from workers.processes.start import start_forkserver
+from workers.runs.directory import RunDirectory
+from workers.runs.records import Status
 from workers.supervisor import Supervisor
 
 WIDTH, HEIGHT = 100, 32

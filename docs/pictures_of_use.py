@@ -14,9 +14,9 @@ from rich.console import Console
 from a3c.policy import Policy
 from tests.process.chromium import Chromium
 from tests.process.http_client import ServerProgram
-from workers.arena import render
-from workers.commands import load
-from workers.episode import Moment, Player
+from workers.playing.episode import Moment, Player
+from workers.playing.evaluating import load
+from workers.playing.terminal_view import render
 from workers.serving.export import export_checked
 
 FIGURES = Path(__file__).with_name("figures")

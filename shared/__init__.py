@@ -1,1 +1,1 @@
-"""What processes share: flat parameters, the shared optimizer, the board and the store."""
+"""What processes share: flat parameters, the shared optimizer, the scoreboard and the store."""

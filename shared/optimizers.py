@@ -76,10 +76,7 @@ class SharedAdam:
         )
 
     def state(self) -> dict[str, Tensor]:
-        return {
-            "exp_avg": self._exp_avg.tensor,
-            "exp_avg_sq": self._exp_avg_sq.tensor,
-        }
+        return {"exp_avg": self._exp_avg.tensor, "exp_avg_sq": self._exp_avg_sq.tensor}
 
 
 class SharedRMSProp:

@@ -9,6 +9,6 @@ PHASES = (
     "clip",
     "push",
     "pull",
-    "publish",  # counts and statistics put on the board
+    "publish",  # counts and statistics put on the scoreboard
     "idle",  # waiting for other workers, in `sync` and `locked`
 )

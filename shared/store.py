@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shared.board import RUN, Board, fold
 from shared.checkpoint_barrier import CheckpointBarrier
 from shared.locks import try_lock, unlock
 from shared.memory import SharedArray
 from shared.optimizers import SharedOptimizer
+from shared.scoreboard import RUN, Scoreboard, fold
 
 SNAPSHOT_SECONDS = 0.25  # for a moment at which nobody pushes; a pusher may be off its core for a while
 SNAPSHOT_PAUSE = 1e-4  # between two attempts, so that it may have ours
@@ -65,16 +65,16 @@ class SharedStore:
     incarnation = 0  # of the worker whose process this is: how many it is the successor of
     waited = 0.0  # seconds in which this process waited for other workers, since somebody set them to 0
 
-    def __init__(self, initial: Tensor, optimizer: SharedOptimizer, board: Board):
-        self.optimizer, self._board = optimizer, board
+    def __init__(self, initial: Tensor, optimizer: SharedOptimizer, scoreboard: Scoreboard):
+        self.optimizer, self._scoreboard = optimizer, scoreboard
         self._parameters = SharedArray(tuple(initial.shape), "float32")
         self._parameters.array[:] = initial.detach().numpy()
-        self._begun = SharedArray((board.workers,), "int64")
-        self._done = SharedArray((board.workers,), "int64")
-        self._env_steps = SharedArray((board.workers,), "int64")
-        self._overlapped = SharedArray((board.workers,), "int64")
-        self._torn = SharedArray((board.workers,), "int64")
-        self.barrier = CheckpointBarrier(board.workers, led=self.queues)
+        self._begun = SharedArray((scoreboard.workers,), "int64")
+        self._done = SharedArray((scoreboard.workers,), "int64")
+        self._env_steps = SharedArray((scoreboard.workers,), "int64")
+        self._overlapped = SharedArray((scoreboard.workers,), "int64")
+        self._torn = SharedArray((scoreboard.workers,), "int64")
+        self.barrier = CheckpointBarrier(scoreboard.workers, led=self.queues)
 
     @property
     def parameters(self) -> Tensor:
@@ -149,10 +149,10 @@ class SharedStore:
         return sum(self._begun.numbers)
 
     def _stopped(self) -> bool:
-        return self._board.requested() != RUN
+        return self._scoreboard.requested() != RUN
 
     def _given_up(self, worker_index: int) -> bool:
-        return self._board.incarnation(worker_index) != self.incarnation
+        return self._scoreboard.incarnation(worker_index) != self.incarnation
 
     # -- evaluating -----------------------------------------------------------------------------------------------
 
@@ -225,8 +225,9 @@ class SharedStore:
 
     def vectors(self) -> dict[str, Tensor]:
         """The shared parameters and moments themselves, by name, [P] each."""
-        return {"parameters": self.parameters} | {f"moment.{name}": moment
-                                                  for name, moment in self.optimizer.state().items()}  # fmt: skip
+        return {"parameters": self.parameters} | {
+            f"moment.{name}": moment for name, moment in self.optimizer.state().items()
+        }
 
     def _tensors(self) -> dict[str, Tensor]:
         copies = {name: vector.clone() for name, vector in self.vectors().items()}
@@ -242,8 +243,8 @@ class LockedStore(SharedStore):
     The lock is one on a file, which the kernel takes back from a process that dies with it.
     """
 
-    def __init__(self, initial: Tensor, optimizer: SharedOptimizer, board: Board, lock_path: str):
-        super().__init__(initial, optimizer, board)
+    def __init__(self, initial: Tensor, optimizer: SharedOptimizer, scoreboard: Scoreboard, lock_path: str):
+        super().__init__(initial, optimizer, scoreboard)
         self._lock_path = lock_path
         self._lock: int | None = None  # opened by each process for itself: locks belong to whoever opened the file
 
@@ -255,7 +256,7 @@ class LockedStore(SharedStore):
             self._lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o644)
         came = time.perf_counter()
         while not try_lock(self._lock):
-            self._board.beat(worker_index)  # whoever has the lock may hang; who waits for it does not
+            self._scoreboard.beat(worker_index)  # whoever has the lock may hang; who waits for it does not
             time.sleep(LOCK_PAUSE)
         self.waited += time.perf_counter() - came
         try:

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shared.bell import Bell
-from shared.board import RUN, Board
 from shared.memory import SharedArray
+from shared.notifier import Notifier
 from shared.optimizers import SharedOptimizer
+from shared.scoreboard import RUN, Scoreboard
 from shared.store import Capture, Pulled, SharedStore, Snapshot
 
 QUEUE_SLOTS = 32
@@ -26,8 +26,8 @@ class SyncStore(SharedStore):
     run ends. A run repeats itself bit for bit however the machine schedules it. One worker alone is a special case.
     Written by one worker each: its gradient, and for how many steps it has handed one in. Written by worker 0:
     everything else. The queue of snapshots is written by worker 0 and released by the monitor. Whoever waits, waits for
-    a number in shared memory to change; bells only wake. So a worker that dies leaves nothing behind that its successor
-    cannot read there.
+    a number in shared memory to change; notifiers only wake. So a worker that dies leaves nothing behind that its
+    successor cannot read there.
 
     Nobody can wait in a circle. A step waits for rollouts, which wait for nobody. The queue is waited for between two
     rollouts, where no step is under way: there worker 0 opens the checkpoint barrier and every worker answers it, full
@@ -40,14 +40,14 @@ class SyncStore(SharedStore):
 
     queues = True
 
-    def __init__(self, initial: Tensor, optimizer: SharedOptimizer, board: Board, interval: int | None):
-        super().__init__(initial, optimizer, board)
+    def __init__(self, initial: Tensor, optimizer: SharedOptimizer, scoreboard: Scoreboard, interval: int | None):
+        super().__init__(initial, optimizer, scoreboard)
         size, vectors = len(initial), len(self.vectors())
         self._interval = interval
-        self._gradients = SharedArray((board.workers, size), "float32")
-        self._handed_in = SharedArray((board.workers,), "int64")  # the number of the step that a gradient is for
+        self._gradients = SharedArray((scoreboard.workers, size), "float32")
+        self._handed_in = SharedArray((scoreboard.workers,), "int64")  # the number of the step that a gradient is for
         self._totals = SharedArray((2,), "int64")  # env steps of all workers as of the last even step, and the last odd
-        self._ending = SharedArray((1,), "int64")  # the board's request as of the last step
+        self._ending = SharedArray((1,), "int64")  # the scoreboard's request as of the last step
         self._queue = SharedArray((QUEUE_SLOTS, size), "float32")
         self._queue_facts = SharedArray((QUEUE_SLOTS, 3), "float64")  # updates, env steps, time.monotonic()
         self._queued = SharedArray((1,), "int64")  # snapshots so far, the number of the next one
@@ -55,9 +55,9 @@ class SyncStore(SharedStore):
         self._due = SharedArray((2,), "int64")  # env steps at which the next snapshot is queued; updates of the last
         self._due.array[:] = self._after(0), -1
         self._captured_vectors = SharedArray((vectors, size), "float32")
-        self._captured_counters = SharedArray((len(self._counters()), board.workers), "int64")
+        self._captured_counters = SharedArray((len(self._counters()), scoreboard.workers), "int64")
         self._captured_facts = SharedArray((5,), "float64")  # updates, env steps, queued, due
-        self._bells = [Bell() for _ in range(board.workers)]
+        self._notifiers = [Notifier() for _ in range(scoreboard.workers)]
 
     @property
     def env_steps(self) -> int:
@@ -77,13 +77,13 @@ class SyncStore(SharedStore):
             self._torn.numbers[worker_index] += pulled.torn
             self._handed_in.numbers[worker_index] = step
         if worker_index != 0:
-            self._bells[0].ring()
+            self._notifiers[0].notify()
             return 0 if self._wait(worker_index, lambda: self.updates >= step) else None
         if not self._wait(0, lambda: min(self._handed_in.numbers) >= step):
             return None
         self._step(learning_rate, step)
-        for bell in self._bells[1:]:
-            bell.ring()
+        for notifier in self._notifiers[1:]:
+            notifier.notify()
         return 0
 
     def _step(self, learning_rate: float, step: int) -> None:
@@ -95,7 +95,7 @@ class SyncStore(SharedStore):
         self._begun.numbers[0] += 1
         self.optimizer.step(self.parameters, torch.from_numpy(average), learning_rate, step)
         self._totals.numbers[step % 2] = sum(self._env_steps.numbers)  # true as soon as the step counts, not before
-        self._ending.numbers[0] = self._board.requested()
+        self._ending.numbers[0] = self._scoreboard.requested()
         if self.barrier.is_requested:
             self._capture(step)
         self._done.numbers[0] += 1
@@ -108,12 +108,12 @@ class SyncStore(SharedStore):
         deadline: float | None = None
         came = time.perf_counter()
         while not condition():
-            if self._board.stopping():
+            if self._scoreboard.stopping():
                 deadline = deadline or time.monotonic() + GRACE_SECONDS
             if self._given_up(worker_index) or (deadline is not None and time.monotonic() > deadline):
                 return False
-            self._board.beat(worker_index)
-            self._bells[worker_index].wait(WAIT_SECONDS)
+            self._scoreboard.beat(worker_index)
+            self._notifiers[worker_index].wait(WAIT_SECONDS)
         self.waited += time.perf_counter() - came
         return True
 
@@ -128,21 +128,21 @@ class SyncStore(SharedStore):
         while self._interval is not None and self.env_steps >= self._due.numbers[0] and not self._stopped():
             if worker_index == 0 and not self.queue_is_full:
                 self._enqueue()
-                for bell in self._bells[1:]:
-                    bell.ring()
+                for notifier in self._notifiers[1:]:
+                    notifier.notify()
                 return
             if worker_index == 0:
-                self._ending.numbers[0] = self._board.requested()  # nobody has begun another rollout
+                self._ending.numbers[0] = self._scoreboard.requested()  # nobody has begun another rollout
                 if self.barrier.is_requested:
                     self._capture(self.updates)
-            if self._board.stopping():
+            if self._scoreboard.stopping():
                 deadline = deadline or time.monotonic() + GRACE_SECONDS
             if self._given_up(worker_index) or (deadline is not None and time.monotonic() > deadline):
                 return
             meanwhile()
-            self._board.beat(worker_index)
+            self._scoreboard.beat(worker_index)
             came = time.perf_counter()
-            self._bells[worker_index].wait(WAIT_SECONDS)
+            self._notifiers[worker_index].wait(WAIT_SECONDS)
             self.waited += time.perf_counter() - came
 
     def next_snapshot(self, env_steps: int) -> Snapshot | None:
@@ -161,7 +161,7 @@ class SyncStore(SharedStore):
     def release(self, judged: int) -> None:
         """Make room in the queue (by the monitor alone)."""
         self._released.numbers[0] = judged
-        self._bells[0].ring()
+        self._notifiers[0].notify()
 
     @property
     def queue_is_full(self) -> bool:

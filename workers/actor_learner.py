@@ -14,29 +14,36 @@ from a3c.networks import build
 from a3c.rollouts import Collector
 from a3c.schedules import annealed_learning_rate
 from a3c.stopwatch import Stopwatch
-from shared.board import Board
 from shared.parameters import bind, flat_zeros
+from shared.scoreboard import Scoreboard
 from shared.store import SharedStore
-from workers import border
 from workers.link import Link, SharedMemoryLink
-from workers.update_log import UpdateLog
+from workers.processes import entry
+from workers.runs.update_log import UpdateLog
 
 # Workers are many and in no hurry; an evaluation is one process, and a run is over as soon as it says so. Where there
 # are more processes than cores this puts the monitor, the console and the user's other programs first.
 NICENESS = 10
 
 
-def main(worker_index: int, incarnation: int, config: Config, environment: EnvironmentSpec, store: SharedStore,
-         board: Board, run_dir: Path) -> None:  # fmt: skip
+def main(
+    worker_index: int,
+    incarnation: int,
+    config: Config,
+    environment: EnvironmentSpec,
+    store: SharedStore,
+    scoreboard: Scoreboard,
+    run_dir: Path,
+) -> None:
     """Process target: act, compute gradients and push them until the budget is spent or a stop is requested."""
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     store.incarnation = incarnation
     log: Callable[[], None] | None = None
     if config.log_interval and worker_index == 0:
-        log = UpdateLog(run_dir / "updates.csv", config.log_interval, store, board).write_due
-    link = SharedMemoryLink(worker_index, store, board, log)
-    border.run(run_dir / "logs" / f"worker-{worker_index}.log", lambda: learn(worker_index, config, environment, link))
+        log = UpdateLog(run_dir / "updates.csv", config.log_interval, store, scoreboard).write_due
+    link = SharedMemoryLink(worker_index, store, scoreboard, log)
+    entry.run(run_dir / "logs" / f"worker-{worker_index}.log", lambda: learn(worker_index, config, environment, link))
 
 
 def learn(worker_index: int, config: Config, environment: EnvironmentSpec, link: Link) -> None:

@@ -7,15 +7,15 @@ from torch import Tensor
 from a3c.config import Config, ConfigError, OptimizerConfig
 from a3c.environments import EnvironmentSpec
 from a3c.networks import build, initialize
-from shared.board import Board
 from shared.optimizers import AdamOptions, RMSPropOptions, SharedAdam, SharedOptimizer, SharedRMSProp
 from shared.parameters import bind, flat_zeros
+from shared.scoreboard import Scoreboard
 from shared.store import LockedStore, SharedStore
 from shared.sync_store import SyncStore
-from workers.lock import require_locks
+from workers.runs.lock import require_locks
 
 
-def build_store(config: Config, environment: EnvironmentSpec, board: Board, lock_path: Path) -> SharedStore:
+def build_store(config: Config, environment: EnvironmentSpec, scoreboard: Scoreboard, lock_path: Path) -> SharedStore:
     """The shared parameters, initialised by the run's seed, the shared optimizer, and the mode's way to push.
 
     Raises:
@@ -27,7 +27,7 @@ def build_store(config: Config, environment: EnvironmentSpec, board: Board, lock
         vector = flat_zeros(model)
         bind(model, vector)
         optimizer = build_optimizer(config.optimizer, len(vector))
-        return store_around(vector, optimizer, config, board, lock_path)
+        return store_around(vector, optimizer, config, scoreboard, lock_path)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "allocate memory" not in str(error):  # torch has no class of its own
             raise
@@ -36,7 +36,7 @@ def build_store(config: Config, environment: EnvironmentSpec, board: Board, lock
 
 
 def store_around(
-    vector: Tensor, optimizer: SharedOptimizer, config: Config, board: Board, lock_path: Path
+    vector: Tensor, optimizer: SharedOptimizer, config: Config, scoreboard: Scoreboard, lock_path: Path
 ) -> SharedStore:
     """The mode's store for parameters that begin as `vector` [P].
 
@@ -44,11 +44,11 @@ def store_around(
     """
     if config.mode == "sync" or config.workers == 1:
         interval = config.evaluation.eval_interval if config.evaluation.eval_episodes else None
-        return SyncStore(vector, optimizer, board, interval)
+        return SyncStore(vector, optimizer, scoreboard, interval)
     if config.mode == "locked":
         require_locks(lock_path)
-        return LockedStore(vector, optimizer, board, str(lock_path))
-    return SharedStore(vector, optimizer, board)
+        return LockedStore(vector, optimizer, scoreboard, str(lock_path))
+    return SharedStore(vector, optimizer, scoreboard)
 
 
 def build_optimizer(config: OptimizerConfig, size: int) -> SharedOptimizer:

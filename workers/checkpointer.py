@@ -21,14 +21,14 @@ from a3c.config import Config, NumericsError
 from a3c.environments import EnvironmentSpec
 from a3c.files import sync_file
 from a3c.networks import ActorCritic, build
-from shared.bell import Bell
-from shared.board import CLOSE, Board
+from shared.notifier import Notifier
 from shared.parameters import bind, flat_zeros
+from shared.scoreboard import CLOSE, Scoreboard
 from shared.store import Capture, SharedStore, Snapshot
-from workers import border
-from workers.evaluations import Evaluations, Judged
-from workers.resume import best_on_disk
-from workers.status import Evaluation
+from workers.processes import entry
+from workers.runs.evaluations import Evaluations, Judged
+from workers.runs.records import Evaluation
+from workers.runs.resume import best_on_disk
 
 WAIT_SECONDS = 0.05  # between two looks at what there is to do, where nobody rings
 GUARD_SECONDS = 0.05  # between two looks at whether the parameters are finite, more where a look takes long
@@ -37,11 +37,20 @@ ROLLBACKS, ROLLBACK_SECONDS = 10, 60.0  # as many within this time, and the run 
 STRAGGLER_SECONDS = 5.0  # for workers in a long rollout to hand in; then a checkpoint has what they handed in before
 
 
-def main(config: Config, environment: EnvironmentSpec, store: SharedStore, board: Board, evaluations: Evaluations,
-         bell: Bell, messages: Connection, run_dir: Path, terminal: str | None) -> None:  # fmt: skip
+def main(
+    config: Config,
+    environment: EnvironmentSpec,
+    store: SharedStore,
+    scoreboard: Scoreboard,
+    evaluations: Evaluations,
+    notifier: Notifier,
+    messages: Connection,
+    run_dir: Path,
+    terminal: str | None,
+) -> None:
     """Process target: save until everybody else has ended, and then once more."""
-    checkpointer = Checkpointer(config, environment, store, board, evaluations, messages.send, run_dir)
-    border.run(run_dir / "logs" / "checkpointer.log", lambda: checkpointer.watch(bell), terminal)
+    checkpointer = Checkpointer(config, environment, store, scoreboard, evaluations, messages.send, run_dir)
+    entry.run(run_dir / "logs" / "checkpointer.log", lambda: checkpointer.watch(notifier), terminal)
 
 
 class Checkpointer:
@@ -52,9 +61,17 @@ class Checkpointer:
     reason), ("rolled-back", reason).
     """
 
-    def __init__(self, config: Config, environment: EnvironmentSpec, store: SharedStore, board: Board,
-                 evaluations: Evaluations, send: Callable[[tuple[str, Any]], None], run_dir: Path):  # fmt: skip
-        self._config, self._environment, self._store, self._board = config, environment, store, board
+    def __init__(
+        self,
+        config: Config,
+        environment: EnvironmentSpec,
+        store: SharedStore,
+        scoreboard: Scoreboard,
+        evaluations: Evaluations,
+        send: Callable[[tuple[str, Any]], None],
+        run_dir: Path,
+    ):
+        self._config, self._environment, self._store, self._scoreboard = config, environment, store, scoreboard
         self._evaluations, self._send, self._run_dir = evaluations, send, run_dir
         self._checkpoints = run_dir / "checkpoints"
         self._model: ActorCritic = build(config, environment)
@@ -70,7 +87,7 @@ class Checkpointer:
         self._next_guard = 0.0
         self._rollbacks: deque[float] = deque(maxlen=ROLLBACKS)
 
-    def watch(self, bell: Bell) -> None:
+    def watch(self, notifier: Notifier) -> None:
         """Save at every interval and when asked to; return when the run is closed and its end is on disk.
 
         Raises:
@@ -78,13 +95,13 @@ class Checkpointer:
             NumericsError: the shared numbers do not stay finite.
         """
         self._best = best_on_disk(self._checkpoints)
-        self._saves_requested = self._board.saves_requested()
-        while self._board.requested() != CLOSE:
-            self._board.beat(self._board.checkpointer)
+        self._saves_requested = self._scoreboard.saves_requested()
+        while self._scoreboard.requested() != CLOSE:
+            self._scoreboard.beat(self._scoreboard.checkpointer)
             self.guard()
             if not self._save_early():
                 self.save_due()
-            bell.wait(WAIT_SECONDS)
+            notifier.wait(WAIT_SECONDS)
         self.save_end()
 
     # -- saving ---------------------------------------------------------------------------------------------------
@@ -92,7 +109,7 @@ class Checkpointer:
     def save_due(self) -> None:
         """Request a checkpoint where it is time for one, and save the one that is complete."""
         now = time.monotonic()
-        wanted = self._board.saves_requested()
+        wanted = self._scoreboard.saves_requested()
         if self._requested_at is None:
             interval = self._config.supervision.checkpoint_interval
             if now - self._saved_at > interval or wanted != self._saves_requested:
@@ -133,13 +150,13 @@ class Checkpointer:
         else:
             saved = self._try(self._write_best)
         if not saved:
-            raise border.DiskError(f"{self._checkpoints}: the last checkpoint cannot be written")
+            raise entry.DiskError(f"{self._checkpoints}: the last checkpoint cannot be written")
 
     def _try(self, write: Callable[[], object]) -> bool:
         try:
             write()
         except OSError as error:
-            self._board.count("failed_saves")
+            self._scoreboard.count("failed_saves")
             where = error.filename or self._checkpoints
             self._send(("unsaved", f"{where}: {error.strerror}; the checkpoint before it stands"))
             return False
@@ -188,7 +205,7 @@ class Checkpointer:
         return self._evaluations.best() if is_solved else None
 
     def _board_tensors(self) -> dict[str, Tensor]:
-        return {f"board.{name}": tensor for name, tensor in self._board.state().items()}
+        return {f"board.{name}": tensor for name, tensor in self._scoreboard.state().items()}
 
     def _facts(self) -> dict[str, Any]:
         progress = self._evaluations.progress()
@@ -196,15 +213,21 @@ class Checkpointer:
         if progress.rows:
             with suppress(FileNotFoundError):  # somebody has deleted it: training is worth more than its curve
                 sync_file(table)  # so that it has every row that the checkpoint counts on
-        snapshots = [self._store.barrier.snapshot(index) for index in range(self._board.workers)]
+        snapshots = [self._store.barrier.snapshot(index) for index in range(self._scoreboard.workers)]
         return {
             "mode": self._config.mode,
             "workers": [None if snapshot is None else json.loads(snapshot) for snapshot in snapshots],
             "monitor": progress.facts(),
         }
 
-    def _save(self, name: str, snapshot: Snapshot, evaluation: Evaluation | None, training: Training | None = None,
-              keep: int = 1) -> None:  # fmt: skip
+    def _save(
+        self,
+        name: str,
+        snapshot: Snapshot,
+        evaluation: Evaluation | None,
+        training: Training | None = None,
+        keep: int = 1,
+    ) -> None:
         self._parameters.copy_(snapshot.parameters)
         facts = {
             **self._environment.identity(),
@@ -246,5 +269,5 @@ class Checkpointer:
             raise NumericsError("the shared parameters are not finite, again and again; lower learning_rate")
         self._store.roll_back(self._good)
         self._rollbacks.append(now)
-        self._board.count("rollbacks")
+        self._scoreboard.count("rollbacks")
         self._send(("rolled-back", "the shared parameters were not finite: set back to the last copy that was"))

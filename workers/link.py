@@ -11,9 +11,9 @@ from a3c.config import NumericsError
 from a3c.gradients import RolloutStatistics
 from a3c.rollouts import Collector
 from a3c.stopwatch import Stopwatch
-from shared.board import CRITIC, LATEST, SUMS, Board, add_moments
 from shared.checkpoint_barrier import LAST
 from shared.phases import PHASES
+from shared.scoreboard import CRITIC, LATEST, SUMS, Scoreboard, add_moments
 from shared.store import Pulled, SharedStore
 
 CPU_INTERVAL = 0.05  # seconds between two looks at the CPU time: the kernel takes its time to answer
@@ -64,9 +64,14 @@ class SharedMemoryLink:
         log_update: called after every update that was counted.
     """
 
-    def __init__(self, worker_index: int, store: SharedStore, board: Board,
-                 log_update: Callable[[], None] | None = None):  # fmt: skip
-        self._worker_index, self._store, self._board = worker_index, store, board
+    def __init__(
+        self,
+        worker_index: int,
+        store: SharedStore,
+        scoreboard: Scoreboard,
+        log_update: Callable[[], None] | None = None,
+    ):
+        self._worker_index, self._store, self._scoreboard = worker_index, store, scoreboard
         self._log_update = log_update
         self.incarnation = store.incarnation
         self._drops, self._first_drop = 0, 0.0
@@ -76,11 +81,11 @@ class SharedMemoryLink:
         return seconds
 
     def beat(self) -> None:
-        self._board.beat(self._worker_index)
+        self._scoreboard.beat(self._worker_index)
 
     def join(self, collector: Collector, watch: Stopwatch) -> None:
         self._collector, self._seconds = collector, watch.seconds
-        row = self._board.row(self._worker_index)
+        row = self._scoreboard.row(self._worker_index)
         self._sums, self._others = row[: len(SUMS)], row[len(SUMS) :]
         self._latest = self._others[len(CRITIC) :]
         self._moments = self._others[: len(CRITIC)].tolist()
@@ -101,19 +106,19 @@ class SharedMemoryLink:
         snapshot = self._store.barrier.snapshot(self._worker_index)
         if snapshot is not None:
             if not collector.restore(json.loads(snapshot)["collector"]):
-                self._board.count_dropped(self._worker_index, "episodes")
+                self._scoreboard.count_dropped(self._worker_index, "episodes")
         else:
             collector.episodes, collector.return_sum = int(before["episodes"]), before["return_sum"]
         collector.env_steps = max(collector.env_steps, self._store.env_steps_of(self._worker_index))
 
     def pull(self, into: Tensor) -> Pulled:
-        self._board.set_learning(self._worker_index, False)
+        self._scoreboard.set_learning(self._worker_index, False)
         self._store.enqueue_due(self._worker_index, self._hand_in_due)
         self._hand_in_due()
         return self._store.pull(into)
 
     def start_learning(self) -> None:
-        self._board.set_learning(self._worker_index, True)
+        self._scoreboard.set_learning(self._worker_index, True)
 
     def push(self, gradient: Tensor, learning_rate: float, pulled: Pulled) -> int | None:
         return self._store.push(self._worker_index, gradient, learning_rate, self._collector.env_steps, pulled)
@@ -144,7 +149,7 @@ class SharedMemoryLink:
             self._started,
             now,
         )
-        self._board.count_staleness(self._worker_index, staleness)
+        self._scoreboard.count_staleness(self._worker_index, staleness)
         self._drops = 0
         if self._log_update is not None:
             self._log_update()
@@ -155,7 +160,7 @@ class SharedMemoryLink:
         Raises:
             NumericsError: for long there has been nothing else.
         """
-        self._board.count_dropped(self._worker_index, fault)
+        self._scoreboard.count_dropped(self._worker_index, fault)
         now = time.monotonic()
         self._first_drop = self._first_drop if self._drops else now
         self._drops += 1
@@ -175,5 +180,5 @@ class SharedMemoryLink:
             self._hand_in(number)
 
     def _hand_in(self, number: int) -> None:
-        state = {"collector": self._collector.state(), "board": self._board.worker_state(self._worker_index)}
+        state = {"collector": self._collector.state(), "board": self._scoreboard.worker_state(self._worker_index)}
         self._store.barrier.hand_in(self._worker_index, number, json.dumps(state, allow_nan=False).encode())

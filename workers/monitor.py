@@ -17,14 +17,14 @@ from a3c.config import Config
 from a3c.environments import EnvironmentSpec
 from a3c.evaluation import Returns, evaluate
 from a3c.networks import build
-from shared.bell import Bell
-from shared.board import FINISH, RUN, STOP, Board
+from shared.notifier import Notifier
 from shared.parameters import bind, flat_zeros
+from shared.scoreboard import FINISH, RUN, STOP, Scoreboard
 from shared.store import SharedStore, Snapshot
-from workers import border
-from workers.evaluations import Evaluations, Judged
-from workers.status import Evaluation
-from workers.table import Table
+from workers.processes import entry
+from workers.runs.evaluations import Evaluations, Judged
+from workers.runs.records import Evaluation
+from workers.runs.tables import Table
 
 Send = Callable[[tuple[str, Any]], None]  # to the supervisor
 POLL_SECONDS = 0.005  # between two looks at the env steps; each costs a worker its core for a moment
@@ -35,12 +35,20 @@ LONGEST_DELAY = 60.0  # seconds after a failed evaluation, doubled from one seco
 LAST_SECONDS = 1.5  # for the evaluation of an interrupted run's last policy
 
 
-def main(config: Config, environment: EnvironmentSpec, store: SharedStore, board: Board, evaluations: Evaluations,
-         bell: Bell, messages: Connection, run_dir: Path) -> None:  # fmt: skip
+def main(
+    config: Config,
+    environment: EnvironmentSpec,
+    store: SharedStore,
+    scoreboard: Scoreboard,
+    evaluations: Evaluations,
+    notifier: Notifier,
+    messages: Connection,
+    run_dir: Path,
+) -> None:
     """Process target: evaluate until solved or until the supervisor asks for the end."""
-    border.run(
+    entry.run(
         run_dir / "logs" / "monitor.log",
-        lambda: Monitor(config, environment, store, board, evaluations, bell, messages.send, run_dir).watch(),
+        lambda: Monitor(config, environment, store, scoreboard, evaluations, notifier, messages.send, run_dir).watch(),
     )
 
 
@@ -56,10 +64,19 @@ class Monitor:
     ("evaluation-failed", reason), ("last", Evaluation), ("unsaved", reason) and, last, ("solved", Evaluation).
     """
 
-    def __init__(self, config: Config, environment: EnvironmentSpec, store: SharedStore, board: Board,
-                 evaluations: Evaluations, bell: Bell, send: Send, run_dir: Path):  # fmt: skip
-        self._config, self._environment, self._store, self._board = config, environment, store, board
-        self._evaluations, self._bell, self._send = evaluations, bell, send
+    def __init__(
+        self,
+        config: Config,
+        environment: EnvironmentSpec,
+        store: SharedStore,
+        scoreboard: Scoreboard,
+        evaluations: Evaluations,
+        notifier: Notifier,
+        send: Send,
+        run_dir: Path,
+    ):
+        self._config, self._environment, self._store, self._scoreboard = config, environment, store, scoreboard
+        self._evaluations, self._notifier, self._send = evaluations, notifier, send
         self._target = environment.target(config.evaluation.target_return)
         self._model = build(config, environment)
         self._parameters = flat_zeros(self._model)
@@ -77,7 +94,7 @@ class Monitor:
         if self._progress.tries:  # the monitor before this one died of an evaluation
             self._rest()
         solved = False
-        while not solved and (request := self._board.requested()) == RUN:
+        while not solved and (request := self._scoreboard.requested()) == RUN:
             self._live()
             snapshot = self._next_snapshot()
             if snapshot is None:
@@ -87,15 +104,15 @@ class Monitor:
         if not solved and request == FINISH:
             solved = self._finish()
         if solved:
-            self._bell.ring()
+            self._notifier.notify()
             self._send(("solved", self._progress.best))
-        elif self._board.requested() == STOP:
+        elif self._scoreboard.requested() == STOP:
             self._evaluate_last_safely()
 
     def _live(self) -> bool:
         """Show that this process lives; whether it may go on."""
-        self._board.beat(self._board.monitor)
-        return not self._board.stopping()
+        self._scoreboard.beat(self._scoreboard.monitor)
+        return not self._scoreboard.stopping()
 
     def _next_snapshot(self) -> Snapshot | None:
         if time.monotonic() < self._resting_until:
@@ -112,7 +129,9 @@ class Monitor:
 
     def _affordable(self, seconds: float) -> bool:
         """Whether so many seconds of evaluation keep to their share; the first second is free, for short runs."""
-        allowance = FREE_SECONDS + self._config.evaluation.eval_share * self._board.training_seconds(time.monotonic())
+        allowance = FREE_SECONDS + self._config.evaluation.eval_share * self._scoreboard.training_seconds(
+            time.monotonic()
+        )
         return self._progress.seconds + seconds < allowance
 
     def _finish(self) -> bool:
@@ -170,7 +189,7 @@ class Monitor:
         self._fail(f"{type(error).__name__}: {error}")
 
     def _fail(self, reason: str) -> None:
-        self._board.count("failed_evaluations")
+        self._scoreboard.count("failed_evaluations")
         delay = self._rest()
         line = f"{' '.join(reason.split())} (logs/monitor.log)"
         self._send(("evaluation-failed", f"{line}; the next one in {delay:.0f} s" if delay else line))
@@ -179,7 +198,7 @@ class Monitor:
         """After a failure, begin no evaluation for a while where training is under way; the seconds."""
         failures = self._progress.failures + 1
         self._note(replace(self._progress, failures=failures))
-        delay = min(2.0 ** (failures - 1), LONGEST_DELAY) if self._board.requested() == RUN else 0.0
+        delay = min(2.0 ** (failures - 1), LONGEST_DELAY) if self._scoreboard.requested() == RUN else 0.0
         self._resting_until = time.monotonic() + delay
         return delay
 
@@ -237,8 +256,15 @@ class Monitor:
         self, seed: int, cancelled: Callable[[], bool], goes_on: Callable[[Returns], bool] = lambda returns: True
     ) -> Returns | None:
         options = self._config.evaluation
-        return evaluate(self._network.policy_logits, self._environment, options.eval_episodes, seed, cancelled,
-                        options.eval_envs, goes_on)  # fmt: skip
+        return evaluate(
+            self._network.policy_logits,
+            self._environment,
+            options.eval_episodes,
+            seed,
+            cancelled,
+            options.eval_envs,
+            goes_on,
+        )
 
     def _promises(self, returns: Returns, seconds: float) -> bool:
         """Whether the rest of an evaluation's episodes is worth it, after `seconds` for the first of them.
@@ -262,7 +288,7 @@ class Monitor:
         return Evaluation(
             env_steps=snapshot.env_steps,
             updates=snapshot.updates,
-            seconds=self._board.training_seconds(snapshot.taken),
+            seconds=self._scoreboard.training_seconds(snapshot.taken),
             episodes=len(result.returns),
             **statistics,
             seed=result.seed,
@@ -297,7 +323,7 @@ class Monitor:
         """
         deadline = time.monotonic() + LAST_SECONDS
         while not self._store.barrier.ended() and time.monotonic() < deadline - LAST_SECONDS / 2:
-            self._board.beat(self._board.monitor)
+            self._scoreboard.beat(self._scoreboard.monitor)
             time.sleep(POLL_SECONDS)
         snapshot, episodes = self._store.snapshot(), self._config.evaluation.eval_episodes
         if snapshot.updates in (0, self._progress.evaluated):

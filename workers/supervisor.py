@@ -8,21 +8,21 @@ from typing import Any
 from a3c.config import Config
 from a3c.environments import EnvironmentSpec
 from a3c.evaluation import batch_size
-from shared.bell import Bell
-from shared.board import CLOSE, FINISH, RUN, STOP, Board
+from shared.notifier import Notifier
+from shared.scoreboard import CLOSE, FINISH, RUN, STOP, Scoreboard
 from workers import actor_learner, checkpointer, exit_codes, monitor
 from workers.assembly import build_store
-from workers.child import LOST, Budget, Child, Patience
-from workers.drawing import plural
-from workers.evaluations import Evaluations
-from workers.limits import crowding
-from workers.report import Report, View
-from workers.resume import Resumed, cut_back
-from workers.run_directory import RunDirectory
-from workers.signals import Signals
-from workers.status import Summary, WorkerStatus
+from workers.console.drawing import plural
+from workers.processes.child import LOST, Budget, Child, Patience
+from workers.processes.limits import crowding
+from workers.processes.signals import Signals
+from workers.runs.directory import RunDirectory
+from workers.runs.evaluations import Evaluations
+from workers.runs.log import Report, View
+from workers.runs.records import Summary, WorkerStatus
+from workers.runs.resume import Resumed, cut_back
 
-TICK_SECONDS = 0.2  # between two looks at the board
+TICK_SECONDS = 0.2  # between two looks at the scoreboard
 AWAKE_SECONDS = 1.0  # a longer time between two looks is one in which this process did not run, and maybe nobody did
 START_SECONDS = 60.0  # for imports, and for environments to be made and reset
 PATIENCE = 5  # times what an environment has shown to take is not too long
@@ -36,20 +36,28 @@ CLOSING_RESTARTS = 3  # of a checkpointer that dies while it saves the end
 class Supervisor:
     """Owns the processes of one run. Its process is the only one that the terminal's signals reach."""
 
-    def __init__(self, config: Config, environment: EnvironmentSpec, directory: RunDirectory, dashboard: View,
-                 signals: Signals, started: float, resumed: Resumed | None = None):  # fmt: skip
+    def __init__(
+        self,
+        config: Config,
+        environment: EnvironmentSpec,
+        directory: RunDirectory,
+        dashboard: View,
+        signals: Signals,
+        started: float,
+        resumed: Resumed | None = None,
+    ):
         self._config, self._environment = config, environment
         self._directory, self._dashboard = directory, dashboard
-        self._board = Board(config.workers)
-        self._board.began = started
-        self._store = build_store(config, environment, self._board, directory.path / PUSH_LOCK)
+        self._scoreboard = Scoreboard(config.workers)
+        self._scoreboard.began = started
+        self._store = build_store(config, environment, self._scoreboard, directory.path / PUSH_LOCK)
         if resumed is not None:
-            resumed.restore(self._store, self._board)
+            resumed.restore(self._store, self._scoreboard)
             resumed = cut_back(directory.path, resumed)  # now that nothing can be found not to fit
         self._resumed = resumed
-        self._report = Report(config, environment, self._board, self._store, directory, dashboard, resumed)
+        self._report = Report(config, environment, self._scoreboard, self._store, directory, dashboard, resumed)
         self._evaluations = Evaluations(self._report.progress)
-        self._bell = Bell()  # wakes the checkpointer
+        self._notifier = Notifier()  # wakes the checkpointer
         self._workers = [self._worker(index) for index in range(config.workers)]
         self._monitor = self._new_monitor() if config.evaluation.eval_episodes else None
         self._checkpointer = self._new_checkpointer()
@@ -95,40 +103,40 @@ class Supervisor:
     # -- starting -------------------------------------------------------------------------------------------------
 
     def _worker(self, index: int) -> Child:
-        shared = (self._config, self._environment, self._store, self._board, self._directory.path)
+        shared = (self._config, self._environment, self._store, self._scoreboard, self._directory.path)
         return Child(
             f"worker-{index}",
             actor_learner.main,
-            lambda _messages: (index, self._board.incarnation(index), *shared),
-            lambda: self._board.beats(index),
+            lambda _messages: (index, self._scoreboard.incarnation(index), *shared),
+            lambda: self._scoreboard.beats(index),
             self._patience(self._config.envs_per_worker, self._config.env_latency_ms / 1000),
             self._log(f"worker-{index}"),
-            lambda: self._board.is_learning(index),
+            lambda: self._scoreboard.is_learning(index),
             self._environment.needs_main,
             early=self._config.envs_per_worker,
         )
 
     def _new_monitor(self) -> Child:
-        shared = (self._config, self._environment, self._store, self._board, self._evaluations, self._bell)
+        shared = (self._config, self._environment, self._store, self._scoreboard, self._evaluations, self._notifier)
         options = self._config.evaluation
         patience = self._patience(batch_size(self._environment, options.eval_episodes, options.eval_envs), 0.0)
         return Child(
             "monitor",
             monitor.main,
             lambda messages: (*shared, messages, self._directory.path),
-            lambda: self._board.beats(self._board.monitor),
+            lambda: self._scoreboard.beats(self._scoreboard.monitor),
             Patience(patience.start, max(patience.step, START_SECONDS), patience.option),
             self._log("monitor"),
             needs_main=self._environment.needs_main,
         )
 
     def _new_checkpointer(self) -> Child:
-        shared = (self._config, self._environment, self._store, self._board, self._evaluations, self._bell)
+        shared = (self._config, self._environment, self._store, self._scoreboard, self._evaluations, self._notifier)
         return Child(
             "checkpointer",
             checkpointer.main,
             lambda messages: (*shared, messages, self._directory.path, self._dashboard.terminal),
-            lambda: self._board.beats(self._board.checkpointer),
+            lambda: self._scoreboard.beats(self._scoreboard.checkpointer),
             Patience(START_SECONDS, SAVE_SECONDS),
             self._log("checkpointer"),
             needs_main=self._environment.needs_main,
@@ -219,7 +227,7 @@ class Supervisor:
             state = "restarting"
         else:
             state = "dead" if child.exitcode else "stopped"
-        return self._report.telemetry.worker(index, child.pid, state, child.usage, self._board.incarnation(index))
+        return self._report.telemetry.worker(index, child.pid, state, child.usage, self._scoreboard.incarnation(index))
 
     # -- replacing ------------------------------------------------------------------------------------------------
 
@@ -234,7 +242,7 @@ class Supervisor:
                 self._died(child)
 
     def _may_end(self, child: Child) -> bool:
-        request = self._board.requested()
+        request = self._scoreboard.requested()
         if child is self._checkpointer:
             return request == CLOSE
         return request != RUN or self._report.solved is not None or self._budget_is_spent()
@@ -250,8 +258,10 @@ class Supervisor:
         lost = self._is_lost(child)
         if not lost:
             pid = f"pid {child.pid}, " if child.pid else ""
-            self._report.event("hung" if child.verdict else "crashed",
-                               f"{child.name}{self._seed_of(child)} {cause} ({pid}logs/{child.name}.log)")  # fmt: skip
+            self._report.event(
+                "hung" if child.verdict else "crashed",
+                f"{child.name}{self._seed_of(child)} {cause} ({pid}logs/{child.name}.log)",
+            )
         if report and report not in self._reports:
             self._reports.add(report)
             self._dashboard.traceback(report)
@@ -284,7 +294,7 @@ class Supervisor:
         if child not in self._workers:
             return ""
         index = self._workers.index(child)
-        succession = [self._board.incarnation(index)] if self._board.incarnation(index) else []
+        succession = [self._scoreboard.incarnation(index)] if self._scoreboard.incarnation(index) else []
         return f" (seed {'/'.join(map(str, [self._config.seed, index, *succession]))})"
 
     def _replace_worker(self, child: Child, cause: str, free: bool) -> None:
@@ -297,17 +307,17 @@ class Supervisor:
         index = self._workers.index(child)
         self._store.settle(index)
         self._store.barrier.clear(index)
-        self._board.replace(index)
+        self._scoreboard.replace(index)
         child.schedule()
 
     def _replace_monitor(self, child: Child) -> None:
         """However often it dies, training goes on; its successor leaves evaluations alone for longer and longer."""
-        self._board.count("monitor_restarts")
+        self._scoreboard.count("monitor_restarts")
         if self._stop_deadline is None:
             child.schedule()
 
     def _replace_checkpointer(self, child: Child, cause: str) -> None:
-        self._board.count("checkpointer_restarts")
+        self._scoreboard.count("checkpointer_restarts")
         if self._close_deadline is None:
             child.schedule()
         elif self._closing_restarts < CLOSING_RESTARTS:
@@ -329,8 +339,10 @@ class Supervisor:
             child.start()
             if child.pid is not None:
                 taken = f"; {self._budget.taken} of {plural(self._budget.restarts, 'restart')}"
-                self._report.event("restarted", f"{child.name}{self._seed_of(child)}, pid {child.pid}"
-                                   f"{taken if child in self._workers else ''}")  # fmt: skip
+                self._report.event(
+                    "restarted",
+                    f"{child.name}{self._seed_of(child)}, pid {child.pid}{taken if child in self._workers else ''}",
+                )
 
     def _fail(self, code: int, reason: str) -> None:
         if not self.exit_code:
@@ -346,8 +358,8 @@ class Supervisor:
         if self._signals.saves != self._saves:
             self._saves = self._signals.saves
             self._report.event("saving", "a checkpoint, since SIGUSR1 asks for it")
-            self._board.request_save()
-            self._bell.ring()
+            self._scoreboard.request_save()
+            self._notifier.notify()
         if seen and self._stop_deadline is None:
             name = signal.Signals(seen[0]).name
             self._reason = f"interrupted by {name}"
@@ -364,14 +376,14 @@ class Supervisor:
 
     def _advance(self) -> None:
         """When all workers have ended the monitor finishes, and when that has too the checkpointer closes."""
-        request = self._board.requested()
+        request = self._scoreboard.requested()
         if all(child.is_over for child in self._workers) and request == RUN:
             self._phase = "verifying"
-            self._board.request(FINISH)
-            self._bell.ring()
+            self._scoreboard.request(FINISH)
+            self._notifier.notify()
         if all(child.is_over for child in self._players()) and request in (FINISH, STOP):
-            self._board.request(CLOSE)
-            self._bell.ring()
+            self._scoreboard.request(CLOSE)
+            self._notifier.notify()
             self._close_deadline = time.monotonic() + SAVE_SECONDS
             if self._checkpointer.is_over and len(self._signals.seen) < 2:
                 self._checkpointer.start()
@@ -379,9 +391,9 @@ class Supervisor:
     def _stop(self) -> None:
         self._phase = "stopping"
         self._stop_deadline = time.monotonic() + STOP_SECONDS
-        if self._board.requested() != CLOSE:
-            self._board.request(STOP)
-            self._bell.ring()
+        if self._scoreboard.requested() != CLOSE:
+            self._scoreboard.request(STOP)
+            self._notifier.notify()
         for child in self._players():
             child.due = None
 

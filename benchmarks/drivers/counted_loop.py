@@ -19,13 +19,13 @@ import torch
 from a3c.config import Config
 from a3c.rollouts import Collector
 from benchmarks.instructions import NOTHING
-from shared.board import STOP, Board
+from shared.scoreboard import STOP, Scoreboard
 from shared.store import SharedStore
 from workers import actor_learner
 from workers.assembly import build_store
 from workers.link import SharedMemoryLink
-from workers.session import describe_environment
 from workers.supervisor import PUSH_LOCK
+from workers.training import describe_environment
 
 PARTS: dict[str, tuple[Any, str]] = {
     "pull": (SharedStore, "pull"),
@@ -88,15 +88,17 @@ def count(config: Config, callgrind: Callgrind, updates: int) -> None:
     """Worker 0 alone, on the shared state of all the run's workers; its parts are counted once it is warm."""
     for name, (owner, attribute) in PARTS.items():
         setattr(owner, attribute, callgrind.counted(name, getattr(owner, attribute)))
-    environment, board = describe_environment(config), Board(config.workers)
+    environment, scoreboard = describe_environment(config), Scoreboard(config.workers)
     owner, attribute = PARTS["publish"]  # the last of an update
-    setattr(owner, attribute, followed(getattr(owner, attribute), callgrind, board, updates))
+    setattr(owner, attribute, followed(getattr(owner, attribute), callgrind, scoreboard, updates))
     with tempfile.TemporaryDirectory() as folder:
-        store = build_store(config, environment, board, Path(folder) / PUSH_LOCK)
-        actor_learner.learn(0, config, environment, SharedMemoryLink(0, store, board))
+        store = build_store(config, environment, scoreboard, Path(folder) / PUSH_LOCK)
+        actor_learner.learn(0, config, environment, SharedMemoryLink(0, store, scoreboard))
 
 
-def followed(publish: Callable[..., None], callgrind: Callgrind, board: Board, updates: int) -> Callable[..., None]:
+def followed(
+    publish: Callable[..., None], callgrind: Callgrind, scoreboard: Scoreboard, updates: int
+) -> Callable[..., None]:
     """The same function; after a warm-up it begins the counting, and after `updates` more calls it ends the run."""
     calls = 0
 
@@ -110,7 +112,7 @@ def followed(publish: Callable[..., None], callgrind: Callgrind, board: Board, u
                 callgrind.counted(NOTHING, lambda: None)()
         if calls == WARM_UP + updates:
             callgrind.end()
-            board.request(STOP)
+            scoreboard.request(STOP)
 
     return call
 

@@ -25,10 +25,7 @@ import numpy as np
 import pfrl  # type: ignore[import-not-found, unused-ignore]
 import torch
 from pfrl.agents.a3c import A3C  # type: ignore[import-not-found, unused-ignore]
-from pfrl.experiments import (  # type: ignore[import-not-found, unused-ignore]
-    LinearInterpolationHook,
-    train_agent_async,
-)
+from pfrl.experiments import LinearInterpolationHook, train_agent_async  # type: ignore[import-not-found, unused-ignore]
 from pfrl.optimizers import SharedRMSpropEpsInsideSqrt  # type: ignore[import-not-found, unused-ignore]
 from torch import nn
 

@@ -34,8 +34,8 @@ import torch
 from benchmarks.figures import quantile
 from benchmarks.tuning import serial
 from workers import train
-from workers.launch import context, start_forkserver
-from workers.status import Summary
+from workers.processes.start import context, start_forkserver
+from workers.runs.records import Summary
 
 Options = dict[str, Any]
 Trial = dict[str, Any]  # its seed, and the env steps or seconds until solved, None where it was not
@@ -78,20 +78,40 @@ ENV_STEPS_CHOICES: dict[str, list[Any]] = {
     "hidden_sizes": [[64], [128], [256], [512], [64, 64], [128, 128], [256, 256]],
 }
 DEFAULTS: Options = {  # what `async` was found to like best, from which the search of the others starts
-    "envs_per_worker": 1, "n_steps": 48, "learning_rate": 4e-3, "gamma": 0.97, "gae_lambda": 0.98,
-    "entropy_coef": 0.01, "value_coef": 0.5, "value_scale": 20.0, "normalize_advantages": False, "max_grad_norm": 1.0,
-    "adam_beta1": 0.0, "adam_beta2": 0.999, "epsilon": 1e-5,
-}  # fmt: skip
+    "envs_per_worker": 1,
+    "n_steps": 48,
+    "learning_rate": 4e-3,
+    "gamma": 0.97,
+    "gae_lambda": 0.98,
+    "entropy_coef": 0.01,
+    "value_coef": 0.5,
+    "value_scale": 20.0,
+    "normalize_advantages": False,
+    "max_grad_norm": 1.0,
+    "adam_beta1": 0.0,
+    "adam_beta2": 0.999,
+    "epsilon": 1e-5,
+}
 FIRST: dict[str, Options] = {
     "async": {  # the best of an earlier search with simulated, constant staleness
-        "envs_per_worker": 1, "n_steps": 32, "learning_rate": 2.8e-3, "gamma": 0.97, "gae_lambda": 0.98,
-        "entropy_coef": 0.0, "value_coef": 0.25, "value_scale": 50.0, "normalize_advantages": False,
-        "max_grad_norm": 0.5, "adam_beta1": 0.0, "adam_beta2": 0.999, "epsilon": 1e-8,
+        "envs_per_worker": 1,
+        "n_steps": 32,
+        "learning_rate": 2.8e-3,
+        "gamma": 0.97,
+        "gae_lambda": 0.98,
+        "entropy_coef": 0.0,
+        "value_coef": 0.25,
+        "value_scale": 50.0,
+        "normalize_advantages": False,
+        "max_grad_norm": 0.5,
+        "adam_beta1": 0.0,
+        "adam_beta2": 0.999,
+        "epsilon": 1e-8,
     },
     "locked": DEFAULTS,
     "sync": DEFAULTS,
     "env-steps": {"workers": 1, **DEFAULTS, "hidden_sizes": [128, 128]},
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +138,15 @@ class Search:
 
     def ranked(self, *stages: str) -> list[dict[str, Any]]:
         """The settings that are in all of these stages, each with its trials there, best first."""
-        found = [{json.dumps(record["options"]): record["trials"] for record in records(self.path(stage))}
-                 for stage in stages]  # fmt: skip
+        found = [
+            {json.dumps(record["options"]): record["trials"] for record in records(self.path(stage))}
+            for stage in stages
+        ]
         shared = [options for options in found[0] if all(options in stage for stage in found)]
-        joined = [{"options": json.loads(options), "trials": [trial for stage in found for trial in stage[options]]}
-                  for options in shared]  # fmt: skip
+        joined = [
+            {"options": json.loads(options), "trials": [trial for stage in found for trial in stage[options]]}
+            for options in shared
+        ]
         return sorted(joined, key=lambda record: self.score(record["trials"]))
 
 
@@ -151,8 +175,14 @@ def seconds_search(mode: str) -> Search:
 
 def env_steps_search() -> Search:
     """Env steps; those of an unsolved run count twice."""
-    return Search("env-steps", counted_trial, "env_steps", unsolved=2 * ENV_STEPS_BUDGET, hopeless=2_700,
-                  choices=ENV_STEPS_CHOICES)  # fmt: skip
+    return Search(
+        "env-steps",
+        counted_trial,
+        "env_steps",
+        unsolved=2 * ENV_STEPS_BUDGET,
+        hopeless=2_700,
+        choices=ENV_STEPS_CHOICES,
+    )
 
 
 def explore(search: Search, minutes: float) -> None:
@@ -237,15 +267,19 @@ def records(path: Path) -> list[dict[str, Any]]:
 def show(search: Search, *stages: str) -> None:
     """The best candidates of one stage or of several together: what is minimised, env steps until solved, options."""
     found = search.ranked(*stages)
-    print(f"{search.name}, {' + '.join(stages)}: {len(found)} candidates; {search.measure}: mean | median; "
-          "env steps: median | p75 | p90 | solved | options")  # fmt: skip
+    print(
+        f"{search.name}, {' + '.join(stages)}: {len(found)} candidates; {search.measure}: mean | median; "
+        "env steps: median | p75 | p90 | solved | options"
+    )
     for record in found[:10]:
         trials = record["trials"]
         steps = [math.inf if trial["env_steps"] is None else trial["env_steps"] for trial in trials]
         p50, p75, p90 = (quantile(steps, fraction) for fraction in (0.5, 0.75, 0.9))
-        print(f"{search.score(trials):,.2f} {statistics.median(map(search.of, trials)):,.2f} "
-              f"{p50:,.0f} {p75:,.0f} {p90:,.0f} "
-              f"{len(steps) - steps.count(math.inf)}/{len(steps)} {record['options']}")  # fmt: skip
+        print(
+            f"{search.score(trials):,.2f} {statistics.median(map(search.of, trials)):,.2f} "
+            f"{p50:,.0f} {p75:,.0f} {p90:,.0f} "
+            f"{len(steps) - steps.count(math.inf)}/{len(steps)} {record['options']}"
+        )
 
 
 if __name__ == "__main__":

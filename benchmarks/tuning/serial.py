@@ -14,15 +14,15 @@ from a3c.closed_form import ClosedForm
 from a3c.config import Config
 from a3c.environments import EnvironmentSpec, describe
 from a3c.networks import build, initialize
-from shared.board import FINISH, Board
 from shared.parameters import bind, flat_size
+from shared.scoreboard import FINISH, Scoreboard
 from shared.store import Pulled, Snapshot
 from shared.sync_store import SyncStore
 from workers.actor_learner import learn
 from workers.assembly import build_optimizer
-from workers.evaluations import Progress
 from workers.link import SharedMemoryLink
 from workers.monitor import evaluation_seed
+from workers.runs.evaluations import Progress
 
 
 def env_steps_until_solved(options: dict[str, Any]) -> int | None:
@@ -33,10 +33,10 @@ def env_steps_until_solved(options: dict[str, Any]) -> int | None:
     """
     config = Config.from_options(options)
     environment = describe(config.env)
-    board, judge = Board(workers=1), Judge(config, environment)
-    store = JudgedStore(judge, board)
+    scoreboard, judge = Scoreboard(workers=1), Judge(config, environment)
+    store = JudgedStore(judge, scoreboard)
     with np.errstate():  # the loop sets its own, for the whole process
-        learn(0, config, environment, SharedMemoryLink(0, store, board))
+        learn(0, config, environment, SharedMemoryLink(0, store, scoreboard))
     store.judge_queue()
     judge.see(store.snapshot())
     return judge.solved_env_steps
@@ -87,14 +87,14 @@ class Judge:
 class JudgedStore(SyncStore):
     """The store of a run of one worker, whose pushes have the due snapshots judged."""
 
-    def __init__(self, judge: Judge, board: Board):
+    def __init__(self, judge: Judge, scoreboard: Scoreboard):
         config, environment = judge.config, judge.environment
         model = build(config, environment)
         initialize(model, config.seed)
         initial = torch.zeros(flat_size(model))
         bind(model, initial)
         optimizer = build_optimizer(config.optimizer, len(initial))
-        super().__init__(initial, optimizer, board, config.evaluation.eval_interval)
+        super().__init__(initial, optimizer, scoreboard, config.evaluation.eval_interval)
         self._judge = judge
 
     def push(
@@ -110,4 +110,4 @@ class JudgedStore(SyncStore):
         while (snapshot := self.next_snapshot(0)) is not None:
             self.release(int(self._released.numbers[0]) + 1)
             if self._judge.see(snapshot):
-                self._board.request(FINISH)
+                self._scoreboard.request(FINISH)

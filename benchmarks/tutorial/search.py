@@ -20,7 +20,7 @@ import numpy as np
 
 from a3c.presets import PRESETS
 from workers import train
-from workers.status import Summary
+from workers.runs.records import Summary
 
 RESULTS = Path(__file__).parent / "results" / "search.jsonl"
 SEEDS, BUDGET = range(70_000, 70_004), 40_000

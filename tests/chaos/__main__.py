@@ -75,11 +75,21 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description="Inject faults, and count what is lost.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="faults to inject (default: all; see --list)")
-    parser.add_argument("--scale", type=float, default=1.0, metavar="X",
-                        help="times as many injections; other than 1, results are shown and not kept")  # fmt: skip
+    parser.add_argument(
+        "--scale",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="times as many injections; other than 1, results are shown and not kept",
+    )
     parser.add_argument("--seed", type=int, metavar="N", help="repeat what was drawn from a seed; results are not kept")
-    parser.add_argument("--first", type=int, default=0, metavar="N",
-                        help="begin with this injection of a seed, such as one that was lost (default: 0)")  # fmt: skip
+    parser.add_argument(
+        "--first",
+        type=int,
+        default=0,
+        metavar="N",
+        help="begin with this injection of a seed, such as one that was lost (default: 0)",
+    )
     parser.add_argument("--list", action="store_true", help="inject nothing: the faults there are")
     parser.add_argument("--table", action="store_true", help="inject nothing: the newest results as Markdown")
     options = parser.parse_args(arguments)
@@ -103,8 +113,11 @@ def inject(parameters: dict[str, Any], fault: Fault, count: int | None, seed: in
     for loss in values.pop("losses"):
         print(f"lost (--seed {seed}): {loss}", flush=True)
     number = f", batch {parameters['batch']}" if "batch" in parameters else ""
-    print(f"{parameters['fault']}{number}: {outcome.tried} tried, {outcome.fired} fired, {outcome.survived} survived, "
-          f"{outcome.lost} lost ({values['seconds']} s): {_note(values)}", flush=True)  # fmt: skip
+    print(
+        f"{parameters['fault']}{number}: {outcome.tried} tried, {outcome.fired} fired, {outcome.survived} survived, "
+        f"{outcome.lost} lost ({values['seconds']} s): {_note(values)}",
+        flush=True,
+    )
     return Record(KIND, parameters, values, conditions(), git_commit(), date, load)
 
 
@@ -142,8 +155,13 @@ def current(records: Sequence[Record]) -> list[Record]:
     """Of one fault: the newest record of each batch that was injected under the newest conditions."""
     if not records or "batch" not in records[-1].parameters:
         return [*records[-1:]]
-    return [*{record.parameters.get("batch"): record for record in under(records, records[-1].conditions)
-              if "batch" in record.parameters}.values()]  # fmt: skip
+    return [
+        *{
+            record.parameters.get("batch"): record
+            for record in under(records, records[-1].conditions)
+            if "batch" in record.parameters
+        }.values()
+    ]
 
 
 def write_page() -> None:

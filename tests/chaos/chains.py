@@ -19,12 +19,23 @@ from workers import exit_codes
 Trial = tuple[bool, str]  # whether the fault fired, and what was lost
 
 # Evaluations are due much faster than they can be made, so that workers wait for a free place in their queue.
-BUSY = ("--target-return", 501, "--eval-interval", 300, "--eval-episodes", 10, "--checkpoint-interval", 0.1,
-        "--max-env-steps", 40_000)  # fmt: skip
+BUSY = (
+    "--target-return",
+    501,
+    "--eval-interval",
+    300,
+    "--eval-episodes",
+    10,
+    "--checkpoint-interval",
+    0.1,
+    "--max-env-steps",
+    40_000,
+)
 SYNC_2, SYNC_3 = ("--mode", "sync", "--workers", 2, "--seed", 5), ("--mode", "sync", "--workers", 3, "--seed", 7)
 ALONE = ("--workers", 1, "--seed", 6)
-SETTINGS = tuple((*BUSY, *setting, annealed) for annealed in ("--anneal", "--no-anneal")
-                 for setting in (SYNC_2, ALONE, SYNC_3))  # fmt: skip
+SETTINGS = tuple(
+    (*BUSY, *setting, annealed) for annealed in ("--anneal", "--no-anneal") for setting in (SYNC_2, ALONE, SYNC_3)
+)
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 MOST_LINKS = 4
 EARLY_SHARE, EARLY_SECONDS = 0.3, (0.3, 2.0)  # of resumes, those hit while they start, and when
@@ -41,8 +52,9 @@ class Link(NamedTuple):
     loss: str  # such as an exit code that is not the signal's
 
 
-def chains(count: int, folder: Path, seed: int = 0, first: int = 0, settings: Sequence[Sequence[object]] = SETTINGS,
-           ) -> Outcome:  # fmt: skip
+def chains(
+    count: int, folder: Path, seed: int = 0, first: int = 0, settings: Sequence[Sequence[object]] = SETTINGS
+) -> Outcome:
     """End runs by SIGINT, SIGTERM or SIGKILL of everybody, at random moments, and resume them, twice to four times.
 
     In the end parameters and moments, totals, statistics, every evaluation and the best policy are those of a run with
@@ -55,11 +67,21 @@ def chains(count: int, folder: Path, seed: int = 0, first: int = 0, settings: Se
     indices, used = range(first, first + count), range(min(count, len(settings)))
     which = {index: index % len(settings) for index in indices}
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        references = {number: pool.submit(undisturbed, settings[number], folder / f"reference-{number}")
-                      for number in sorted(set(which.values()))}  # fmt: skip
+        references = {
+            number: pool.submit(undisturbed, settings[number], folder / f"reference-{number}")
+            for number in sorted(set(which.values()))
+        }
         expected = {number: reference.result() for number, reference in references.items()}
-        results = [pool.submit(_chain, settings[which[index]], folder / f"run-{index}", expected[which[index]],
-                               random.Random(f"{seed}/{index}")) for index in indices]  # fmt: skip
+        results = [
+            pool.submit(
+                _chain,
+                settings[which[index]],
+                folder / f"run-{index}",
+                expected[which[index]],
+                random.Random(f"{seed}/{index}"),
+            )
+            for index in indices
+        ]
         trials, signals = list[Trial](), Counter[str]()
         for index, result in zip(indices, results, strict=True):
             links, loss = result.result()

@@ -19,9 +19,26 @@ from tests.chaos.outcome import Outcome
 NOT_FINITE = ("nan", "inf", "-inf", "1e999", "NaN", "-Infinity")
 NO_NUMBERS = ("four", "", " ", "0x10", "1,5", "1/2", "None", "--", "²", "\x1b[2J", "4\n5", "'", "%s", "{}", "漢")
 NO_INTEGERS = (*NO_NUMBERS, *NOT_FINITE, "2.5", "1e3", "0.0", "true")
-NO_ENVIRONMENTS = ("", "CartPole", "cartpole-v1", "CartPole-v1 ", "CartPole-v99", "CartPole", "Nothing-v0", "a/b/c-v0",
-                   ":", "nowhere:CartPole-v1", "Car\ntPole-v1", "\x1b[31mCartPole-v1", "../../x",
-                   "Pendulum-v1", "FrozenLake-v1", "MountainCarContinuous-v0", "%s-v1", "x" * 5000)  # fmt: skip
+NO_ENVIRONMENTS = (
+    "",
+    "CartPole",
+    "cartpole-v1",
+    "CartPole-v1 ",
+    "CartPole-v99",
+    "CartPole",
+    "Nothing-v0",
+    "a/b/c-v0",
+    ":",
+    "nowhere:CartPole-v1",
+    "Car\ntPole-v1",
+    "\x1b[31mCartPole-v1",
+    "../../x",
+    "Pendulum-v1",
+    "FrozenLake-v1",
+    "MountainCarContinuous-v0",
+    "%s-v1",
+    "x" * 5000,
+)
 NO_FOLDERS = ("/dev/null/run", "/proc/run", "x" * 300)
 NEAR_MISSES = ("{}s", "{}_", "x{}", "-{}", "{}=")  # of an option's name
 
@@ -91,8 +108,8 @@ def _nothing_starts() -> Iterator[None]:
     """Let a run that was accepted after all end where it would start its processes."""
     accepted = AssertionError("accepted")
     with (
-        mock.patch("workers.session.start_forkserver", side_effect=accepted),
-        mock.patch("workers.comparison.session.start_forkserver", side_effect=accepted),
+        mock.patch("workers.training.start_forkserver", side_effect=accepted),
+        mock.patch("workers.comparison.run_study.start_forkserver", side_effect=accepted),
     ):
         yield
 
@@ -130,13 +147,22 @@ def _unknown_option(rng: random.Random) -> BadConfiguration:
     """A name that is no option's, though nearly so, for any command."""
     name = rng.choice(option_specs()).name.replace("_", "-")
     place = rng.randrange(1, len(name))
-    misspelt = rng.choice([*(near.format(name) for near in NEAR_MISSES[:3]), name[:place] + name[place + 1 :],
-                           name[:place] + "q" + name[place:], name.upper(), name + "\n", name + "\x1b[2J"])  # fmt: skip
+    misspelt = rng.choice(
+        [
+            *(near.format(name) for near in NEAR_MISSES[:3]),
+            name[:place] + name[place + 1 :],
+            name[:place] + "q" + name[place:],
+            name.upper(),
+            name + "\n",
+            name + "\x1b[2J",
+        ]
+    )
     known = {flag for spec in option_specs() for flag in (_flag(spec), f"--no-{_flag(spec)[2:]}")}
     if f"--{misspelt}" in {*known, "--modes", "--seeds", "--run-dir", "--env", "--episodes"}:
         misspelt = f"x{name}"
-    command = rng.choice([["train"], [], ["compare"], ["resume", "nowhere"], ["evaluate", "nowhere"],
-                          ["play", "nowhere"]])  # fmt: skip
+    command = rng.choice(
+        [["train"], [], ["compare"], ["resume", "nowhere"], ["evaluate", "nowhere"], ["play", "nowhere"]]
+    )
     clean = misspelt.split("\n")[0].split("\x1b")[0]
     return BadConfiguration([*command, f"--{misspelt}", *rng.choice([[], ["1"]])], (clean,))
 
@@ -169,15 +195,17 @@ def _bad_use(rng: random.Random) -> BadConfiguration:
 def _bad_choice(rng: random.Random) -> BadConfiguration:
     """Options that only the command line knows."""
     value = rng.choice(("", "maybe", "ON", "a\nb", "\x1b[2J"))
-    return rng.choice([
-        BadConfiguration([*_train(rng), f"--dashboard={value}"], ("dashboard",)),
-        BadConfiguration([*_train(rng), f"--preset={value}"], ("preset",)),
-        BadConfiguration(["compare", f"--seeds={rng.choice((*NO_INTEGERS, '0', '-1'))}"], ("seeds",)),
-        BadConfiguration(["play", "nowhere", f"--render={value}"], ("render",)),
-        BadConfiguration([rng.choice(("evaluate", "play"))], ("RUN_DIR",)),
-        BadConfiguration([*_train(rng), f"--run-dir={rng.choice(NO_FOLDERS)}"], ("run_dir",)),
-        BadConfiguration([*_train(rng), "--hidden-sizes"], ("hidden-sizes",)),
-    ])  # fmt: skip
+    return rng.choice(
+        [
+            BadConfiguration([*_train(rng), f"--dashboard={value}"], ("dashboard",)),
+            BadConfiguration([*_train(rng), f"--preset={value}"], ("preset",)),
+            BadConfiguration(["compare", f"--seeds={rng.choice((*NO_INTEGERS, '0', '-1'))}"], ("seeds",)),
+            BadConfiguration(["play", "nowhere", f"--render={value}"], ("render",)),
+            BadConfiguration([rng.choice(("evaluate", "play"))], ("RUN_DIR",)),
+            BadConfiguration([*_train(rng), f"--run-dir={rng.choice(NO_FOLDERS)}"], ("run_dir",)),
+            BadConfiguration([*_train(rng), "--hidden-sizes"], ("hidden-sizes",)),
+        ]
+    )
 
 
 def _unknown_command(rng: random.Random) -> BadConfiguration:

@@ -51,8 +51,20 @@ CALLS = ("open", "fsync", "write")  # the last one by a limit of the system's ow
 ENDS = ("budget", "SIGINT", "SIGTERM", "solved")
 TARGETS = {"solved": 150}  # a mean return that comes soon, and not before the disk is full
 LATENCY_MS, BUDGET = 1.0, 6000
-OPTIONS = ("--workers", 2, "--env-latency-ms", LATENCY_MS, "--max-env-steps", BUDGET, "--checkpoint-interval", 0.3,
-           "--eval-interval", 500, "--eval-episodes", 5)  # fmt: skip
+OPTIONS = (
+    "--workers",
+    2,
+    "--env-latency-ms",
+    LATENCY_MS,
+    "--max-env-steps",
+    BUDGET,
+    "--checkpoint-interval",
+    0.3,
+    "--eval-interval",
+    500,
+    "--eval-episodes",
+    5,
+)
 FULL_WORDS = ("No space left on device", "File too large")
 
 
@@ -67,8 +79,11 @@ def disk_full_at_the_end(count: int, folder: Path, seed: int = 0, first: int = 0
     """
     shared, indices = shared_memory_files(), range(first, first + count)
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        trials = [*pool.map(lambda index: _fill(index, folder / f"run-{index}", shared,
-                                                random.Random(f"{seed}/{index}")), indices)]  # fmt: skip
+        trials = [
+            *pool.map(
+                lambda index: _fill(index, folder / f"run-{index}", shared, random.Random(f"{seed}/{index}")), indices
+            )
+        ]
     facts = Counter(CALLS[index % len(CALLS)] for index in indices)
     return Outcome.of(trials, f"{len(CALLS)} calls, {len(ENDS)} ends", facts)
 

@@ -171,10 +171,24 @@ def overwrite_parameters(step: Step) -> Step:
 
 FAULTS: dict[str, Callable[[Step], Step]] = {
     function.__name__: function
-    for function in (lose_licence, raise_unpicklable, call_sys_exit, leave_without_a_word, segfault, hang_in_python,
-                     hang_in_c, run_out_of_memory, change_shape, change_dtype, print_a_line, observe_nan, pay_infinity,
-                     pay_much, overwrite_parameters)
-}  # fmt: skip
+    for function in (
+        lose_licence,
+        raise_unpicklable,
+        call_sys_exit,
+        leave_without_a_word,
+        segfault,
+        hang_in_python,
+        hang_in_c,
+        run_out_of_memory,
+        change_shape,
+        change_dtype,
+        print_a_line,
+        observe_nan,
+        pay_infinity,
+        pay_much,
+        overwrite_parameters,
+    )
+}
 
 
 class Spoilt(Watched):
@@ -281,8 +295,13 @@ class Endless(CartPoleEnv):
         return (np.clip(observation, -1, 1), reward, False, truncated, info)
 
 
-for name, environment, limit in (("Watched-v0", Watched, 500), ("Ordered-v0", Ordered, 500), ("Spoilt-v0", Spoilt, 500),
-                                 ("Broken-v0", Broken, 500), ("Faulty-v0", Faulty, 500),
-                                 ("Endless-v0", Endless, None)):  # fmt: skip
+for name, environment, limit in (
+    ("Watched-v0", Watched, 500),
+    ("Ordered-v0", Ordered, 500),
+    ("Spoilt-v0", Spoilt, 500),
+    ("Broken-v0", Broken, 500),
+    ("Faulty-v0", Faulty, 500),
+    ("Endless-v0", Endless, None),
+):
     entry_point = f"{MODULE}:{environment.__name__}"
     gymnasium.register(name, entry_point, reward_threshold=475, max_episode_steps=limit, disable_env_checker=True)

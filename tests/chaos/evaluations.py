@@ -29,9 +29,26 @@ MODES = (("--workers", 2), ("--mode", "sync", "--workers", 2), ("--workers", 1))
 LATENCY_MS, INTERVAL, SLACK = 1.0, 0.5, 2.0  # of a step; between two checkpoints and more on a busy machine, in seconds
 STEPS_PER_SECOND = 1000 / LATENCY_MS  # of one worker, at most
 TRAINING_SECONDS = 5  # at least
-OPTIONS = ("--env-latency-ms", LATENCY_MS, "--checkpoint-interval", INTERVAL, "--keep-checkpoints", 1000,
-           "--eval-interval", 2000, "--eval-episodes", 3, "--eval-share", 0.5, "--max-episode-steps", 100,
-           "--heartbeat-timeout", 2, "--target-return", 501)  # fmt: skip
+OPTIONS = (
+    "--env-latency-ms",
+    LATENCY_MS,
+    "--checkpoint-interval",
+    INTERVAL,
+    "--keep-checkpoints",
+    1000,
+    "--eval-interval",
+    2000,
+    "--eval-episodes",
+    3,
+    "--eval-share",
+    0.5,
+    "--max-episode-steps",
+    100,
+    "--heartbeat-timeout",
+    2,
+    "--target-return",
+    501,
+)
 FINISH_SECONDS = 120.0  # from the start to the end of a run
 
 
@@ -47,10 +64,18 @@ def evaluation_faults(
     chosen = {index: faults[index % len(faults)] for index in indices}
     modes = {index: MODES[(index + index // len(faults)) % len(MODES)] for index in indices}
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        trials = [*pool.map(lambda index: _evaluate_badly(chosen[index], (*modes[index], "--seed", seed),
-                                                          folder / f"run-{index}", shared), indices)]  # fmt: skip
-    described = [(fired, loss and f"run {index}, {chosen[index]}, {' '.join(map(str, modes[index]))}: {loss}")
-                 for index, (fired, loss) in zip(indices, trials, strict=True)]  # fmt: skip
+        trials = [
+            *pool.map(
+                lambda index: _evaluate_badly(
+                    chosen[index], (*modes[index], "--seed", seed), folder / f"run-{index}", shared
+                ),
+                indices,
+            )
+        ]
+    described = [
+        (fired, loss and f"run {index}, {chosen[index]}, {' '.join(map(str, modes[index]))}: {loss}")
+        for index, (fired, loss) in zip(indices, trials, strict=True)
+    ]
     return Outcome.of(described, f"{len(FAULTS)} faults", Counter(fault.split(" ")[2] for fault in chosen.values()))
 
 
@@ -73,8 +98,10 @@ def _lost(run: WatchedRun, workers: int, fault: str, shared: set[Path]) -> str:
     if (status := run.summary()["status"]) != "budget_exhausted":
         return f"the run is {status}"
     most = workers * STEPS_PER_SECOND * (INTERVAL + SLACK)
-    saved = sorted(int(json.loads(path.read_bytes())["env_steps"])
-                   for path in (run.run_dir / "checkpoints").glob("latest-*[0-9].json"))  # fmt: skip
+    saved = sorted(
+        int(json.loads(path.read_bytes())["env_steps"])
+        for path in (run.run_dir / "checkpoints").glob("latest-*[0-9].json")
+    )
     for before, after in itertools.pairwise([0, *saved]):
         if after - before > most:
             return f"no checkpoint between {before} and {after} env steps"

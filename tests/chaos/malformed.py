@@ -23,15 +23,53 @@ from tests.chaos.outcome import Outcome
 CPU_SECONDS = 10.0  # for one load; reading the largest input takes a tenth of a second
 MEMORY_KIB = 2**18  # of growth, over all loads
 VALUES: list[Any] = [
-    None, True, -1, 0, 1, 3, 2**31, 2**62, 2**63, 10**400, 1.5, 1e308, math.nan, math.inf, "", "x" * 10**5, "..",
-    "a\0b", "../latest.json", "/etc/passwd", "latest.json", "\x1b[31m\n", [], {}, [[]], ["a"], [-1], [10**9, 10**9],
-    [1] * 10**4, {"file": "latest.json", "bytes": 1, "sha256": ""}, {"a": {"a": [None]}},
-]  # fmt: skip
+    None,
+    True,
+    -1,
+    0,
+    1,
+    3,
+    2**31,
+    2**62,
+    2**63,
+    10**400,
+    1.5,
+    1e308,
+    math.nan,
+    math.inf,
+    "",
+    "x" * 10**5,
+    "..",
+    "a\0b",
+    "../latest.json",
+    "/etc/passwd",
+    "latest.json",
+    "\x1b[31m\n",
+    [],
+    {},
+    [[]],
+    ["a"],
+    [-1],
+    [10**9, 10**9],
+    [1] * 10**4,
+    {"file": "latest.json", "bytes": 1, "sha256": ""},
+    {"a": {"a": [None]}},
+]
 DOCUMENTS = [
-    b"", b"null", b"[]", b"{}", b"\xff\xfe", b"[" * 10**5, b'{"a":' * 10**5, b'{"updates": ' + b"9" * 10**5 + b"}",
-    b'{"a": 1e999}', b'{"a": 1, "a": 1}', b"{" + b" " * 2**20 + b"}", b'{"format": 1}',
+    b"",
+    b"null",
+    b"[]",
+    b"{}",
+    b"\xff\xfe",
+    b"[" * 10**5,
+    b'{"a":' * 10**5,
+    b'{"updates": ' + b"9" * 10**5 + b"}",
+    b'{"a": 1e999}',
+    b'{"a": 1, "a": 1}',
+    b"{" + b" " * 2**20 + b"}",
+    b'{"format": 1}',
     b'{"format": 1, "network": {}, "weights": {}}',
-]  # fmt: skip
+]
 TYPES = ["F32", "F64", "F16", "F4", "F8_E8M0", "C64", "BOOL", "U64", "I8", "XX", None, 3]
 SHAPES = [[], [0], [0, 2**62], [2**62, 0, 2**62], [4, 2], [1, 8], [2**63], [2**64], [-1], None, "a", [2.5], [1] * 100]
 OFFSETS = [[0, 0], [0, 4], [0, 8], [0, 32], [8, 0], [4, 8], [0, 2**63], [2**64, 0], None, [0], [-1, 3]]

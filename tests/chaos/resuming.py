@@ -67,8 +67,16 @@ def course(run_dir: Path) -> dict[str, Any]:
     """All of a run's results that no clock is part of."""
     summary = json.loads((run_dir / "summary.json").read_bytes())
     evaluation = {name: value for name, value in summary["evaluation"].items() if name != "seconds"}
-    names = ("status", "state_sha256", "env_steps", "updates", "episodes", "advantage_magnitude",
-             "policy_loss_variance", "staleness")  # fmt: skip
+    names = (
+        "status",
+        "state_sha256",
+        "env_steps",
+        "updates",
+        "episodes",
+        "advantage_magnitude",
+        "policy_loss_variance",
+        "staleness",
+    )
     return {
         **{name: summary[name] for name in names},
         "best evaluation": evaluation,
@@ -121,8 +129,10 @@ def group_kills(count: int, folder: Path, seed: int = 0) -> Outcome:
     """
     shares = [count // SIDE_BY_SIDE + (index < count % SIDE_BY_SIDE) for index in range(SIDE_BY_SIDE)]
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        chains = [pool.submit(_kill_again_and_again, share, folder / f"run-{index}", random.Random(seed * 2 + index))
-                  for index, share in enumerate(shares)]  # fmt: skip
+        chains = [
+            pool.submit(_kill_again_and_again, share, folder / f"run-{index}", random.Random(seed * 2 + index))
+            for index, share in enumerate(shares)
+        ]
         trials, torn, ages = [], 0, [0.0]
         for chain in chains:
             for trial, was_torn, age in chain.result():

@@ -25,10 +25,19 @@ Trial = tuple[bool, str]  # whether it fired, and what was lost
 ONE = {"observation": [0.1, -0.2, 0.3, -0.4]}
 NUMBERS = [0, -0.0, 1.5, 1e38, -3.4e38, 3.5e38, 10**400, True, None, "1", [], {}, float("nan"), float("inf")]
 DOCUMENTS = [
-    b"", b"{", b"null", b"\xff\xfe", b"[" * 50_000, b'{"observation":' * 20_000, b'{"observation": [1e999, 0, 0, 0]}',
-    b'{"observation": [' + b"9" * 6000 + b", 0, 0, 0]}", b'{"observation": [0, 0, 0, 0], "observation": [0, 0, 0, 0]}',
-    b'{"observations": [' + b"[0,0,0,0]," * 5000 + b"[0,0,0,0]]}", b"\x1f\x8b\x08" + bytes(200), b" " * 70_000,
-]  # fmt: skip
+    b"",
+    b"{",
+    b"null",
+    b"\xff\xfe",
+    b"[" * 50_000,
+    b'{"observation":' * 20_000,
+    b'{"observation": [1e999, 0, 0, 0]}',
+    b'{"observation": [' + b"9" * 6000 + b", 0, 0, 0]}",
+    b'{"observation": [0, 0, 0, 0], "observation": [0, 0, 0, 0]}',
+    b'{"observations": [' + b"[0,0,0,0]," * 5000 + b"[0,0,0,0]]}",
+    b"\x1f\x8b\x08" + bytes(200),
+    b" " * 70_000,
+]
 TYPES = [b"application/json"] * 8 + [
     b"",
     b"text/plain",
@@ -36,16 +45,40 @@ TYPES = [b"application/json"] * 8 + [
     b"\xff",
     b"multipart/form-data",
 ]
-PATHS = [b"/act"] * 8 + [b"/", b"/healthz", b"/metrics", b"/%00", b"/../act", b"//act", b"/act?a=%zz", b"*", b"/\xff",
-                         b"http://[/act", b"/" + b"a" * 5000]  # fmt: skip
+PATHS = [b"/act"] * 8 + [
+    b"/",
+    b"/healthz",
+    b"/metrics",
+    b"/%00",
+    b"/../act",
+    b"//act",
+    b"/act?a=%zz",
+    b"*",
+    b"/\xff",
+    b"http://[/act",
+    b"/" + b"a" * 5000,
+]
 METHODS = [b"POST"] * 8 + [b"GET", b"HEAD", b"OPTIONS", b"PUT", b"TRACE", b"post", b"\0", b"CONNECT"]
 VERSIONS = [b"HTTP/1.1"] * 8 + [b"HTTP/1.0", b"HTTP/9.9", b"", b"HTTQ"]
 HEADERS = [
-    b"X: " + b"x" * 40_000, b"Transfer-Encoding: chunked", b"Transfer-Encoding: gzip", b"Content-Length: -5",
-    b"Content-Length: 7, 7", b"Content-Length: " + b"9" * 5000, b"Expect: 100-continue", b"Connection: close",
-    b"Host: [::", b"Host: \xff\xfe", b"no header at all", b": empty", b"Cookie: a=" + b"b" * 3000, b" folded: yes",
-    b"Content-Encoding: gzip", b"Upgrade: websocket", b"Connection: upgrade",
-]  # fmt: skip
+    b"X: " + b"x" * 40_000,
+    b"Transfer-Encoding: chunked",
+    b"Transfer-Encoding: gzip",
+    b"Content-Length: -5",
+    b"Content-Length: 7, 7",
+    b"Content-Length: " + b"9" * 5000,
+    b"Expect: 100-continue",
+    b"Connection: close",
+    b"Host: [::",
+    b"Host: \xff\xfe",
+    b"no header at all",
+    b": empty",
+    b"Cookie: a=" + b"b" * 3000,
+    b" folded: yes",
+    b"Content-Encoding: gzip",
+    b"Upgrade: websocket",
+    b"Connection: upgrade",
+]
 
 
 def served_requests(count: int, folder: Path, seed: int = 0) -> Outcome:
@@ -77,8 +110,13 @@ def _described(server: ServerProgram, count: int, start: int) -> list[Trial]:
     for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
 
         @seeded(start)
-        @settings(max_examples=max(count // 2, 1), deadline=None, database=None, phases=[Phase.generate],
-                  suppress_health_check=list(HealthCheck))  # fmt: skip
+        @settings(
+            max_examples=max(count // 2, 1),
+            deadline=None,
+            database=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
         @given(case=operation.as_strategy(generation_mode=mode))
         def ask(case: Any) -> None:
             response = case.call()

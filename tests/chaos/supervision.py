@@ -43,8 +43,14 @@ class WatchedRun(Program):
     def __init__(self, folder: Path, environment: str, *arguments: object, variables: dict[str, str] | None = None):
         self.folder, self.run_dir = folder, folder / "run"
         folder.mkdir(parents=True, exist_ok=True)
-        super().__init__("--env", f"{MODULE}:{environment}-v0", "--run-dir", self.run_dir, *arguments,
-                         environment={"FAULTS": str(folder), **(variables or {})})  # fmt: skip
+        super().__init__(
+            "--env",
+            f"{MODULE}:{environment}-v0",
+            "--run-dir",
+            self.run_dir,
+            *arguments,
+            environment={"FAULTS": str(folder), **(variables or {})},
+        )
 
     def __enter__(self) -> "WatchedRun":
         return self

@@ -17,8 +17,9 @@ def test_every_fault_has_a_function_that_takes_its_count(fault: Fault) -> None:
     assert (wanted[0] in ("count", "seconds")) == (fault.count is not None)
     defaults = [parameter.default for parameter in inspect.signature(function).parameters.values()]
     given = {wanted[0], "folder", "seed", "first"}
-    assert all(name in given or value is not inspect.Parameter.empty
-               for name, value in zip(wanted, defaults, strict=True))  # fmt: skip
+    assert all(
+        name in given or value is not inspect.Parameter.empty for name, value in zip(wanted, defaults, strict=True)
+    )
 
 
 def test_survived_faults_end_with_0_and_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,8 +49,15 @@ def test_batches_make_up_the_count() -> None:
 
 
 def record(batch: int, lost: int = 0, program: str = "new", **facts: float) -> Record:
-    values = {"tried": 50, "fired": 50, "survived": 50 - lost, "lost": lost, "seconds": 9, "facts": facts,
-              "detail": "a loss" if lost else ""}  # fmt: skip
+    values = {
+        "tried": 50,
+        "fired": 50,
+        "survived": 50 - lost,
+        "lost": lost,
+        "seconds": 9,
+        "facts": facts,
+        "detail": "a loss" if lost else "",
+    }
     return Record("chaos", {"fault": "chains", "batch": batch}, values, {"program": program}, "", "")
 
 

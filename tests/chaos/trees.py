@@ -23,8 +23,18 @@ Trial = tuple[bool, str]  # whether the fault fired, and what was lost
 KILLS_PER_RUN = 10
 EARLY = 4  # of so many runs one is hit while it starts
 BUSY_PROCESSES = 4  # beside every other run
-QUICK = ("--workers", 3, "--checkpoint-interval", 0.3, "--eval-interval", 500, "--eval-episodes", 5,
-         "--max-restarts", 10_000)  # fmt: skip
+QUICK = (
+    "--workers",
+    3,
+    "--checkpoint-interval",
+    0.3,
+    "--eval-interval",
+    500,
+    "--eval-episodes",
+    5,
+    "--max-restarts",
+    10_000,
+)
 CODES = {exit_codes.FINISHED, exit_codes.WORKER, exit_codes.CHECKPOINT, exit_codes.NUMERICS, exit_codes.DISK}
 APPEARS_SECONDS = 10.0  # in which there is somebody to be killed
 GOES_ON_SECONDS = 60.0  # in which a run that was hit has saved again, on a busy machine

@@ -26,12 +26,7 @@ def test_the_default_settings_solve_cartpole(tmp_path: Path, seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "options",
-    [
-        {"workers": 8},
-        {"workers": 2, "envs_per_worker": 4, "n_steps": 16, "gradients": "autograd"},
-    ],
-    ids=str,
+    "options", [{"workers": 8}, {"workers": 2, "envs_per_worker": 4, "n_steps": 16, "gradients": "autograd"}], ids=str
 )
 def test_other_shapes_solve_cartpole_too(tmp_path: Path, options: dict[str, object]) -> None:
     solves(tmp_path / "run", 1003, **options)

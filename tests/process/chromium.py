@@ -9,8 +9,17 @@ from pathlib import Path
 from typing import Any
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage",
-         "--disable-background-networking", "--remote-debugging-pipe", "--hide-scrollbars", "about:blank")  # fmt: skip
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--remote-debugging-pipe",
+    "--hide-scrollbars",
+    "about:blank",
+)
 
 
 class Chromium:
@@ -22,9 +31,14 @@ class Chromium:
         # The browser reads commands from descriptor 3 and answers on 4; a shell can put them there, Popen cannot.
         shell = f'exec "$0" "$@" 3<&{theirs_in} 4>&{theirs_out}'
         command = ["bash", "-c", shell, str(BROWSER), f"--user-data-dir={profile}", *FLAGS]
-        self._process = subprocess.Popen(command, pass_fds=(theirs_in, theirs_out), stdin=subprocess.DEVNULL,
-                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                         start_new_session=True)  # fmt: skip
+        self._process = subprocess.Popen(
+            command,
+            pass_fds=(theirs_in, theirs_out),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         os.close(theirs_in)
         os.close(theirs_out)
         self._commands, self._answers = os.fdopen(ours_out, "wb", 0), os.fdopen(ours_in, "rb", 0)

@@ -22,7 +22,7 @@ import psutil
 
 import run_a3c
 from a3c import load_policy
-from workers.launch import context, inherited, start_forkserver
+from workers.processes.start import context, inherited, start_forkserver
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, str(ROOT / "run_a3c.py")]
@@ -56,8 +56,15 @@ class Program:
         else:
             self._reader, output = pty.openpty()
             fcntl.ioctl(output, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
-        self.process = subprocess.Popen([*command, *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=output,
-                                        stderr=output, env=variables, cwd=cwd, start_new_session=True)  # fmt: skip
+        self.process = subprocess.Popen(
+            [*command, *map(str, arguments)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=variables,
+            cwd=cwd,
+            start_new_session=True,
+        )
         os.close(output)
         self._thread = threading.Thread(target=self._collect, daemon=True)
         self._thread.start()
@@ -91,8 +98,11 @@ class Program:
 
     def everybody(self) -> list[psutil.Process]:
         """All processes of the program that live, orphans too: each inherits the program's mark."""
-        return [process for process in psutil.process_iter(["environ"])
-                if (process.info["environ"] or {}).get(MARK) == self._mark and lives(process)]  # fmt: skip
+        return [
+            process
+            for process in psutil.process_iter(["environ"])
+            if (process.info["environ"] or {}).get(MARK) == self._mark and lives(process)
+        ]
 
     def workers(self) -> list[psutil.Process]:
         """The actor-learners and the monitor: the forkserver's children."""

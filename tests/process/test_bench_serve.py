@@ -73,8 +73,13 @@ def test_the_table_has_a_row_for_each_case(solved_run: tuple[Path, str, dict[str
     code, output = run_here("bench-serve", solved_run[0], "--seconds", 0.2, "--clients", 2, "--batch", 3)
     assert code == 0, output
     rows = [line for line in output.splitlines() if " x " in line]
-    names = ("a bare route", "one observation, fp32", "one observation, int8", "3 observations, fp32",
-             "3 observations, int8")  # fmt: skip
+    names = (
+        "a bare route",
+        "one observation, fp32",
+        "one observation, int8",
+        "3 observations, fp32",
+        "3 observations, int8",
+    )
     assert len(rows) == len(names)
     for name, row in zip(names, rows, strict=True):
         assert row.startswith(name)

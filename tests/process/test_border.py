@@ -23,8 +23,8 @@ import pytest
 
 from tests.process.command import ROOT, lives
 from tests.process.terminal import SHOW_CURSOR
-from workers import border
-from workers.launch import context, inherited
+from workers.processes import entry
+from workers.processes.start import context, inherited
 
 KINDS = ("waits", "is stuck", "begins late")
 WITH_TERMINAL = ("waits", "begins late")  # whose process runs no environment, so that nothing there gets stuck
@@ -39,7 +39,7 @@ def child(kind: str, folder: Path, terminal: str | None, messages: Connection) -
         parent = multiprocessing.parent_process()
         assert parent is not None
         wait([parent.sentinel])
-    border.run(folder / "child.log", lambda: work(kind, folder), terminal)
+    entry.run(folder / "child.log", lambda: work(kind, folder), terminal)
 
 
 def work(kind: str, folder: Path) -> None:

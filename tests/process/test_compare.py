@@ -19,8 +19,8 @@ from a3c import Config
 from tests.process.command import ESCAPE, ROOT, Program, run, run_here
 from workers.comparison.ledger import measure_lost_updates
 from workers.comparison.results import Comparison
-from workers.launch import start_forkserver
-from workers.session import describe_environment
+from workers.processes.start import start_forkserver
+from workers.training import describe_environment
 
 # Nothing is learnt in so few steps; what is tested here is everything around it.
 SHORT = ("--max-env-steps", "2000", "--eval-episodes", "5", "--workers", "2", "--n-steps", "16")
@@ -55,8 +55,9 @@ def test_a_study_leaves_its_results_and_ordinary_run_directories(study: tuple[Pa
     for name in runs:
         mode, _, seed = name.partition("-seed-")
         options = json.loads((path / "runs" / name / "config.json").read_text())["options"]
-        expected = Config.from_options({"mode": mode, "seed": int(seed), "max_env_steps": 2000, "eval_episodes": 5,
-                                        "workers": 2, "n_steps": 16})  # fmt: skip
+        expected = Config.from_options(
+            {"mode": mode, "seed": int(seed), "max_env_steps": 2000, "eval_episodes": 5, "workers": 2, "n_steps": 16}
+        )
         assert Config.from_options(options) == expected
     code, output = run_here("evaluate", path / "runs" / "async-seed-0", "--episodes", "2")
     assert code == 0, output
@@ -239,8 +240,15 @@ def test_a_study_ends_where_the_environment_fails(tmp_path: Path, monkeypatch: p
 def compare_diverging(path: Path) -> tuple[Comparison | None, str]:
     """Make a study one of whose arms diverges, from Python; what it returned, and what it printed."""
     with contextlib.redirect_stdout(io.StringIO()) as output:
-        comparison = workers.compare(learning_rate=[0.004, 1e30], workers=2, seeds=1, max_env_steps=1000,
-                                     eval_episodes=5, study_dir=path, dashboard="off")  # fmt: skip
+        comparison = workers.compare(
+            learning_rate=[0.004, 1e30],
+            workers=2,
+            seeds=1,
+            max_env_steps=1000,
+            eval_episodes=5,
+            study_dir=path,
+            dashboard="off",
+        )
     return comparison, output.getvalue()
 
 
@@ -269,9 +277,7 @@ def test_a_run_whose_numbers_diverge_counts_as_one_that_never_got_there(
     assert arms["learning_rate 1e+30"]["env_steps"]["censored"] == 1
 
 
-def test_a_run_that_diverged_is_an_outcome_and_is_not_made_again(
-    diverged: tuple[Path, Comparison | None, str],
-) -> None:
+def test_a_run_that_diverged_is_an_outcome_and_is_not_made_again(diverged: tuple[Path, Comparison | None, str]) -> None:
     path, comparison, _ = diverged
     summary = path / "runs" / "learning_rate-1e+30-seed-0" / "summary.json"
     assert json.loads(summary.read_text())["exit_code"] == 5
@@ -313,16 +319,35 @@ def test_what_pushes_lose_is_counted_exactly(tmp_path: Path, mode: str, workers_
 
 
 def test_a_slow_environment_sleeps_and_its_evaluation_does_not(tmp_path: Path) -> None:
-    summary = workers.train(run_dir=tmp_path / "run", dashboard="off", env_latency_ms=1000.0, workers=8, n_steps=1,
-                            max_env_steps=8, eval_episodes=5)  # fmt: skip
+    summary = workers.training(
+        run_dir=tmp_path / "run",
+        dashboard="off",
+        env_latency_ms=1000.0,
+        workers=8,
+        n_steps=1,
+        max_env_steps=8,
+        eval_episodes=5,
+    )
     assert 1.0 <= summary.train_seconds < summary.env_steps  # eight asleep at once; one after the other, a second each
     assert summary.evaluation is not None and summary.evaluation.mean >= 8
     assert summary.wall_seconds < 5 * 8  # five episodes of no fewer than eight steps
 
 
 def test_training_is_logged_at_every_tenth_update(tmp_path: Path) -> None:
-    code, output = run_here("--preset", "a2c-tutorial", "--envs-per-worker", "1", "--max-env-steps", "3000",
-                            "--run-dir", tmp_path / "r", "--seed", "1", "--dashboard", "off")  # fmt: skip
+    code, output = run_here(
+        "--preset",
+        "a2c-tutorial",
+        "--envs-per-worker",
+        "1",
+        "--max-env-steps",
+        "3000",
+        "--run-dir",
+        tmp_path / "r",
+        "--seed",
+        "1",
+        "--dashboard",
+        "off",
+    )
     assert code == 0, output
     rows = list(csv.DictReader((tmp_path / "r" / "updates.csv").open()))
     assert [int(row["updates"]) for row in rows] == list(range(10, 10 * len(rows) + 1, 10))

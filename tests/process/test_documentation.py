@@ -25,7 +25,7 @@ import tests.chaos.__main__
 from benchmarks.studies import STUDIES
 from tests.process.command import ROOT, Program, run_here
 from tests.process.http_client import ServerProgram
-from workers.launch import start_forkserver
+from workers.processes.start import start_forkserver
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PROGRAMS = ("python", "python3", "make", "pip", "run-a3c", "curl", "sh", "bash", "docker", "git")
@@ -136,7 +136,7 @@ def resume(command: str, place: Place) -> None:
 def compare(command: str, place: Place) -> None:
     """Is parsed and planned; the snippet of README makes the runs of a study."""
     studies: list[Any] = []
-    place.monkeypatch.setattr("workers.comparison.session.run", lambda study, *_: (studies.append(study), 0))
+    place.monkeypatch.setattr("workers.comparison.run_study.run", lambda study, *_: (studies.append(study), 0))
     here(*words(command, place.solved)[1:])
     assert len(studies[0].arms) > 1
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from a3c.checkpoint import load_training
-from shared.board import DROPPED
+from shared.scoreboard import DROPPED
 from tests.chaos.environments import RESET, STEP
 from tests.chaos.supervision import WatchedRun
 from tests.process.command import FOREVER, Program
@@ -47,8 +47,19 @@ class Faulty:
 
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faulty]:
-    arguments = (*FOREVER, "--workers", 2, "--heartbeat-timeout", 1.5, "--eval-episodes", 5, "--env-latency-ms", 0.2,
-                 "--checkpoint-interval", 0.1)  # fmt: skip
+    arguments = (
+        *FOREVER,
+        "--workers",
+        2,
+        "--heartbeat-timeout",
+        1.5,
+        "--eval-episodes",
+        5,
+        "--env-latency-ms",
+        0.2,
+        "--checkpoint-interval",
+        0.1,
+    )
     with WatchedRun(tmp_path_factory.mktemp("faulty") / "run", "Ordered", *arguments) as run:
         run.until_all_work(2)
         victims = {}

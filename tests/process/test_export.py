@@ -66,11 +66,20 @@ def test_the_metadata_tells_a_consumer_what_it_needs(exported: tuple[Path, str])
     run_dir, _ = exported
     manifest, told = load_checkpoint(run_dir).manifest, facts(run_dir / "policy.onnx")
     expected = {
-        "format": "1", "env_id": "CartPole-v1", "observation_size": "4", "action_count": "2", "action_start": "0",
-        "precision": "fp32", "critic": "yes", "checkpoint_sha256": manifest["weights"]["sha256"],
-        "updates": str(manifest["updates"]), "env_steps": str(manifest["env_steps"]), "max_episode_steps": "500",
-        "target_return": "475.0", "seed": "3",
-    }  # fmt: skip
+        "format": "1",
+        "env_id": "CartPole-v1",
+        "observation_size": "4",
+        "action_count": "2",
+        "action_start": "0",
+        "precision": "fp32",
+        "critic": "yes",
+        "checkpoint_sha256": manifest["weights"]["sha256"],
+        "updates": str(manifest["updates"]),
+        "env_steps": str(manifest["env_steps"]),
+        "max_episode_steps": "500",
+        "target_return": "475.0",
+        "seed": "3",
+    }
     assert {name: told[name] for name in expected} == expected
     low, high = np.array(json.loads(told["observations"]))
     assert low.shape == high.shape == (4,) and (low < 0).all() and (high > 0).all()
@@ -223,8 +232,10 @@ def test_a_missing_package_is_one_line_with_the_command_that_installs_it(
     monkeypatch.setitem(sys.modules, package, None)
     code, output = run_here("export", cartpole)
     assert code == 2
-    assert output == ('run_a3c.py: error: export: needs the packages of the extra "export": '
-                      'pip install -c constraints.txt -e ".[export]"\n')  # fmt: skip
+    assert output == (
+        'run_a3c.py: error: export: needs the packages of the extra "export": '
+        'pip install -c constraints.txt -e ".[export]"\n'
+    )
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from tests.process.command import FOREVER, ROOT, Program, run
-from workers.child import KEPT_LOG, LARGEST_LOG
+from workers.processes.child import KEPT_LOG, LARGEST_LOG
 
 ENVIRONMENTS = """
 import os, subprocess, sys, threading, time
@@ -169,8 +169,14 @@ if __name__ == "__main__":
 def test_the_users_own_processes_take_signals_after_a_run(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT.format(run_dir=str(tmp_path / "run")))
-    done = subprocess.run([sys.executable, script], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
-                          text=True, timeout=60, check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, script],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.stdout.splitlines()[-1] == f"ended by -{int(signal.SIGTERM)} blocked set()", done.stderr
 
 
@@ -197,8 +203,14 @@ def test_environment_variables_that_change_between_two_runs_are_seen_by_the_seco
     (tmp_path / "paying.py").write_text(PAYING)
     script = tmp_path / "script.py"  # without a main guard: its environment is in a module
     script.write_text(TWO_RUNS.format(folder=str(tmp_path / "run-")))
-    done = subprocess.run([sys.executable, script], env={**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"}, timeout=60,
-                          capture_output=True, text=True, check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, script],
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"},
+        timeout=60,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     means = [
         json.loads((tmp_path / f"run-{gain}" / "summary.json").read_bytes())["evaluation"]["mean"] for gain in "12"

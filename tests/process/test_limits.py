@@ -8,7 +8,7 @@ import pytest
 
 from a3c.config import Config
 from tests.process.command import COMMAND, run
-from workers.limits import needed_descriptors
+from workers.processes.limits import needed_descriptors
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit")
 WORKERS = 24

@@ -31,8 +31,9 @@ GUARD = 'if __name__ == "__main__":\n    '
 def python(*arguments: str, folder: Path, code: str | None = None) -> subprocess.CompletedProcess[str]:
     """Run a program of the user's own, which imports ours."""
     variables = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run([sys.executable, *arguments], input=code, capture_output=True, text=True, timeout=100,
-                          cwd=folder, env=variables)  # fmt: skip
+    return subprocess.run(
+        [sys.executable, *arguments], input=code, capture_output=True, text=True, timeout=100, cwd=folder, env=variables
+    )
 
 
 def refusal(result: subprocess.CompletedProcess[str], folder: Path) -> str:

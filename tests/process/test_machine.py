@@ -164,8 +164,13 @@ def test_a_module_that_hides_ours_is_named_in_one_line(name: str, tmp_path: Path
     script.write_text(f"import sys; sys.path.append({str(ROOT)!r}); import run_a3c; run_a3c.command_line()")
     module.parent.mkdir(parents=True)
     module.write_text("raise SystemExit('this is somebody else')")
-    result = subprocess.run([sys.executable, script, *map(str, SHORT)], capture_output=True, text=True, cwd=tmp_path,
-                            env={**os.environ, "PYTHONPATH": str(tmp_path / "mine")})  # fmt: skip
+    result = subprocess.run(
+        [sys.executable, script, *map(str, SHORT)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "mine")},
+    )
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1
     assert f"of this program is hidden by {module}; rename that" in result.stderr
@@ -174,8 +179,12 @@ def test_a_module_that_hides_ours_is_named_in_one_line(name: str, tmp_path: Path
 def test_a_module_that_hides_ours_from_a_program_is_an_import_error(tmp_path: Path) -> None:
     (tmp_path / "shared.py").touch()
     (tmp_path / "mine.py").write_text("from workers import train")
-    result = subprocess.run([sys.executable, tmp_path / "mine.py"], capture_output=True, text=True,
-                            env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
+    result = subprocess.run(
+        [sys.executable, tmp_path / "mine.py"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     assert f"ImportError: the package 'shared' of this program is hidden by {tmp_path}" in result.stderr
 
 

@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from a3c import Config
-from shared.board import STOP, Board
 from shared.optimizers import AdamOptions, SharedAdam, SharedOptimizer
+from shared.scoreboard import STOP, Scoreboard
 from shared.store import LockedStore, SharedStore
 from shared.sync_store import SyncStore
 from tests.process.command import FOREVER, Program, run_in_processes
@@ -58,11 +58,11 @@ def push_from_all(store: SharedStore, target: Any, pushes: int) -> None:
 
 
 def sync_store(optimizer: SharedOptimizer, interval: int = 10**9) -> SyncStore:
-    return SyncStore(torch.zeros(SIZE), optimizer, Board(WORKERS), interval)
+    return SyncStore(torch.zeros(SIZE), optimizer, Scoreboard(WORKERS), interval)
 
 
 def test_locked_loses_no_update(tmp_path: Path) -> None:
-    store = LockedStore(torch.zeros(SIZE), PlainSGD(), Board(WORKERS), str(tmp_path / "lock"))
+    store = LockedStore(torch.zeros(SIZE), PlainSGD(), Scoreboard(WORKERS), str(tmp_path / "lock"))
     push_from_all(store, push_ones, 400)
     assert (store.parameters == -WORKERS * 400).all()
 
@@ -96,9 +96,9 @@ def test_snapshots_of_sync_are_queued_at_fixed_env_steps() -> None:
 
 
 def test_nobody_waits_for_a_worker_that_has_left() -> None:
-    board = Board(WORKERS)
-    store = SyncStore(torch.zeros(SIZE), PlainSGD(), board, 10**9)
-    board.request(STOP)
+    scoreboard = Scoreboard(WORKERS)
+    store = SyncStore(torch.zeros(SIZE), PlainSGD(), scoreboard, 10**9)
+    scoreboard.request(STOP)
 
     def push(worker_index: int) -> int | None:
         return store.push(worker_index, torch.ones(SIZE), 1.0, 1, store.pull(torch.zeros(SIZE)))

@@ -28,7 +28,7 @@ from tests.process.command import ESCAPE, Program, run_here
 from tests.process.terminal import CTRL_C, CTRL_Z, HIDE_CURSOR, SUSPENDED, Job
 from tests.unit.scripted_environments import Endless, Script, register
 from tests.unit.test_play_view import value_error_oracle
-from workers.play import play_checkpoint
+from workers.playing.play import play_checkpoint
 
 CLEAR = "\x1b[2J"
 NO_DISPLAY = ":4711"
@@ -188,8 +188,9 @@ def pictures(film: Path) -> list[NDArray[np.uint8]]:
     """All pictures of a film, which must show 50 of them a second."""
     if film.suffix == ".gif":
         with Image.open(film) as image:
-            frames = [(frame.info["duration"], np.asarray(frame.convert("RGB")))
-                      for frame in ImageSequence.Iterator(image)]  # fmt: skip
+            frames = [
+                (frame.info["duration"], np.asarray(frame.convert("RGB"))) for frame in ImageSequence.Iterator(image)
+            ]
         assert {duration for duration, _ in frames} == {20}  # milliseconds
         return [frame for _, frame in frames]
     reader = imageio_ffmpeg.read_frames(str(film))

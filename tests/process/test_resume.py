@@ -17,7 +17,7 @@ from a3c.schedules import annealed_learning_rate
 from tests.chaos.resuming import group_kills, rows, sync_kill_points
 from tests.process.command import Program, run, run_here
 from tests.process.test_saving import assert_survived
-from workers.lock import DirectoryLock
+from workers.runs.lock import DirectoryLock
 
 BUDGET = 40_000
 SHORT = ("--max-env-steps", BUDGET, "--target-return", 501, "--eval-episodes", 10, "--checkpoint-interval", 0.1)

@@ -26,7 +26,7 @@ from tests.process.command import COMMAND, run, run_here
 from tests.process.http_client import ServerProgram, parsed, received
 from tests.process.onnx_models import BALANCE, DIGEST, linear_model, write_model
 from workers.serving.connections import REQUEST_SECONDS, Server
-from workers.serving.facts import read_facts
+from workers.serving.metadata import read_facts
 from workers.serving.metrics import Recent
 from workers.serving.model import load_model
 from workers.serving.requests import BODY_LIMIT
@@ -96,8 +96,12 @@ def test_metrics_count_requests_batches_values_and_their_drift(tmp_path: Path) -
         assert server.act({"observation": []})[0] == 400
         assert server.ask("GET", "/nowhere")[0] == 404
         assert server.raw(b"nonsense\r\n\r\n").startswith(b"HTTP/1.0 400 ")
-        counts = {'path="/act",status="200"': 2, 'path="/act",status="400"': 1, 'path="other",status="404"': 1,
-                  'path="malformed",status="400"': 1}  # fmt: skip
+        counts = {
+            'path="/act",status="200"': 2,
+            'path="/act",status="400"': 1,
+            'path="other",status="404"': 1,
+            'path="malformed",status="400"': 1,
+        }
         for labels, count in counts.items():
             assert server.metric(f"a3c_requests_total{{{labels}}}") == count, labels
         assert server.metric("a3c_act_seconds_count") == 2
@@ -125,9 +129,16 @@ def test_recent_values_are_those_of_the_last_and_not_of_the_first() -> None:
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/act", 405), ("PUT", "/act", 405), ("OPTIONS", "/act", 405), ("POST", "/healthz", 405),
-     ("GET", "/nothing", 404), ("GET", "/act/", 404), ("GET", "/page.html", 404)],
-)  # fmt: skip
+    [
+        ("GET", "/act", 405),
+        ("PUT", "/act", 405),
+        ("OPTIONS", "/act", 405),
+        ("POST", "/healthz", 405),
+        ("GET", "/nothing", 404),
+        ("GET", "/act/", 404),
+        ("GET", "/page.html", 404),
+    ],
+)
 def test_other_paths_and_methods_are_refused_in_json(
     server: ServerProgram, method: str, path: str, status: int
 ) -> None:
@@ -213,8 +224,10 @@ def test_a_thousand_connections_are_all_answered(server: ServerProgram) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1200), hard))
     try:
         with ExitStack() as stack:
-            connections = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=60))
-                           for _ in range(1000)]  # fmt: skip
+            connections = [
+                stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=60))
+                for _ in range(1000)
+            ]
             for connection in connections:
                 connection.sendall(b"POST /act HTTP/1.1\r\nConnection: close\r\n" + COMPLETE)
             statuses = {received(connection).split(b"\r\n", 1)[0] for connection in connections}
@@ -304,16 +317,31 @@ def bad_models(folder: Path) -> Iterator[tuple[str, bytes]]:
     yield "unknown origin", b""
     yield "unknown origin", linear_model(metadata={"format": None}).SerializeToString()
     yield "of format '2'", linear_model(metadata={"format": "2"}).SerializeToString()
-    for name, text in (("env_id", ""), ("observation_size", "4.0"), ("observation_size", "9" * 5000),
-                       ("action_count", "0"), ("precision", "fp64"), ("critic", "maybe"), ("checkpoint_sha256", "x"),
-                       ("max_episode_steps", "-1"), ("value_mean", "nan"), ("value_std", "one"),
-                       ("observations", "[[1], [2]]"), ("observations", "[" * 50_000), ("observations", "7"),
-                       ("observations", "[[1, 1, 1, 1], [2, 2, 2, NaN]]")):  # fmt: skip
+    for name, text in (
+        ("env_id", ""),
+        ("observation_size", "4.0"),
+        ("observation_size", "9" * 5000),
+        ("action_count", "0"),
+        ("precision", "fp64"),
+        ("critic", "maybe"),
+        ("checkpoint_sha256", "x"),
+        ("max_episode_steps", "-1"),
+        ("value_mean", "nan"),
+        ("value_std", "one"),
+        ("observations", "[[1], [2]]"),
+        ("observations", "[" * 50_000),
+        ("observations", "7"),
+        ("observations", "[[1, 1, 1, 1], [2, 2, 2, NaN]]"),
+    ):
         yield f"a3c.{name}", linear_model(metadata={name: text}).SerializeToString()
     yield "lack a3c.updates", linear_model(metadata={"updates": None}).SerializeToString()
     yield "unknown domain 'evil.ops'", linear_model(domain="evil.ops").SerializeToString()
-    yield "not [batch, 5]", linear_model(metadata={"observation_size": "5", "observations": json.dumps([[0.0] * 5] * 2)}
-                                         ).SerializeToString()  # fmt: skip
+    yield (
+        "not [batch, 5]",
+        linear_model(
+            metadata={"observation_size": "5", "observations": json.dumps([[0.0] * 5] * 2)}
+        ).SerializeToString(),
+    )
     yield "not [1, 3]", linear_model(metadata={"action_count": "3"}).SerializeToString()
     yield "not among", linear_model(metadata={"action_start": "7"}).SerializeToString()
     yield "its outputs are", linear_model(metadata={"critic": "no"}).SerializeToString()
@@ -401,9 +429,13 @@ def test_a_refused_model_ends_the_command_with_4_and_one_line(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [(("--host", "no.such.host.invalid"), "host: "), (("--host", "192.0.2.1"), "host: "), (("--host", ""), "host: "),
-     (("--int8",), "int8: ")],
-)  # fmt: skip
+    [
+        (("--host", "no.such.host.invalid"), "host: "),
+        (("--host", "192.0.2.1"), "host: "),
+        (("--host", ""), "host: "),
+        (("--int8",), "int8: "),
+    ],
+)
 def test_what_cannot_be_followed_ends_the_command_with_2_and_one_line(
     tmp_path: Path, options: tuple[str, ...], said: str
 ) -> None:
@@ -426,8 +458,10 @@ def test_a_missing_extra_is_one_line_with_the_command_that_installs_it(command: 
     )
     code, output = run("-c", script, command=COMMAND[:1])
     assert code == 2
-    assert output.splitlines() == ['run_a3c.py: error: serve: needs the packages of the extra "serve": '
-                                   'pip install -c constraints.txt -e ".[serve]"']  # fmt: skip
+    assert output.splitlines() == [
+        'run_a3c.py: error: serve: needs the packages of the extra "serve": '
+        'pip install -c constraints.txt -e ".[serve]"'
+    ]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -462,11 +496,14 @@ def test_a_changed_model_is_taken_up_only_where_it_passes_its_check(tmp_path: Pa
         assert server.metric("a3c_reloads_total") == 1
         assert server.ask("GET", "/healthz")[1]["model"]["checkpoint_sha256"] == "ab" * 32
         assert "value" not in server.act(ZEROS)[1]
-        for count, (said, spoil) in enumerate({
-            "no ONNX model": lambda: path.write_bytes(b"\x08\x07\x12garbage" * 10),
-            "is for CartPole-v0": lambda: replace(path, metadata={"env_id": "CartPole-v0"}),
-            "No such file": path.unlink,
-        }.items(), start=1):  # fmt: skip
+        for count, (said, spoil) in enumerate(
+            {
+                "no ONNX model": lambda: path.write_bytes(b"\x08\x07\x12garbage" * 10),
+                "is for CartPole-v0": lambda: replace(path, metadata={"env_id": "CartPole-v0"}),
+                "No such file": path.unlink,
+            }.items(),
+            start=1,
+        ):
             spoil()
             server.until(lambda said=said: f"the old model stays: {path}: {said}" in server.text)
             assert server.metric("a3c_refused_reloads_total") == count

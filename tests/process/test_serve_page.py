@@ -151,8 +151,9 @@ def test_it_needs_nothing_but_this_server(page: Chromium, server: ServerProgram)
 
 def test_another_environment_is_a_form_of_its_numbers(browser: Chromium, tmp_path: Path) -> None:
     weights = np.random.default_rng(0).normal(size=(3, 6)).astype(np.float32)
-    path = write_model(tmp_path / "policy.onnx", weights=weights, critic=False, action_start=1,
-                       metadata={"env_id": "Acrobot-v1"})  # fmt: skip
+    path = write_model(
+        tmp_path / "policy.onnx", weights=weights, critic=False, action_start=1, metadata={"env_id": "Acrobot-v1"}
+    )
     with ServerProgram(path) as server:
         browser.open(f"http://127.0.0.1:{server.port}/")
         browser.until("document.querySelectorAll('.chosen').length === 1")

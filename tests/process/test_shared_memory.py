@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 import torch
 
-from shared.board import ROW, Board
 from shared.memory import SharedArray
 from shared.optimizers import AdamOptions, SharedAdam
+from shared.scoreboard import ROW, Scoreboard
 from shared.store import SharedStore
 from tests.process.command import run_in_processes
-from workers.launch import inherited
+from workers.processes.start import inherited
 
 SIZE, WORKERS, PUSHES = 1000, 4, 500
 
 
-def push_once(store: SharedStore, board: Board, local: torch.Tensor, answer: Connection) -> None:
+def push_once(store: SharedStore, scoreboard: Scoreboard, local: torch.Tensor, answer: Connection) -> None:
     store.push(0, torch.ones(SIZE), 0.1, 3, store.pull(local))
-    board.row(0)[(ROW.names or ()).index("env_steps")] = 7
+    scoreboard.row(0)[(ROW.names or ()).index("env_steps")] = 7
     answer.send((store.optimizer.state()["exp_avg"].clone().numpy(), local.numpy().copy()))
 
 
@@ -98,12 +98,12 @@ def test_parameters_moments_and_rows_are_shared_and_local_parameters_are_not(met
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"no {method} here")
     processes = multiprocessing.get_context(method)
-    board = Board(1)
-    store = SharedStore(torch.zeros(SIZE), SharedAdam(SIZE, AdamOptions()), board)
+    scoreboard = Scoreboard(1)
+    store = SharedStore(torch.zeros(SIZE), SharedAdam(SIZE, AdamOptions()), scoreboard)
     local = np.full(SIZE, 5, np.float32)
     receiver, sender = processes.Pipe(duplex=False)
     with inherited():
-        arguments = (store, board, torch.from_numpy(local.copy()), sender)
+        arguments = (store, scoreboard, torch.from_numpy(local.copy()), sender)
         process = processes.Process(target=push_once, args=arguments)  # type: ignore[attr-defined]
         process.start()
     assert receiver.poll(60)
@@ -111,7 +111,7 @@ def test_parameters_moments_and_rows_are_shared_and_local_parameters_are_not(met
     process.join(60)
     assert process.exitcode == 0
     assert store.updates == 1
-    assert board.read()["env_steps"] == [7]
+    assert scoreboard.read()["env_steps"] == [7]
     assert store.parameters.numpy() == pytest.approx(np.full(SIZE, -0.1), rel=1e-5)
     assert moments_there.any()
     assert np.array_equal(store.optimizer.state()["exp_avg"].numpy(), moments_there)
@@ -120,7 +120,7 @@ def test_parameters_moments_and_rows_are_shared_and_local_parameters_are_not(met
 
 
 def test_no_push_is_lost_from_the_count_when_all_push_at_once() -> None:
-    store = SharedStore(torch.zeros(SIZE), SharedAdam(SIZE, AdamOptions()), Board(WORKERS))
+    store = SharedStore(torch.zeros(SIZE), SharedAdam(SIZE, AdamOptions()), Scoreboard(WORKERS))
     run_in_processes(push_many, [(store, index) for index in range(WORKERS)])
     assert store.updates == WORKERS * PUSHES
     snapshot = store.snapshot()

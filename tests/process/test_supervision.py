@@ -8,13 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.supervision import (
-    WatchedRun,
-    false_alarms,
-    never_decreases,
-    worker_kills,
-    worker_stops,
-)
+from tests.chaos.supervision import WatchedRun, false_alarms, never_decreases, worker_kills, worker_stops
 from tests.process.command import FOREVER
 
 QUICK = ("--eval-episodes", 5)

@@ -21,7 +21,7 @@ SHORT = ("--workers", 1, "--max-env-steps", 3000, "--target-return", 501)
 CLEAR = "\x1b[2J"
 BROKEN_VIEW = """
 import sys, run_a3c
-from workers import dashboard
+from workers.console import dashboard
 
 drawn, render = [], dashboard.render
 def broken(status, width, height):

@@ -12,9 +12,9 @@ from a3c.files import json_bytes
 from workers.comparison.results import LogRow, Run
 from workers.comparison.study import Study
 from workers.comparison.study_directory import StudyDirectory
-from workers.run_directory import provenance
-from workers.status import Evaluation, Faults, Races, Staleness, Summary
-from workers.table import Table
+from workers.runs.directory import provenance
+from workers.runs.records import Evaluation, Faults, Races, Staleness, Summary
+from workers.runs.tables import Table
 
 BUDGET = 20_000
 
@@ -23,8 +23,11 @@ def sample_runs(arms: dict[str, float] | None = None, seeds: int = 10) -> list[R
     """Runs of each arm, by its median env steps to the target; those beyond the budget never get there."""
     arms = {"async": 8_000.0, "sync": 12_000.0, "locked": 9_000.0} if arms is None else arms
     rng = np.random.default_rng(0)
-    return [sample_run(arm, seed, median * math.exp(0.4 * rng.standard_normal()))
-            for arm, median in arms.items() for seed in range(seeds)]  # fmt: skip
+    return [
+        sample_run(arm, seed, median * math.exp(0.4 * rng.standard_normal()))
+        for arm, median in arms.items()
+        for seed in range(seeds)
+    ]
 
 
 def sample_run(arm: str, seed: int, env_steps: float) -> Run:
@@ -71,8 +74,10 @@ def sample_run(arm: str, seed: int, env_steps: float) -> Run:
 
 def sample_log(env_steps: int, magnitude: float) -> tuple[LogRow, ...]:
     """A row per 1,000 env steps, with an advantage that falls from `magnitude` to half of it."""
-    return tuple(LogRow(x // 48, x, math.nan if x == 1000 else x / 50, magnitude * (1 - x / env_steps / 2))
-                 for x in range(1000, env_steps + 1, 1000))  # fmt: skip
+    return tuple(
+        LogRow(x // 48, x, math.nan if x == 1000 else x / 50, magnitude * (1 - x / env_steps / 2))
+        for x in range(1000, env_steps + 1, 1000)
+    )
 
 
 def sample_evaluation(env_steps: int, mean: float, verification: bool = False) -> Evaluation:

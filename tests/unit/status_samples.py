@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from workers.status import Evaluation, Event, Faults, Losses, Races, Staleness, Status, Summary, WorkerStatus
+from workers.runs.records import Evaluation, Event, Faults, Losses, Races, Staleness, Status, Summary, WorkerStatus
 
 FAULTS = Faults(
     worker_restarts=3, monitor_restarts=1, observations=2, rewards=10, gradients=5, rollbacks=1, failed_saves=1

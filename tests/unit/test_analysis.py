@@ -18,7 +18,7 @@ from workers.comparison.analysis import (
 )
 from workers.comparison.results import Interval, LostUpdates
 from workers.comparison.statistics import iqm, wilson
-from workers.status import Races
+from workers.runs.records import Races
 
 STUDIES = 1000
 
@@ -151,8 +151,10 @@ def test_staleness_is_that_of_all_pushes_one_by_one(seed):
 
 
 def test_largest_staleness_is_the_summaries_which_know_more_than_the_last_bin():
-    runs = [with_summary(run, staleness=replace(run.summary.staleness, max=most))
-            for run, most in zip(sample_runs({"async": 5000}, seeds=3), (3, 99, 7), strict=True)]  # fmt: skip
+    runs = [
+        with_summary(run, staleness=replace(run.summary.staleness, max=most))
+        for run, most in zip(sample_runs({"async": 5000}, seeds=3), (3, 99, 7), strict=True)
+    ]
     assert result_of(runs).staleness_max == 99
 
 
@@ -244,8 +246,9 @@ def test_contrasts_put_each_other_arm_beside_the_first_in_order():
 
 def test_contrast_is_above_a_half_and_above_one_where_the_arm_is_faster():
     runs = sample_runs({"sync": 12_000, "async": 6000}, seeds=20)
-    steps = {arm: [run.summary.solved_env_steps or math.inf for run in runs if run.arm == arm]
-             for arm in ("sync", "async")}  # fmt: skip
+    steps = {
+        arm: [run.summary.solved_env_steps or math.inf for run in runs if run.arm == arm] for arm in ("sync", "async")
+    }
     (contrast,) = contrasts(["sync", "async"], runs)
     wins = np.mean([(x < y) + (x == y) / 2 for x in steps["async"] for y in steps["sync"]])
     assert contrast.fewer_env_steps.value == pytest.approx(wins) and wins > 0.8
@@ -276,8 +279,10 @@ def test_same_runs_give_the_same_report_in_any_order_and_with_any_other_arms():
 
 
 def test_advantage_curve_is_over_the_runs_that_were_logged_and_empty_without_one():
-    logged = [replace(run, log=sample_log(10_000, magnitude))
-              for run, magnitude in zip(sample_runs({"async": 5000}, 3), (2.0, 4.0, 6.0), strict=True)]  # fmt: skip
+    logged = [
+        replace(run, log=sample_log(10_000, magnitude))
+        for run, magnitude in zip(sample_runs({"async": 5000}, 3), (2.0, 4.0, 6.0), strict=True)
+    ]
     curve = advantage_curve([*logged, sample_run("async", 9, 5000)])
     assert (curve.x[0], curve.x[-1]) == (0, 10_000)
     assert math.isnan(curve.middle[0])

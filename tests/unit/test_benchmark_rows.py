@@ -32,8 +32,12 @@ def test_the_way_to_the_solution_is_counted_from_the_first_env_step_to_the_last_
     rows = [(0.9, 0.0), (1.5, 0.0), (1.998, 0.2), (2.3, 0.5)]  # the first step was taken at 1.8
     with open(tmp_path / "metrics.csv", "w", newline="") as file:
         csv.writer(file).writerows([("elapsed_seconds", "train_seconds"), *rows])
-    events = [(1.9, "checkpoints/latest.json"), (2.0, "checkpoints/best.json"), (2.35, "checkpoints/best.json"),
-              (2.4, "checkpoints/latest.json")]  # fmt: skip
+    events = [
+        (1.9, "checkpoints/latest.json"),
+        (2.0, "checkpoints/best.json"),
+        (2.35, "checkpoints/best.json"),
+        (2.4, "checkpoints/latest.json"),
+    ]
     (tmp_path / "events.jsonl").write_text(
         "\n".join(
             json.dumps({"seconds": seconds, "kind": "checkpointed", "message": message}) for seconds, message in events
@@ -63,8 +67,14 @@ def test_a_peer_that_never_solved_counts_with_the_time_it_took_and_a_run_of_ours
 
 
 def test_a_start_is_over_the_imports_that_ran_before_it_and_never_where_it_did_not_solve():
-    run = {"solved": True, "best_seconds": 3.0, "exit_seconds": 3.5, "solution_seconds": 0.5, "solved_env_steps": 9_000,
-           "import_seconds": 2.0}  # fmt: skip
+    run = {
+        "solved": True,
+        "best_seconds": 3.0,
+        "exit_seconds": 3.5,
+        "solution_seconds": 0.5,
+        "solved_env_steps": 9_000,
+        "import_seconds": 2.0,
+    }
     rows = solve.rows([Trial({}, run), Trial({}, {**run, "solved": False, "import_seconds": 1.0})])
     found = samples_of(rows)
     assert found["prompt to verified `best` on disk / bare `import torch, gymnasium`"] == (1.5, math.inf)
@@ -89,8 +99,10 @@ def test_a_share_is_of_the_bare_rate_of_the_faster_number_of_processes():
 
 def test_ours_with_many_environments_is_the_number_of_workers_that_is_the_faster_over_all_trials():
     measured = [((1e5, 3e5), 1e6), ((3e5, 2e5), 1e6), ((1e5, 2e5), 1e6)]
-    trials = [Trial({"workers": [2, 4]}, {"ours": {"2": rate(two), "4": rate(four)}, "bare": {"2": limit}})
-              for (two, four), limit in measured]  # fmt: skip
+    trials = [
+        Trial({"workers": [2, 4]}, {"ours": {"2": rate(two), "4": rate(four)}, "bare": {"2": limit}})
+        for (two, four), limit in measured
+    ]
     found = samples_of(vector_shape.rows(trials))
     assert found["env steps/s, 64 envs a worker, as a share of the bare native vector environment's"] == (30, 20, 20)
 

@@ -22,8 +22,14 @@ from benchmarks.tutorial.claims import at, told
 from run_a3c import build_parser
 from workers.comparison.study import plan
 
-HERE = {"cpu": "a", "cores": 2, "memory_gib": 4, "system": "s", "program": "p",
-        **dict.fromkeys(("python", "torch", "gymnasium", "numpy"), "1")}  # fmt: skip
+HERE = {
+    "cpu": "a",
+    "cores": 2,
+    "memory_gib": 4,
+    "system": "s",
+    "program": "p",
+    **dict.fromkeys(("python", "torch", "gymnasium", "numpy"), "1"),
+}
 
 
 def record(number, conditions=HERE, seconds=None, **values):
@@ -51,19 +57,32 @@ def bench(directory, benchmark, *options):
 
 @pytest.mark.parametrize(
     ("samples", "fraction", "expected"),
-    [((3, 1, 2), 0.5, 2), ((1, 2), 0.5, 1.5), ((1, 2, 3, 4, 5), 0.25, 2), ((1, 2, 3, 4), 0.75, 3.25), ((7,), 0.25, 7),
-     ((1, math.inf), 0.0, 1), ((1, math.inf, math.inf), 0.5, math.inf), ((1, 2, math.inf), 0.5, 2)],
-)  # fmt: skip
+    [
+        ((3, 1, 2), 0.5, 2),
+        ((1, 2), 0.5, 1.5),
+        ((1, 2, 3, 4, 5), 0.25, 2),
+        ((1, 2, 3, 4), 0.75, 3.25),
+        ((7,), 0.25, 7),
+        ((1, math.inf), 0.0, 1),
+        ((1, math.inf, math.inf), 0.5, math.inf),
+        ((1, 2, math.inf), 0.5, 2),
+    ],
+)
 def test_quantile_is_linear_between_neighbours_and_bears_infinite_samples(samples, fraction, expected):
     assert quantile(samples, fraction) == expected
 
 
 @pytest.mark.parametrize(
     ("limits", "verdict"),
-    [((Limit(2), Limit(1.5)), "met, not the aim"), ((Limit(2), Limit(1.9)), "met, and the aim"),
-     ((Limit(1.5), Limit(1)), "**missed**"), ((Limit(1.5, at_most=False), None), "met"),
-     ((Limit(2, at_most=False), None), "**missed**"), ((None, None), "-")],
-)  # fmt: skip
+    [
+        ((Limit(2), Limit(1.5)), "met, not the aim"),
+        ((Limit(2), Limit(1.9)), "met, and the aim"),
+        ((Limit(1.5), Limit(1)), "**missed**"),
+        ((Limit(1.5, at_most=False), None), "met"),
+        ((Limit(2, at_most=False), None), "**missed**"),
+        ((None, None), "-"),
+    ],
+)
 def test_verdict_compares_the_median_with_bar_and_aim(limits, verdict):
     assert Figure("f", (1.0, 1.8, 9.0), "x", *limits).verdict() == verdict
 
@@ -85,12 +104,15 @@ def test_a_count_is_met_by_enough_successes_and_missed_by_one_failure(outcomes, 
 
 @pytest.mark.parametrize(
     ("samples", "verdict", "measured"),
-    [((1.0,) * 3, "met", "1.00 (range 1.00 to 1.00, n 3, all got there)"),
-     ((1.0,) * 2, "open: needs 3", "1.00 (range 1.00 to 1.00, n 2, all got there)"),
-     ((1.0, 1.0, math.inf), "**missed**", "1.00 (range 1.00 to never, n 3, 1 never)"),
-     ((1.0, math.inf), "**missed**", "never (range 1.00 to never, n 2, 1 never)"),
-     ((3.0,) * 3, "**missed**", "3.00 (range 3.00 to 3.00, n 3, all got there)"), ((), "-", "not measured")],
-)  # fmt: skip
+    [
+        ((1.0,) * 3, "met", "1.00 (range 1.00 to 1.00, n 3, all got there)"),
+        ((1.0,) * 2, "open: needs 3", "1.00 (range 1.00 to 1.00, n 2, all got there)"),
+        ((1.0, 1.0, math.inf), "**missed**", "1.00 (range 1.00 to never, n 3, 1 never)"),
+        ((1.0, math.inf), "**missed**", "never (range 1.00 to never, n 2, 1 never)"),
+        ((3.0,) * 3, "**missed**", "3.00 (range 3.00 to 3.00, n 3, all got there)"),
+        ((), "-", "not measured"),
+    ],
+)
 def test_a_bar_that_asks_for_all_is_met_by_enough_samples_none_of_which_is_never(samples, verdict, measured):
     figure = Figure("f", samples, "", Limit(2), needed=3)
     assert (figure.verdict(), figure.measured()) == (verdict, measured)
@@ -105,8 +127,14 @@ def test_figures_asked_together_stand_in_one_row_each_with_its_bar_and_verdict()
 
 
 def test_table_shows_quartiles_of_many_samples_and_the_range_of_few():
-    text = table([Figure("many", tuple(map(float, range(1, 10))), "s", Limit(40_000)), Figure("few", (1.0, 2.0)),
-                  Figure("one", (1234.5,)), Figure("none", (), "", Limit(1))])  # fmt: skip
+    text = table(
+        [
+            Figure("many", tuple(map(float, range(1, 10))), "s", Limit(40_000)),
+            Figure("few", (1.0, 2.0)),
+            Figure("one", (1234.5,)),
+            Figure("none", (), "", Limit(1)),
+        ]
+    )
     assert text.splitlines()[2:] == [
         "| many | at most 40,000 s |  | 5.00 s (quartiles 3.00 to 7.00, n 9) | met |",
         "| few |  |  | 1.50 (range 1.00 to 2.00, n 2) | - |",
@@ -168,11 +196,14 @@ def test_a_line_cut_short_is_measured_again_and_does_no_harm(tmp_path, torn):
 
 @pytest.mark.parametrize(
     ("options", "complaint"),
-    [(["slove"], "unknown benchmark 'slove'; did you mean solve?"),
-     (["xyzzy"], f"unknown benchmark 'xyzzy'; there are {', '.join(CATALOGUE)}"),
-     (["--seeds", "0"], "--seeds must be at least 1, got 0"), (["--quick", "--write"], "--quick measures nothing"),
-     (["--fresh", "--report"], "--fresh discards what --report is to show")],
-)  # fmt: skip
+    [
+        (["slove"], "unknown benchmark 'slove'; did you mean solve?"),
+        (["xyzzy"], f"unknown benchmark 'xyzzy'; there are {', '.join(CATALOGUE)}"),
+        (["--seeds", "0"], "--seeds must be at least 1, got 0"),
+        (["--quick", "--write"], "--quick measures nothing"),
+        (["--fresh", "--report"], "--fresh discards what --report is to show"),
+    ],
+)
 def test_options_that_cannot_be_followed_are_refused(options, complaint, capsys):
     assert command.main(options) == 2
     assert complaint in capsys.readouterr().err
@@ -225,8 +256,9 @@ def test_the_page_begins_with_what_is_asked_and_a_bench_of_some_ends_with_their_
 
 def test_a_benchmark_measured_before_the_program_changed_says_so_and_answers_nothing_asked():
     asked = ASKED[-1]  # the one row of its benchmark
-    answering = dataclasses.replace(counting_benchmark([]), name=asked.benchmark,
-                                    rows=lambda trials: [Figure(asked.figures[0], (1.0,))])  # fmt: skip
+    answering = dataclasses.replace(
+        counting_benchmark([]), name=asked.benchmark, rows=lambda trials: [Figure(asked.figures[0], (1.0,))]
+    )
     now, before = record(0, value=1), record(0, {**HERE, "program": "older"}, value=1)
     before = dataclasses.replace(before, date="2024-12-31T00:00:00+00:00", commit="before")
     for one, said in ((now, False), (before, True)):
@@ -294,8 +326,11 @@ def test_every_published_study_is_one_that_compare_can_make(name: str) -> None:
 
 
 def test_a_claim_is_judged_by_the_last_row_up_to_its_update_and_not_where_the_run_ended_before():
-    log = [{"updates": "10", "mean_return": ""}, {"updates": "70", "mean_return": "21.5"},
-           {"updates": "90", "mean_return": "400"}]  # fmt: skip
+    log = [
+        {"updates": "10", "mean_return": ""},
+        {"updates": "70", "mean_return": "21.5"},
+        {"updates": "90", "mean_return": "400"},
+    ]
     assert at(log, 80, "mean_return") == 21.5
     assert at(log, 90, "mean_return") == 400
     assert at(log, 91, "mean_return") is None

@@ -30,21 +30,40 @@ PHASES = {"env": 0.5, "forward": 0.3, "other": 0.2}
 def growth_trials(axis, rates, phases=None, cpu_use=0.97):
     """Two repetitions of an axis; phases of single values instead of PHASES."""
     return [
-        Trial({"axis": axis, "value": value},
-              {"steps_per_second": rate * (1 + repetition), "phases": (phases or {}).get(value, PHASES),
-               "worker_uss": [10e6, 14e6], "program_pss": 400e6, "cpu_use": cpu_use})
-        for repetition in range(2) for value, rate in rates.items()
-    ]  # fmt: skip
+        Trial(
+            {"axis": axis, "value": value},
+            {
+                "steps_per_second": rate * (1 + repetition),
+                "phases": (phases or {}).get(value, PHASES),
+                "worker_uss": [10e6, 14e6],
+                "program_pss": 400e6,
+                "cpu_use": cpu_use,
+            },
+        )
+        for repetition in range(2)
+        for value, rate in rates.items()
+    ]
 
 
 @pytest.mark.parametrize(
     ("axis", "rates", "words", "ratio"),
-    [("workers", {1: 10, 2: 19, 4: 20, 8: 20}, "workers: the curve bends after 2, the cores 97 % busy; env", 20 / 19),
-     ("workers", {1: 10, 2: 15, 4: 22}, "workers: no bend up to 4", 2.2),
-     ("width", {32: 10, 64: 9, 128: 6, 256: 1}, "the curve bends after 64, the cores 97 % busy, and forward growing "
-      "from 30 to 80 %; env", 6 / 9),
-     ("width", {32: 10, 64: 9, 128: 8}, "no bend up to 128", 0.8)],
-)  # fmt: skip
+    [
+        (
+            "workers",
+            {1: 10, 2: 19, 4: 20, 8: 20},
+            "workers: the curve bends after 2, the cores 97 % busy; env",
+            20 / 19,
+        ),
+        ("workers", {1: 10, 2: 15, 4: 22}, "workers: no bend up to 4", 2.2),
+        (
+            "width",
+            {32: 10, 64: 9, 128: 6, 256: 1},
+            "the curve bends after 64, the cores 97 % busy, and forward growing from 30 to 80 %; env",
+            6 / 9,
+        ),
+        ("width", {32: 10, 64: 9, 128: 8}, "no bend up to 128", 0.8),
+    ],
+)
 def test_a_curve_bends_where_growth_stops_paying_or_begins_to_cost(axis, rates, words, ratio):
     phases = {128: {"env": 0.1, "forward": 0.8, "other": 0.1}} if axis == "width" else None
     found = [row for row in growth.rows(growth_trials(axis, rates, phases)) if "bend" in row.name]
@@ -131,11 +150,13 @@ def test_processes_of_a_run_are_told_apart_by_the_logs_that_they_write(tmp_path)
     (tmp_path / "logs").mkdir()
     child = "import sys, time; file = open(sys.argv[1], 'a'); print(1, flush=True); time.sleep(600)"
     names = ["worker-0", "worker-11", "monitor", "else"]
-    parent = ("import subprocess, sys, time\n"
-              f"family = [subprocess.Popen([sys.executable, '-c', {child!r}, path], stdout=subprocess.PIPE) "
-              "for path in sys.argv[1:]]\n"
-              "for process in family: process.stdout.readline()\n"
-              "print(1, flush=True); time.sleep(600)")  # fmt: skip
+    parent = (
+        "import subprocess, sys, time\n"
+        f"family = [subprocess.Popen([sys.executable, '-c', {child!r}, path], stdout=subprocess.PIPE) "
+        "for path in sys.argv[1:]]\n"
+        "for process in family: process.stdout.readline()\n"
+        "print(1, flush=True); time.sleep(600)"
+    )
     paths = [str(tmp_path / "logs" / f"{name}.log") for name in names] + [str(tmp_path / "worker-2.log")]
     process = subprocess.Popen([sys.executable, "-c", parent, *paths], stdout=subprocess.PIPE)
     try:
@@ -157,8 +178,11 @@ def test_processes_of_a_run_are_told_apart_by_the_logs_that_they_write(tmp_path)
 def test_overhead_is_the_share_of_parent_and_monitor_in_all_cpu_time_and_the_throughput_that_is_missing():
     spent = {"parent": 1.0, "monitor": 2.0, "worker": 16.0, "other": 1.0}
     side = {"cpu_seconds": spent, "seconds": 10.0}
-    values = {"on": side | {"steps_per_second": 90.0}, "off": side | {"steps_per_second": 95.0},
-              "bare": {"steps_per_second": 100.0}}  # fmt: skip
+    values = {
+        "on": side | {"steps_per_second": 90.0},
+        "off": side | {"steps_per_second": 95.0},
+        "bare": {"steps_per_second": 100.0},
+    }
     samples = [row.samples[0] for row in overhead.rows([Trial({}, values)])]
     assert samples == pytest.approx([15, 10, 5, 10, 20, 5, 5, 90, 95, 100])
 
@@ -166,12 +190,13 @@ def test_overhead_is_the_share_of_parent_and_monitor_in_all_cpu_time_and_the_thr
 def test_bare_workers_train_with_nobody_beside_them_and_are_gone_afterwards(tmp_path):
     config = Config(workers=2, n_steps=5, max_env_steps=10**9)
     before = set(psutil.Process().children(recursive=True))
-    with overhead.bare_workers(config, tmp_path) as board:
-        reached = board.read()["env_steps"].copy()
+    with overhead.bare_workers(config, tmp_path) as scoreboard:
+        reached = scoreboard.read()["env_steps"].copy()
         assert (reached > 0).all()
-        wait_until(lambda: bool((board.read()["env_steps"] > reached).all()))
-        logs = {Path(file.path).stem for child in psutil.Process().children(recursive=True)
-                for file in child.open_files()}  # fmt: skip
+        wait_until(lambda: bool((scoreboard.read()["env_steps"] > reached).all()))
+        logs = {
+            Path(file.path).stem for child in psutil.Process().children(recursive=True) for file in child.open_files()
+        }
         assert {"worker-0", "worker-1"} <= logs
     left = set(psutil.Process().children(recursive=True)) - before
     assert not [child for child in left if watching.role(child) == watching.WORKER]
@@ -195,8 +220,10 @@ def test_a_bare_worker_that_dies_is_told_with_its_log(tmp_path):
 
 def test_memory_asks_of_the_default_shape_with_four_workers_and_means_over_the_workers():
     values = {"worker_uss": [10e6, 20e6], "worker_pss": [40e6, 50e6], "program_pss": 300e6}
-    trials = [Trial({"shape": shape, "options": {"workers": workers}}, values)
-              for shape, workers in (("paper's shape", 1), memory.ASKED)]  # fmt: skip
+    trials = [
+        Trial({"shape": shape, "options": {"workers": workers}}, values)
+        for shape, workers in (("paper's shape", 1), memory.ASKED)
+    ]
     rows = memory.rows(trials)
     assert [row.samples for row in rows] == [(15,), (45,), (300,)] * 2
     assert [bool(row.bar) for row in rows] == [True] + [False] * 5
@@ -211,8 +238,12 @@ def dump(number, trigger, count, folder):
 
 
 def test_counts_are_read_by_the_name_that_each_dump_was_asked_for_with(tmp_path):
-    told = [("Client Request: pull", 100), ("Client Request: one push", 7), ("Client Request: pull", 90),
-            ("Program termination", 10**9)]  # fmt: skip
+    told = [
+        ("Client Request: pull", 100),
+        ("Client Request: one push", 7),
+        ("Client Request: pull", 90),
+        ("Program termination", 10**9),
+    ]
     dumps = [dump(number, *one, tmp_path) for number, one in enumerate(told)]
     assert instructions.read_counts(dumps) == {"pull": [100, 90], "one push": [7]}
 

@@ -1,4 +1,4 @@
-"""The board: running totals, signs of life, requests, and what of them a resumed run goes on from."""
+"""The scoreboard: running totals, signs of life, requests, and what of them a resumed run goes on from."""
 
 import json
 from fractions import Fraction
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from shared.board import (
+from shared.scoreboard import (
     CLOSE,
     CRITIC,
     DROPPED,
@@ -22,7 +22,7 @@ from shared.board import (
     STOP,
     SUMS,
     TALLIES,
-    Board,
+    Scoreboard,
 )
 
 ADDED = (*SUMS, *CRITIC[:2], *PHASE_SECONDS, "env_steps", "episodes", "return_sum", "cpu_seconds")
@@ -32,20 +32,20 @@ def row(**values: float) -> np.ndarray:
     return np.array([values.get(name, 0.0) for name in ROW.names or ()])
 
 
-def used_board(workers: int) -> Board:
-    """A board on which everything has been counted, other numbers everywhere."""
-    board = Board(workers)
+def used_board(workers: int) -> Scoreboard:
+    """A scoreboard on which everything has been counted, other numbers everywhere."""
+    scoreboard = Scoreboard(workers)
     for worker in range(workers):
-        board.row(worker)[:] = 1000 * (worker + 1) + np.arange(len(ROW.names or ()))
+        scoreboard.row(worker)[:] = 1000 * (worker + 1) + np.arange(len(ROW.names or ()))
         for count in range(worker + 2):
-            board.count_staleness(worker, count)
-            board.count_dropped(worker, DROPPED[count % len(DROPPED)])
-            board.replace(worker)
-    board.row(0)[(ROW.names or ()).index("mean_return")] = np.nan
+            scoreboard.count_staleness(worker, count)
+            scoreboard.count_dropped(worker, DROPPED[count % len(DROPPED)])
+            scoreboard.replace(worker)
+    scoreboard.row(0)[(ROW.names or ()).index("mean_return")] = np.nan
     for count, name in enumerate(TALLIES):
         for _ in range(count + 1):
-            board.count(name)
-    return board
+            scoreboard.count(name)
+    return scoreboard
 
 
 def comparable(rows: Any) -> list[dict[str, float | None]]:
@@ -55,46 +55,46 @@ def comparable(rows: Any) -> list[dict[str, float | None]]:
 
 
 def test_totals_are_sums_over_rows_and_a_read_is_a_copy() -> None:
-    board = Board(3)
+    scoreboard = Scoreboard(3)
     for worker in range(3):
-        board.row(worker)[:] = row(env_steps=10**worker)
-    rows = board.read()
+        scoreboard.row(worker)[:] = row(env_steps=10**worker)
+    rows = scoreboard.read()
     assert rows["env_steps"].sum() == 111
     rows["env_steps"] = 0
-    assert board.read()["env_steps"].sum() == 111
+    assert scoreboard.read()["env_steps"].sum() == 111
 
 
 def test_what_is_asked_for_is_told() -> None:
-    board = Board(1)
-    assert board.requested() == RUN
-    board.request(FINISH)
-    assert board.requested() == FINISH and not board.stopping()
+    scoreboard = Scoreboard(1)
+    assert scoreboard.requested() == RUN
+    scoreboard.request(FINISH)
+    assert scoreboard.requested() == FINISH and not scoreboard.stopping()
     for request in (STOP, CLOSE):
-        board.request(request)
-        assert board.requested() == request and board.stopping()
+        scoreboard.request(request)
+        assert scoreboard.requested() == request and scoreboard.stopping()
 
 
 def test_training_seconds_count_from_the_first_workers_start() -> None:
-    board = Board(2)
-    assert board.training_seconds(now=50.0) == 0.0
+    scoreboard = Scoreboard(2)
+    assert scoreboard.training_seconds(now=50.0) == 0.0
     for worker, started in ((0, 20.0), (1, 10.0)):
-        board.row(worker)[:] = row(started=started)
-    assert board.training_seconds(now=50.0) == 40.0
+        scoreboard.row(worker)[:] = row(started=started)
+    assert scoreboard.training_seconds(now=50.0) == 40.0
 
 
 def test_a_row_is_read_by_the_names_it_was_written_with() -> None:
-    board = Board(2)
+    scoreboard = Scoreboard(2)
     names = ROW.names or ()
-    board.row(1)[:] = np.arange(len(names))
-    assert [board.read()[1][name] for name in names] == list(range(len(names)))
-    assert not board.read()[0]["env_steps"]
+    scoreboard.row(1)[:] = np.arange(len(names))
+    assert [scoreboard.read()[1][name] for name in names] == list(range(len(names)))
+    assert not scoreboard.read()[0]["env_steps"]
 
 
 def test_staleness_is_counted_exactly_up_to_the_last_bin() -> None:
-    board = Board(2)
+    scoreboard = Scoreboard(2)
     for staleness in (0, 3, 3, STALENESS_BINS - 1, 10 * STALENESS_BINS):
-        board.count_staleness(1, staleness)
-    counts = board.staleness_counts()
+        scoreboard.count_staleness(1, staleness)
+    counts = scoreboard.staleness_counts()
     assert not counts[0].any()
     assert {int(value): int(counts[1][value]) for value in counts[1].nonzero()[0]} == {
         0: 1,
@@ -104,42 +104,42 @@ def test_staleness_is_counted_exactly_up_to_the_last_bin() -> None:
 
 
 def test_signs_of_life_are_counted_for_each_worker_the_monitor_and_the_checkpointer() -> None:
-    board = Board(2)
-    for index in (0, board.monitor, board.monitor, *[board.checkpointer] * 3):
-        board.beat(index)
-    assert [board.beats(index) for index in (0, 1, board.monitor, board.checkpointer)] == [1, 0, 2, 3]
+    scoreboard = Scoreboard(2)
+    for index in (0, scoreboard.monitor, scoreboard.monitor, *[scoreboard.checkpointer] * 3):
+        scoreboard.beat(index)
+    assert [scoreboard.beats(index) for index in (0, 1, scoreboard.monitor, scoreboard.checkpointer)] == [1, 0, 2, 3]
 
 
 def test_a_worker_says_for_itself_whether_it_computes_gradients() -> None:
-    board = Board(2)
-    board.set_learning(1, True)
-    assert [board.is_learning(worker) for worker in range(2)] == [False, True]
-    board.set_learning(1, False)
-    assert not board.is_learning(1)
+    scoreboard = Scoreboard(2)
+    scoreboard.set_learning(1, True)
+    assert [scoreboard.is_learning(worker) for worker in range(2)] == [False, True]
+    scoreboard.set_learning(1, False)
+    assert not scoreboard.is_learning(1)
 
 
 def test_saves_are_asked_for_any_number_of_times() -> None:
-    board = Board(1)
-    assert board.saves_requested() == 0
-    board.request_save()
-    board.request_save()
-    assert board.saves_requested() == 2
+    scoreboard = Scoreboard(1)
+    assert scoreboard.saves_requested() == 0
+    scoreboard.request_save()
+    scoreboard.request_save()
+    assert scoreboard.saves_requested() == 2
 
 
 def test_a_replaced_worker_has_another_incarnation() -> None:
-    board = Board(2)
-    board.replace(1)
-    board.replace(1)
-    assert [board.incarnation(index) for index in range(2)] == [0, 2]
-    assert board.worker_restarts() == 2
+    scoreboard = Scoreboard(2)
+    scoreboard.replace(1)
+    scoreboard.replace(1)
+    assert [scoreboard.incarnation(index) for index in range(2)] == [0, 2]
+    assert scoreboard.worker_restarts() == 2
 
 
 @pytest.mark.parametrize("workers", [3, 5])
 def test_a_restored_board_has_the_same_rows_and_counts(workers: int) -> None:
-    before, after = used_board(3), Board(workers)
+    before, after = used_board(3), Scoreboard(workers)
     after.restore(before.state())
     assert comparable(after.read()[:3]) == comparable(before.read())
-    assert comparable(after.read()[3:]) == comparable(Board(workers - 3).read())
+    assert comparable(after.read()[3:]) == comparable(Scoreboard(workers - 3).read())
     assert np.array_equal(after.staleness_counts()[:3], before.staleness_counts())
     assert not after.staleness_counts()[3:].any()
     assert after.dropped() == before.dropped()
@@ -148,20 +148,22 @@ def test_a_restored_board_has_the_same_rows_and_counts(workers: int) -> None:
 
 
 def test_a_state_of_a_version_that_counted_less_is_restored() -> None:
-    state, after = used_board(2).state(), Board(2)
+    state, after = used_board(2).state(), Scoreboard(2)
     after.restore(state | {"tallies": state["tallies"][:3]})
     assert [after.tally(name) for name in TALLIES] == [1, 2, 3, 0, 0]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_with_fewer_workers_no_total_is_lost(workers: int) -> None:
-    before, after = used_board(4), Board(workers)
+    before, after = used_board(4), Scoreboard(workers)
     after.restore(before.state())
     for name in ADDED:
         assert after.read()[name].sum() == before.read()[name].sum(), name
     for name in PAIRS:
-        exact = [sum(Fraction(float(x)) for part in (name, f"{name}_low") for x in board.read()[part])
-                 for board in (before, after)]  # fmt: skip
+        exact = [
+            sum(Fraction(float(x)) for part in (name, f"{name}_low") for x in scoreboard.read()[part])
+            for scoreboard in (before, after)
+        ]
         assert exact[0] == exact[1], name
     assert np.array_equal(after.staleness_counts().sum(0), before.staleness_counts().sum(0))
     assert after.read()["staleness_max"].max() == before.read()["staleness_max"].max()
@@ -172,8 +174,8 @@ def test_with_fewer_workers_no_total_is_lost(workers: int) -> None:
 
 def test_a_restored_board_goes_on_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.5  # seconds since boot
-    monkeypatch.setattr("shared.board.time", SimpleNamespace(monotonic=lambda: now))
-    before, after = Board(1), Board(1)
+    monkeypatch.setattr("shared.scoreboard.time", SimpleNamespace(monotonic=lambda: now))
+    before, after = Scoreboard(1), Scoreboard(1)
     before.began = now - 10_000
     before.row(0)[:] = row(started=0.5)
     after.restore(before.state())
@@ -185,14 +187,14 @@ def test_a_restored_board_goes_on_in_time(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_state_is_a_copy() -> None:
-    board = used_board(2)
-    state = {name: tensor.clone() for name, tensor in board.state().items()}
-    taken = board.state()
-    board.row(0)[:] = 0
-    board.count_staleness(0, 0)
-    board.count_dropped(1, "rewards")
-    board.replace(0)
-    board.count("rollbacks")
+    scoreboard = used_board(2)
+    state = {name: tensor.clone() for name, tensor in scoreboard.state().items()}
+    taken = scoreboard.state()
+    scoreboard.row(0)[:] = 0
+    scoreboard.count_staleness(0, 0)
+    scoreboard.count_dropped(1, "rewards")
+    scoreboard.replace(0)
+    scoreboard.count("rollbacks")
     for name, tensor in taken.items():
         if name != "clock":
             assert torch.equal(tensor.nan_to_num(-1), state[name].nan_to_num(-1)), name
@@ -202,10 +204,10 @@ def test_a_state_is_a_copy() -> None:
 def test_what_is_no_state_of_a_board_is_refused(name: str) -> None:
     state = used_board(2).state()
     with pytest.raises(ValueError, match=r"."):
-        Board(2).restore(state | {name: torch.zeros(7) if name == "clock" else torch.zeros(2, 7)})
+        Scoreboard(2).restore(state | {name: torch.zeros(7) if name == "clock" else torch.zeros(2, 7)})
     del state[name]
     with pytest.raises(KeyError):
-        Board(2).restore(state)
+        Scoreboard(2).restore(state)
 
 
 def test_a_workers_own_state_survives_json_and_replaces_what_was_there() -> None:
@@ -226,6 +228,6 @@ def test_a_workers_own_state_survives_json_and_replaces_what_was_there() -> None
 
 @pytest.mark.parametrize("change", [{"row": [1.0, 2.0]}, {"staleness": [1] * 1000}, {"dropped": [1, 2]}, {"row": {}}])
 def test_what_is_no_workers_state_is_refused(change: dict[str, Any]) -> None:
-    board = Board(1)
+    scoreboard = Scoreboard(1)
     with pytest.raises((TypeError, ValueError)):
-        board.restore_worker(0, board.worker_state(0) | change)
+        scoreboard.restore_worker(0, scoreboard.worker_state(0) | change)

@@ -14,7 +14,7 @@ from a3c.config import CheckpointError
 from a3c.manifest import read_part
 from a3c.networks import ActorCritic
 from tests.chaos.checkpoints import loaded, save
-from workers.commands import evaluate_checkpoint
+from workers.playing.evaluating import evaluate_checkpoint
 
 FACTS = {"env_id": "CartPole-v1", "max_episode_steps": 5, "updates": 7, "evaluation": {"mean": 9.5}}
 
@@ -25,8 +25,11 @@ def manifest_of(path: Path) -> dict[str, Any]:
 
 def parts_of(path: Path) -> list[Path]:
     """The weights and, where there are any, the tensors and facts that a manifest names."""
-    return [path.parent / entry["file"] for entry in manifest_of(path).values() if isinstance(entry, dict)
-            and "file" in entry]  # fmt: skip
+    return [
+        path.parent / entry["file"]
+        for entry in manifest_of(path).values()
+        if isinstance(entry, dict) and "file" in entry
+    ]
 
 
 def damage(path: Path) -> None:

@@ -13,8 +13,8 @@ from a3c.config import Config
 from a3c.environments import describe
 from a3c.rollouts import Collector
 from a3c.stopwatch import Stopwatch
-from shared.board import Board
 from shared.checkpoint_barrier import LAST, CheckpointBarrier
+from shared.scoreboard import Scoreboard
 from tests.unit.processes import die, killed
 from workers.assembly import build_store
 from workers.link import SharedMemoryLink
@@ -196,11 +196,11 @@ def test_a_workers_episodes_are_handed_in_and_taken_over_however_wide_and_many(
     env: str, count: int, tmp_path: Path
 ) -> None:
     config, environment = Config.from_options({"env": env, "envs_per_worker": count}), describe(env)
-    board = Board(config.workers)
-    store = build_store(config, environment, board, tmp_path / "lock")
+    scoreboard = Scoreboard(config.workers)
+    store = build_store(config, environment, scoreboard, tmp_path / "lock")
 
     def joined() -> tuple[SharedMemoryLink, Collector]:
-        link = SharedMemoryLink(0, store, board)
+        link = SharedMemoryLink(0, store, scoreboard)
         collector = Collector(environment.make(count), 3, environment.action_count, np.random.default_rng(0))
         link.join(collector, Stopwatch())
         return link, collector
@@ -211,4 +211,4 @@ def test_a_workers_episodes_are_handed_in_and_taken_over_however_wide_and_many(
     _, second = joined()
     assert json.dumps(second.state()) == json.dumps(first.state())
     assert second.env_steps == 3 * count
-    assert board.dropped()["episodes"] == 0
+    assert scoreboard.dropped()["episodes"] == 0

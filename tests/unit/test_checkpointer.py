@@ -14,17 +14,17 @@ import torch
 from a3c.checkpoint import load_checkpoint, load_training
 from a3c.config import CheckpointError, Config, NumericsError
 from a3c.environments import describe
-from shared.bell import Bell
-from shared.board import CLOSE, STOP, Board
 from shared.checkpoint_barrier import LAST
+from shared.notifier import Notifier
+from shared.scoreboard import CLOSE, STOP, Scoreboard
 from shared.store import SharedStore, Snapshot
 from tests.unit.processes import exit_code, forked, wait_until
 from workers import checkpointer as module
 from workers.assembly import build_store
-from workers.border import DiskError
 from workers.checkpointer import ROLLBACKS, Checkpointer
-from workers.evaluations import Evaluations, Judged, Progress
-from workers.status import Evaluation
+from workers.processes.entry import DiskError
+from workers.runs.evaluations import Evaluations, Judged, Progress
+from workers.runs.records import Evaluation
 
 ENVIRONMENT = describe("CartPole-v1", 10)
 EVALUATION = Evaluation(env_steps=0, updates=0, seconds=1.0, episodes=2, mean=9.5, std=0.5, min=9.0, max=10.0, seed=3)
@@ -37,20 +37,20 @@ class Run:
 
     def __init__(self, path: Path, mode: str = "async", **options: Any):
         self.config = Config.from_options({**OPTIONS, "mode": mode, **options})
-        self.board = Board(self.config.workers)
-        self.store: SharedStore = build_store(self.config, ENVIRONMENT, self.board, path / "lock")
+        self.scoreboard = Scoreboard(self.config.workers)
+        self.store: SharedStore = build_store(self.config, ENVIRONMENT, self.scoreboard, path / "lock")
         self.evaluations = Evaluations(Progress(evaluations=4))
         self.sent: list[tuple[str, Any]] = []
-        self.bell = Bell()
+        self.notifier = Notifier()
         self.path, self.checkpoints = path, path / "checkpoints"
         self.checkpoints.mkdir(exist_ok=True)
         self.checkpointer = Checkpointer(
-            self.config, ENVIRONMENT, self.store, self.board, self.evaluations, self.sent.append, path
+            self.config, ENVIRONMENT, self.store, self.scoreboard, self.evaluations, self.sent.append, path
         )
 
     @property
     def due(self) -> list[int]:
-        return [self.store.barrier.due(worker) for worker in range(self.board.workers)]
+        return [self.store.barrier.due(worker) for worker in range(self.scoreboard.workers)]
 
     def pushed(self, worker: int = 0) -> Snapshot:
         """The snapshot after one more push."""
@@ -68,14 +68,14 @@ class Run:
         self.checkpointer.save_due()
         if self.store.queues:
             self.store.barrier.open()
-        self.hand_in(*range(self.board.workers))
+        self.hand_in(*range(self.scoreboard.workers))
         self.checkpointer.save_due()
 
     def end(self, *workers: int, content: bytes = b"{}") -> None:
         """Some workers leave; the run is closed."""
         self.hand_in(*workers, number=LAST, content=content)
-        self.board.request(CLOSE)
-        self.checkpointer.watch(self.bell)
+        self.scoreboard.request(CLOSE)
+        self.checkpointer.watch(self.notifier)
 
     def judge(self, snapshot: Snapshot, mean: float = 9.5, **changed: Any) -> None:
         """The monitor has found a better policy."""
@@ -101,7 +101,7 @@ class Run:
     @contextmanager
     def watching(self) -> Iterator[BaseProcess]:
         """The checkpointer at work in a process of its own; what it sends is not seen here."""
-        with forked(self.checkpointer.watch, self.bell) as process:
+        with forked(self.checkpointer.watch, self.notifier) as process:
             yield process
 
 
@@ -141,7 +141,7 @@ def test_between_two_checkpoints_an_interval_passes(tmp_path: Path) -> None:
 
 def test_a_checkpoint_that_is_asked_for_does_not_wait_for_the_interval(tmp_path: Path) -> None:
     run = Run(tmp_path, checkpoint_interval=LONG)
-    run.board.request_save()
+    run.scoreboard.request_save()
     run.save()
     assert run.sent == [("checkpointed", "latest")]
     run.save()
@@ -151,9 +151,9 @@ def test_a_checkpoint_that_is_asked_for_does_not_wait_for_the_interval(tmp_path:
 
 def test_one_that_is_asked_for_while_another_is_under_way_follows_it(tmp_path: Path) -> None:
     run = Run(tmp_path, checkpoint_interval=LONG)
-    run.board.request_save()
+    run.scoreboard.request_save()
     run.checkpointer.save_due()
-    run.board.request_save()
+    run.scoreboard.request_save()
     run.hand_in(0, 1)
     run.checkpointer.save_due()
     assert len(run.sent) == 1
@@ -203,7 +203,7 @@ def test_in_sync_a_checkpoint_is_of_one_moment_and_waits_for_everybody(
 
 def test_what_is_saved_is_the_capture_the_board_the_snapshots_and_the_monitors_progress(run: Run) -> None:
     run.judge(run.pushed())
-    run.board.count("rollbacks")
+    run.scoreboard.count("rollbacks")
     run.checkpointer.save_due()
     run.hand_in(0, 1, content=b'{"of": "a worker"}')
     run.store.barrier.clear(0)
@@ -216,7 +216,7 @@ def test_what_is_saved_is_the_capture_the_board_the_snapshots_and_the_monitors_p
     assert training.facts["workers"] == [{"of": "its successor"}, {"of": "a worker"}]
     assert Progress.of(training.facts["monitor"]) == Progress(evaluations=4, best=EVALUATION)
     assert torch.equal(training.tensors["parameters"], run.store.parameters)
-    assert training.tensors["board.tallies"].tolist() == run.board.state()["tallies"].tolist()
+    assert training.tensors["board.tallies"].tolist() == run.scoreboard.state()["tallies"].tolist()
     assert load_checkpoint(run.path).manifest["evaluation"]["mean"] == 9.5
 
 
@@ -271,11 +271,11 @@ def test_what_the_disk_refuses_is_told_and_counted_and_saved_at_the_next_interva
     assert kind == "unsaved"
     assert str(run.checkpoints) in message
     assert message.endswith("; the checkpoint before it stands")
-    assert run.board.tally("failed_saves") == 1
+    assert run.scoreboard.tally("failed_saves") == 1
     run.enable_the_disk()
     run.save()
     assert run.saved() == {"best.json", "latest.json"}
-    assert run.board.tally("failed_saves") == 1
+    assert run.scoreboard.tally("failed_saves") == 1
 
 
 @pytest.mark.parametrize("verification", [False, True])
@@ -291,9 +291,9 @@ def test_an_end_that_the_disk_refused_before_the_run_was_closed_is_saved_then(ru
     run.hand_in(0, 1, number=LAST)
     run.disable_the_disk()
     with run.watching() as process:
-        wait_until(lambda: run.board.tally("failed_saves") == 1)
+        wait_until(lambda: run.scoreboard.tally("failed_saves") == 1)
         run.enable_the_disk()
-        run.board.request(CLOSE)
+        run.scoreboard.request(CLOSE)
         assert exit_code(process) == 0
     assert run.manifest("latest")["updates"] == 1
 
@@ -315,7 +315,7 @@ def test_the_end_is_saved_as_soon_as_it_is_there_while_others_are_still_busy(tmp
         run.hand_in(0, 1, number=LAST)
         wait_until(lambda: run.saved() == {"latest.json"})
         assert process.is_alive()
-        run.board.request(CLOSE)
+        run.scoreboard.request(CLOSE)
         assert exit_code(process) == 0
     load_training(run.path)
 
@@ -327,11 +327,11 @@ def test_a_solution_is_best_and_latest_as_soon_as_it_is_known(tmp_path: Path, mo
     run.pushed()
     with run.watching() as process:
         run.judge(solution, mean=500.0, verification=True)
-        run.bell.ring()
+        run.notifier.notify()
         wait_until(lambda: run.saved() == {"best.json", "latest.json"})
         assert {run.manifest(name)["updates"] for name in ("best", "latest")} == {1}
         run.hand_in(0, number=LAST)
-        run.board.request(CLOSE)
+        run.scoreboard.request(CLOSE)
         assert exit_code(process) == 0
     assert {run.manifest(name)["updates"] for name in ("best", "latest")} == {1}
 
@@ -365,7 +365,7 @@ def test_a_sync_run_whose_workers_did_not_hand_in_their_last_keeps_what_it_has(t
 def test_a_successor_saves_the_end_that_its_predecessor_did_not_live_to_save(tmp_path: Path) -> None:
     run = Run(tmp_path, checkpoint_interval=LONG)
     with run.watching() as process:
-        wait_until(lambda: run.board.beats(run.board.checkpointer) > 0)
+        wait_until(lambda: run.scoreboard.beats(run.scoreboard.checkpointer) > 0)
         process.kill()
         assert exit_code(process) is not None
     run.pushed()
@@ -395,7 +395,7 @@ def test_numbers_that_are_not_finite_are_set_back_with_all_the_others(run: Run, 
     run.checkpointer.guard()
     assert run.store.sha256() == good
     assert run.store.updates == 2
-    assert run.board.tally("rollbacks") == 1
+    assert run.scoreboard.tally("rollbacks") == 1
     assert run.sent == [("rolled-back", "the shared parameters were not finite: set back to the last copy that was")]
 
 
@@ -407,7 +407,7 @@ def test_finite_numbers_are_left_alone(run: Run) -> None:
         run.checkpointer.guard()
         assert run.store.sha256() == before
     assert not run.sent
-    assert run.board.tally("rollbacks") == 0
+    assert run.scoreboard.tally("rollbacks") == 0
 
 
 def test_the_guard_looks_now_and_then(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -427,7 +427,7 @@ def test_a_run_that_is_set_back_again_and_again_has_diverged(run: Run) -> None:
     run.store.parameters[0] = torch.nan
     with pytest.raises(NumericsError, match="again and again"):
         run.checkpointer.guard()
-    assert run.board.tally("rollbacks") == ROLLBACKS
+    assert run.scoreboard.tally("rollbacks") == ROLLBACKS
 
 
 @pytest.mark.usefixtures("_guarding")
@@ -437,22 +437,22 @@ def test_what_happens_now_and_then_does_not_end_a_run(run: Run, monkeypatch: pyt
     for _ in range(3 * ROLLBACKS):
         run.store.parameters[0] = torch.nan
         run.checkpointer.guard()
-    assert run.board.tally("rollbacks") == 3 * ROLLBACKS
+    assert run.scoreboard.tally("rollbacks") == 3 * ROLLBACKS
 
 
 def test_it_guards_as_it_goes_also_while_the_workers_are_stopped(run: Run) -> None:
     with run.watching():
         for rollbacks, request in ((1, None), (2, STOP)):
-            beats = run.board.beats(run.board.checkpointer)
-            wait_until(lambda beats=beats: run.board.beats(run.board.checkpointer) > beats + 2)  # type: ignore[misc]
+            beats = run.scoreboard.beats(run.scoreboard.checkpointer)
+            wait_until(lambda beats=beats: run.scoreboard.beats(run.scoreboard.checkpointer) > beats + 2)  # type: ignore[misc]
             if request is not None:
-                run.board.request(request)
+                run.scoreboard.request(request)
             run.store.parameters[0] = torch.nan
-            wait_until(lambda rollbacks=rollbacks: run.board.tally("rollbacks") == rollbacks)  # type: ignore[misc]
+            wait_until(lambda rollbacks=rollbacks: run.scoreboard.tally("rollbacks") == rollbacks)  # type: ignore[misc]
             assert torch.isfinite(run.store.parameters).all()
 
 
 def test_where_nothing_was_ever_finite_the_run_ends(run: Run) -> None:
     run.store.parameters[0] = torch.nan
     with pytest.raises(NumericsError, match="the shared parameters are not finite"):
-        run.checkpointer.watch(run.bell)
+        run.checkpointer.watch(run.notifier)

@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from tests.unit.processes import SECONDS, die, wait_until
-from workers import border, child, launch
-from workers.child import (
+from workers.processes import child, entry, start
+from workers.processes.child import (
     FIRST_DELAY,
     LONGEST_DELAY,
     LOST,
@@ -162,7 +162,7 @@ LIVES = multiprocessing.get_context("fork").RawValue("q")
 
 def work(log: Path, how: str, messages: Connection) -> None:
     sys.stderr = sys.__stderr__  # pytest has put another in its place
-    border.run(log, lambda: WAYS[how](messages))
+    entry.run(log, lambda: WAYS[how](messages))
 
 
 def raise_error(_: Connection) -> None:
@@ -188,8 +188,9 @@ def compute(messages: Connection) -> None:
 def run_simulators(messages: Connection) -> None:
     """As environments do that run a program of their own, one of them in a session of its own."""
     for own_session in (False, True):
-        simulator = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE,
-                                     start_new_session=own_session)  # fmt: skip
+        simulator = subprocess.Popen(
+            [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=own_session
+        )
         messages.send(("simulator", simulator.pid))
     sleep(messages)
 
@@ -218,8 +219,15 @@ class Processes:
     def __init__(self, log: Path):
         self.ways: list[str] = []
         self.computing = True
-        self.child = Child("worker-0", work, lambda messages: (log, self.ways.pop(), messages), lambda: LIVES.value,
-                           PATIENT, log, lambda: self.computing)  # fmt: skip
+        self.child = Child(
+            "worker-0",
+            work,
+            lambda messages: (log, self.ways.pop(), messages),
+            lambda: LIVES.value,
+            PATIENT,
+            log,
+            lambda: self.computing,
+        )
         self.pids: dict[str, list[int]] = {}  # by what was told of them
 
     def start(self, how: str) -> Child:
@@ -406,7 +414,7 @@ def test_a_signal_reaches_what_an_environment_has_started_too(processes: Process
 def test_the_terminals_signals_do_not_end_a_process(processes: Processes) -> None:
     """Only the parent acts on them; a scheduler sends them to every process of a job."""
     worker = processes.started("sleeps")
-    for number in launch.TERMINAL_SIGNALS:
+    for number in start.TERMINAL_SIGNALS:
         worker.signal(number)
     worker.signal(signal.SIGSTOP)  # which those that end a process go before
     wait_until(lambda: psutil.Process(worker.pid).status() == psutil.STATUS_STOPPED)
@@ -455,7 +463,7 @@ def fail_to_start(monkeypatch: pytest.MonkeyPatch, failures: int) -> None:
     monkeypatch.setattr(child, "start_process", start)
 
 
-@pytest.mark.skipif(not launch.HAS_FORKSERVER, reason="no forkserver here")
+@pytest.mark.skipif(not start.HAS_FORKSERVER, reason="no forkserver here")
 def test_a_process_whose_forkserver_was_killed_ends_when_it_is_reaped_and_its_successor_has_a_new_one(
     tmp_path: Path,
 ) -> None:

@@ -17,8 +17,8 @@ from workers.comparison.analysis import arm_result, contrasts
 from workers.comparison.findings import METHOD, findings, limits
 from workers.comparison.page import render_page
 from workers.comparison.results import Comparison, Interval, LostUpdates
+from workers.comparison.text import estimate, inverse, number, percent, times
 from workers.comparison.verdicts import verdict
-from workers.comparison.wording import estimate, inverse, number, percent, times
 
 VOID = ("meta", "img", "br")
 EASY, HARD, HOPELESS = 4_000.0, 12_000.0, 90_000.0  # median env steps; the budget is 20,000
@@ -52,14 +52,24 @@ def entropy_study(with_bonus, without, bonus_first=True):
     """Arms with and without the entropy bonus, by the variance of their policy losses; their runs were logged."""
     arms = {"entropy_coef 0.01": (0.01, with_bonus), "entropy_coef 0": (0.0, without)}
     names = list(arms) if bonus_first else list(arms)[::-1]
-    runs = [replace(run, log=sample_log(10_000, 4.0), summary=replace(
-            run.summary, policy_loss_variance=arms[run.arm][1] * (1 + 0.02 * run.seed)))
-            for run in sample_runs(dict.fromkeys(names, EASY))]  # fmt: skip
+    runs = [
+        replace(
+            run,
+            log=sample_log(10_000, 4.0),
+            summary=replace(run.summary, policy_loss_variance=arms[run.arm][1] * (1 + 0.02 * run.seed)),
+        )
+        for run in sample_runs(dict.fromkeys(names, EASY))
+    ]
     results = [
         arm_result(name, {"entropy_coef": arms[name][0]}, [run for run in runs if run.arm == name]) for name in names
     ]
-    return replace(study_of("async wins"), factors={"entropy_coef": (0.01, 0.0)}, runs=tuple(runs), arms=tuple(results),
-                   contrasts=contrasts(names, runs))  # fmt: skip
+    return replace(
+        study_of("async wins"),
+        factors={"entropy_coef": (0.01, 0.0)},
+        runs=tuple(runs),
+        arms=tuple(results),
+        contrasts=contrasts(names, runs),
+    )
 
 
 STUDIES = {
@@ -287,8 +297,13 @@ def _figures():
 def test_every_figure_is_a_png_and_an_svg_whose_text_is_text(figures, name, tmp_path):
     paths = figures.save_figures(study_of(name), tmp_path / "figures")
     assert [path.stem for path in paths[::2]] == [
-        "learning_curves", "time_to_target", "solved_share", "throughput", "staleness", "advantage"
-    ]  # fmt: skip
+        "learning_curves",
+        "time_to_target",
+        "solved_share",
+        "throughput",
+        "staleness",
+        "advantage",
+    ]
     for svg, png in zip(paths[::2], paths[1::2], strict=True):
         assert png.read_bytes().startswith(b"\x89PNG") and png.stat().st_size > 10_000
         root = ElementTree.parse(svg).getroot()
@@ -300,9 +315,9 @@ def test_runs_that_were_logged_have_their_advantages_drawn_over_training(figures
     assert "advantage_curves" in drawn
 
 
-@pytest.mark.parametrize(("name", "missing"), [
-    ("all censored", {"solved_share"}), ("no target", {"solved_share", "time_to_target"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "missing"), [("all censored", {"solved_share"}), ("no target", {"solved_share", "time_to_target"})]
+)
 def test_figures_without_data_are_left_out(figures, name, missing, tmp_path):
     drawn = {path.stem for path in figures.save_figures(study_of(name), tmp_path)}
     assert not drawn & missing and "learning_curves" in drawn

@@ -24,14 +24,14 @@ from tests.unit.status_samples import (
     sample_summary,
     unknown_status,
 )
-from workers import dashboard, screen
-from workers.dashboard import Dashboard
-from workers.drawing import UNKNOWN, braille, round_range, round_up, sparkline
-from workers.invocation import changed_options
-from workers.panels import render
-from workers.screen import console_environment, outlast_interrupts
-from workers.status import Event, Faults, Status, Summary
-from workers.words import plain_line, render_summary
+from workers.console import dashboard, screen
+from workers.console.dashboard import Dashboard
+from workers.console.drawing import UNKNOWN, braille, round_range, round_up, sparkline
+from workers.console.panels import render
+from workers.console.screen import console_environment, outlast_interrupts
+from workers.console.text import plain_line, render_summary
+from workers.runs.invocation import changed_options
+from workers.runs.records import Event, Faults, Status, Summary
 
 SIZES = [(80, 24), (80, 23), (200, 60), (200, 24), (200, 15), (60, 14), (100, 9), (40, 10), (20, 5), (1, 1)]
 STATUSES = {
@@ -482,10 +482,7 @@ def test_a_full_disk_behind_the_output_does_not_end_the_run() -> None:
     ("status", "headline"),
     [
         ("solved", "CartPole-v1 solved after 36,864 env steps and 1.3 s of training, 3.6 s in all"),
-        (
-            "budget_exhausted",
-            "CartPole-v1 not solved: the budget of 38,000 env steps is spent; best mean 488.2 of 475",
-        ),
+        ("budget_exhausted", "CartPole-v1 not solved: the budget of 38,000 env steps is spent; best mean 488.2 of 475"),
         ("interrupted", "CartPole-v1 interrupted after 38,912 env steps, 3.6 s: because of a test"),
         ("failed", "CartPole-v1 failed after 38,912 env steps, 3.6 s: because of a test"),
     ],

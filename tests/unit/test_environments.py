@@ -265,7 +265,7 @@ REFUSED = [
     ({"terminated": None}, "terminated of dtype object, expected booleans"),
     ({"truncated": "False"}, "truncated of dtype <U5, expected booleans"),
     ({"truncated": np.zeros(1, bool)}, "truncated of shape (1,), expected ()"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("returned", "complaint"), REFUSED)

@@ -130,10 +130,23 @@ def test_any_bytes_are_an_object_or_a_value_error(content: bytes) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["[]", "NaN", '{"a": NaN}', '{"a": -Infinity}', '{"a": 1e999}', '{"a": 1, "a": 1}', '{"a": {"b": 1, "b": 2}}',
-     '{"a": ' + "9" * 5000 + "}", '{"a":' * 10**5, "[" * 10**5, "{} {}", "\ufeff{}", ""],
+    [
+        "[]",
+        "NaN",
+        '{"a": NaN}',
+        '{"a": -Infinity}',
+        '{"a": 1e999}',
+        '{"a": 1, "a": 1}',
+        '{"a": {"b": 1, "b": 2}}',
+        '{"a": ' + "9" * 5000 + "}",
+        '{"a":' * 10**5,
+        "[" * 10**5,
+        "{} {}",
+        "\ufeff{}",
+        "",
+    ],
     ids=lambda text: text[:20],
-)  # fmt: skip
+)
 def test_json_by_the_letter(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011
         json_object(text.encode())

@@ -12,8 +12,8 @@ import pytest
 from a3c.config import ConfigError
 from a3c.registry import find
 from tests.unit.scripted_environments import Endless, register
-from workers import handover
-from workers.handover import check_environment
+from workers.processes import preflight
+from workers.processes.preflight import check_environment
 
 
 def refusal(entry_point: Any, **arguments: Any) -> str:
@@ -79,10 +79,10 @@ def test_a_guard_is_what_an_import_does_not_run(script: str, tmp_path: Path) -> 
     path = tmp_path / "script.py"
     path.write_text(script)
     line = script[: script.index("HERE")].count("\n") + 1
-    assert handover._is_guarded(path, line) == GUARDED[script]
+    assert preflight._is_guarded(path, line) == GUARDED[script]
 
 
 def test_of_a_script_that_has_changed_meanwhile_nothing_is_known(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text("train(")
-    assert handover._is_guarded(tmp_path / "script.py", 1)
-    assert handover._is_guarded(tmp_path / "gone.py", 1)
+    assert preflight._is_guarded(tmp_path / "script.py", 1)
+    assert preflight._is_guarded(tmp_path / "gone.py", 1)

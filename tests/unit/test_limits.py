@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from a3c.config import Config, ConfigError
-from workers import limits
-from workers.limits import (
+from workers.processes import limits
+from workers.processes.limits import (
     SOCKET_NAME,
     SOCKET_PATH,
     check_descriptors,
@@ -28,7 +28,7 @@ from workers.limits import (
 UNDER_LIMIT = """
 import resource
 from a3c.config import Config, ConfigError
-from workers.limits import check_descriptors
+from workers.processes.limits import check_descriptors
 resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
 try:
     check_descriptors(Config(workers=100, mode="sync"))
@@ -140,8 +140,9 @@ def test_the_processes_of_this_user_are_counted_with_their_threads() -> None:
 def test_a_refused_process_is_told_with_its_limit(number: int) -> None:
     refusal = process_refusal(Config(workers=4), OSError(number, os.strerror(number)))
     assert refusal is not None
-    assert str(refusal).startswith(f"workers: the system refused to start one more of the run's processes: "
-                                   f"{os.strerror(number)}; allow more ")  # fmt: skip
+    assert str(refusal).startswith(
+        f"workers: the system refused to start one more of the run's processes: {os.strerror(number)}; allow more "
+    )
 
 
 def test_another_failure_is_not_taken_for_a_refused_process() -> None:

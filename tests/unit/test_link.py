@@ -13,7 +13,7 @@ from a3c.gradients import RolloutStatistics
 from a3c.losses import LossTerms
 from a3c.rollouts import Collector
 from a3c.stopwatch import Stopwatch
-from shared.board import PHASE_SECONDS, STOP, Board
+from shared.scoreboard import PHASE_SECONDS, STOP, Scoreboard
 from shared.store import Pulled
 from tests.unit.scripted_environments import Walk, scripted
 from workers import link as module
@@ -30,7 +30,7 @@ class Worker:
     def __init__(self, run: "Run"):
         self.run, self.watch = run, Stopwatch()
         self.collector = Collector(ENVIRONMENT.make(2), 5, 2, np.random.default_rng(0))
-        self.link = SharedMemoryLink(1, run.store, run.board, lambda: run.logged.append(run.store.updates))
+        self.link = SharedMemoryLink(1, run.store, run.scoreboard, lambda: run.logged.append(run.store.updates))
         self.link.join(self.collector, self.watch)
         self.parameters = torch.zeros(len(run.store.parameters))
 
@@ -47,15 +47,15 @@ class Worker:
 class Run:
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch):
         self.config = Config.from_options({"workers": 2, "hidden_sizes": (4,)})
-        self.board, self.logged = Board(2), list[int]()
-        self.store = build_store(self.config, ENVIRONMENT, self.board, path / "lock")
+        self.scoreboard, self.logged = Scoreboard(2), list[int]()
+        self.store = build_store(self.config, ENVIRONMENT, self.scoreboard, path / "lock")
         self.clock = SimpleNamespace(now=100.0, cpu=1.0)
         clock = SimpleNamespace(monotonic=lambda: self.clock.now, process_time=lambda: self.clock.cpu)
         monkeypatch.setattr(module, "time", clock)
 
     @property
     def row(self) -> np.ndarray:
-        return self.board.read()[1]
+        return self.scoreboard.read()[1]
 
 
 @pytest.fixture
@@ -76,9 +76,9 @@ def test_updates_are_counted_in_the_workers_row(run: Run) -> None:
     assert row["mean_return"] == pytest.approx(collector.return_sum / collector.episodes)
     assert (row["started"], row["heartbeat"], row["cpu_seconds"]) == (100, 120, 7)
     assert row["env_seconds"] == worker.watch.seconds["env"] > 0
-    assert run.board.staleness_counts()[1, 0] == 2
+    assert run.scoreboard.staleness_counts()[1, 0] == 2
     assert run.logged == [1, 2]
-    assert not run.board.read()[0]["updates"]
+    assert not run.scoreboard.read()[0]["updates"]
 
 
 def test_a_successor_counts_on_from_what_was_pushed_and_begins_new_episodes(run: Run) -> None:
@@ -105,23 +105,23 @@ def test_a_pull_hands_in_what_is_due_and_tells_that_no_gradients_are_computed(ru
     worker = Worker(run)
     worker.update()
     worker.link.start_learning()
-    assert run.board.is_learning(1)
+    assert run.scoreboard.is_learning(1)
     run.store.barrier.request()
     worker.link.pull(worker.parameters)
     assert run.store.barrier.due(1) == 0
     content = run.store.barrier.snapshot(1)
     assert content is not None
     assert json.loads(content)["collector"]["env_steps"] == worker.collector.env_steps
-    assert json.loads(content)["board"] == run.board.worker_state(1)
-    assert not run.board.is_learning(1)
+    assert json.loads(content)["board"] == run.scoreboard.worker_state(1)
+    assert not run.scoreboard.is_learning(1)
 
 
 def test_a_worker_that_is_given_up_or_stopped_is_told_so(run: Run) -> None:
     worker = Worker(run)
     pulled = worker.update()
-    run.board.replace(1)
+    run.scoreboard.replace(1)
     assert worker.link.push(worker.parameters, 0.1, pulled) is None
-    run.board.request(STOP)
+    run.scoreboard.request(STOP)
     assert worker.link.pull(worker.parameters).stopped
 
 
@@ -138,7 +138,7 @@ def test_a_dropped_rollout_is_counted_and_spoilt_episodes_begin_anew(run: Run, f
     running = worker.collector.state()["running_returns"]
     assert any(running)
     worker.link.drop(fault)
-    assert run.board.dropped()[fault] == 1
+    assert run.scoreboard.dropped()[fault] == 1
     assert worker.collector.state()["running_returns"] == ([0.0] * 2 if begins_anew else running)
 
 
@@ -158,4 +158,4 @@ def test_drops_between_which_there_are_updates_do_not_end_a_worker(run: Run) -> 
             run.clock.now += 1
             worker.link.drop("rewards")
         worker.update()
-    assert run.board.dropped()["rewards"] == 3 * (DROPS_IN_A_ROW - 1)
+    assert run.scoreboard.dropped()["rewards"] == 3 * (DROPS_IN_A_ROW - 1)

@@ -14,7 +14,7 @@ import pytest
 
 from a3c.config import ConfigError
 from shared.locks import NoLocksError, try_lock, unlock
-from workers.lock import LOCK, DirectoryLock, require_locks
+from workers.runs.lock import LOCK, DirectoryLock, require_locks
 
 KINDS = {"flock": (), "record locks": ("flock",), "no locks": ("flock", "lockf")}
 REFUSALS = [errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL, errno.EPERM]
@@ -27,7 +27,7 @@ def refuse(*_):
 
 for name in sys.argv[2:]:
     setattr(fcntl, name, refuse)
-from workers.lock import DirectoryLock
+from workers.runs.lock import DirectoryLock
 lock = DirectoryLock(Path(sys.argv[1]), "it")
 print("held", flush=True)
 sys.stdin.read()

@@ -215,8 +215,10 @@ def cartpole_rollout(count, n_steps=16, max_episode_steps=12, seed=1):
 def test_closed_form_gradient_of_a_cartpole_rollout_is_autograds(count, config):
     rollout = cartpole_rollout(count)
     first, second = (model(value_scale=config.value_scale) for _ in range(2))
-    closed, auto = (learned(learner_for(learner_type, network, config, rollout), rollout)
-                    for learner_type, network in zip(LEARNERS.values(), (first, second), strict=True))  # fmt: skip
+    closed, auto = (
+        learned(learner_for(learner_type, network, config, rollout), rollout)
+        for learner_type, network in zip(LEARNERS.values(), (first, second), strict=True)
+    )
     assert_same_gradients(gradients(first), gradients(second))
     assert closed.terms == pytest.approx(auto.terms, rel=1e-4, abs=1e-5)
     for one, other in zip(closed.moments, auto.moments, strict=True):
@@ -259,8 +261,14 @@ def test_statistics_are_sums_over_the_valid_steps(learner_type):
             k += 1
         returns.append(total)
         errors.append(total - values[t, b])
-    expected = [len(returns), np.abs(errors).sum(), np.sum(returns), np.square(returns).sum(), np.sum(errors),
-                np.square(errors).sum()]  # fmt: skip
+    expected = [
+        len(returns),
+        np.abs(errors).sum(),
+        np.sum(returns),
+        np.square(returns).sum(),
+        np.sum(errors),
+        np.square(errors).sum(),
+    ]
     assert [np.sum(moment) for moment in statistics.moments] == pytest.approx(expected, rel=1e-4)
 
 

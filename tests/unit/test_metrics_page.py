@@ -15,14 +15,14 @@ from a3c.checkpoint import save_checkpoint
 from a3c.config import Config
 from a3c.environments import describe
 from a3c.networks import build
-from shared.board import ROW
+from shared.scoreboard import ROW
 from tests.unit.status_samples import FAULTS, faulty_status, sample_status, sample_summary
-from workers.commands import evaluate_checkpoint
-from workers.panels import render
-from workers.run_directory import RunDirectory, metrics_row
-from workers.status import Evaluation, Event, Faults, Races, Staleness, Summary
-from workers.update_log import COLUMNS
-from workers.words import plain_line, render_summary
+from workers.console.panels import render
+from workers.console.text import plain_line, render_summary
+from workers.playing.evaluating import evaluate_checkpoint
+from workers.runs.directory import RunDirectory, metrics_row
+from workers.runs.records import Evaluation, Event, Faults, Races, Staleness, Summary
+from workers.runs.update_log import COLUMNS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "metrics.md").read_text()
@@ -92,7 +92,7 @@ def test_the_page_and_the_code_name_the_same_things_in_the_same_order(
 
 
 def test_every_kind_of_event_is_one_that_the_code_can_make() -> None:
-    makers = [path for path in (ROOT / "workers").glob("*.py") if path.name != "panels.py"]
+    makers = [path for path in (ROOT / "workers").rglob("*.py") if path.name != "panels.py"]
     sources = "".join(path.read_text() for path in makers)
     kinds = tables("events.jsonl")[1]
     made = set(re.findall(r"\.event\(\s*\"([\w-]+)\"", sources))
@@ -119,6 +119,6 @@ def test_files_and_functions_that_the_page_points_to_exist() -> None:
         source = (ROOT / path).read_text()
         for part in filter(None, name.split(".")):
             assert re.search(rf"^\s*(def|class) {part}\b|^{part}\b.* = ", source, re.MULTILINE), (path, name)
-    telemetry = (ROOT / "workers" / "telemetry.py").read_text()
+    telemetry = (ROOT / "workers" / "runs" / "telemetry.py").read_text()
     for name in re.findall(r"`Telemetry\.(\w+)`", PAGE):
         assert f"def {name}(" in telemetry, name

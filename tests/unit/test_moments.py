@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from a3c.moments import MomentsMeter
-from shared.board import CRITIC, FORMER, SUMS, Board, add_moments
-from workers.telemetry import Telemetry
+from shared.scoreboard import CRITIC, FORMER, SUMS, Scoreboard, add_moments
+from workers.runs.telemetry import Telemetry
 
 STEPS = 12
 Rollouts = list[tuple[np.ndarray, np.ndarray, np.ndarray]]  # returns, values, valid, [STEPS] each
@@ -19,8 +19,8 @@ Rollouts = list[tuple[np.ndarray, np.ndarray, np.ndarray]]  # returns, values, v
 class Writer:
     """A worker, as far as explained variance knows one."""
 
-    def __init__(self, board: Board, index: int):
-        row = board.row(index)
+    def __init__(self, scoreboard: Scoreboard, index: int):
+        row = scoreboard.row(index)
         self._updates, self._critic = row[:1], row[len(SUMS) : len(SUMS) + len(CRITIC)]
         self._meter, self._moments = MomentsMeter(STEPS), self._critic.tolist()
 
@@ -76,15 +76,21 @@ phases = st.tuples(
 def test_explained_variance_keeps_its_digits_over_workers_intervals_and_a_resume(
     courses: list[tuple[float, float, float, int]], workers: int, resumed: bool, scale: float
 ) -> None:
-    board = Board(workers)
-    writers, telemetry = [Writer(board, index) for index in range(workers)], Telemetry(board)
+    scoreboard = Scoreboard(workers)
+    writers, telemetry = [Writer(scoreboard, index) for index in range(workers)], Telemetry(scoreboard)
     everything: Rollouts = []
     for phase, (mean, std, critic, seed) in enumerate(courses):
         rng = np.random.default_rng(seed)
         if resumed and phase == len(courses) - 1:
-            before, board = board, Board(max(1, workers - 1))  # the first takes over what the last has counted
-            board.restore(before.state())
-            writers, telemetry = [Writer(board, index) for index in range(board.workers)], Telemetry(board)
+            before, scoreboard = (
+                scoreboard,
+                Scoreboard(max(1, workers - 1)),
+            )  # the first takes over what the last has counted
+            scoreboard.restore(before.state())
+            writers, telemetry = (
+                [Writer(scoreboard, index) for index in range(scoreboard.workers)],
+                Telemetry(scoreboard),
+            )
         interval: Rollouts = []
         for writer in writers:
             rollouts = rollouts_about(rng, 3, mean * scale, std * scale, critic * mean * scale)
@@ -99,12 +105,12 @@ def test_explained_variance_keeps_its_digits_over_workers_intervals_and_a_resume
 
 
 def test_an_interval_late_in_a_run_of_large_targets_keeps_its_digits() -> None:
-    board, rng = Board(1), np.random.default_rng(0)
-    writer = Writer(board, 0)
-    board.row(0)[len(SUMS)] = 1e10  # steps so far, with squares of 1e16
-    board.row(0)[len(SUMS) + 4] = 1e26
-    writer = Writer(board, 0)
-    telemetry = Telemetry(board)
+    scoreboard, rng = Scoreboard(1), np.random.default_rng(0)
+    writer = Writer(scoreboard, 0)
+    scoreboard.row(0)[len(SUMS)] = 1e10  # steps so far, with squares of 1e16
+    scoreboard.row(0)[len(SUMS) + 4] = 1e26
+    writer = Writer(scoreboard, 0)
+    telemetry = Telemetry(scoreboard)
     interval = rollouts_about(rng, 20, 1e8, 8.0, 1e8)
     writer.write(interval)
     telemetry.tick()
@@ -112,10 +118,10 @@ def test_an_interval_late_in_a_run_of_large_targets_keeps_its_digits() -> None:
 
 
 def test_targets_that_are_all_equal_have_no_explained_variance() -> None:
-    board = Board(1)
-    telemetry = Telemetry(board)
+    scoreboard = Scoreboard(1)
+    telemetry = Telemetry(scoreboard)
     rollout = (np.full(STEPS, 1e8 / 3, np.float32), np.ones(STEPS, np.float32), np.ones(STEPS, np.float32))
-    Writer(board, 0).write([rollout, rollout])
+    Writer(scoreboard, 0).write([rollout, rollout])
     telemetry.tick()
     assert np.isnan(told(telemetry))
 
@@ -134,11 +140,11 @@ def test_what_is_not_finite_shows_in_the_moments_and_spoils_no_later_ones(poison
 
 
 def test_a_worker_killed_between_two_updates_leaves_totals_that_its_successor_continues() -> None:
-    board, rng = Board(1), np.random.default_rng(0)
+    scoreboard, rng = Scoreboard(1), np.random.default_rng(0)
     rollouts = rollouts_about(rng, 10, 1e7, 1.0, 0.0)
-    telemetry = Telemetry(board)
+    telemetry = Telemetry(scoreboard)
     for rollout in rollouts:
-        Writer(board, 0).write([rollout])
+        Writer(scoreboard, 0).write([rollout])
     telemetry.tick()
     assert told(telemetry) == pytest.approx(oracle(rollouts), rel=1e-6)
 
@@ -149,11 +155,11 @@ def former_rows(values: dict[str, float]) -> list[float]:
 
 def test_rows_of_older_checkpoints_are_restored_by_name() -> None:
     former = dict(zip(FORMER, np.arange(1.0, len(FORMER) + 1).tolist(), strict=True))
-    board, other = Board(1), Board(1)
-    state = board.state()
-    board.restore(state | {"rows": torch.tensor([former_rows(former)], dtype=torch.float64)})
+    scoreboard, other = Scoreboard(1), Scoreboard(1)
+    state = scoreboard.state()
+    scoreboard.restore(state | {"rows": torch.tensor([former_rows(former)], dtype=torch.float64)})
     other.restore_worker(0, other.worker_state(0) | {"row": former_rows(former)})
-    for rows in (board.read(), other.read()):
+    for rows in (scoreboard.read(), other.read()):
         names = [name for name in FORMER if name not in ("started", "heartbeat")]
         assert [rows[name][0] for name in names] == [former[name] for name in names]
         assert rows["learned_steps"][0] == former["env_steps"]

@@ -16,15 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from a3c.config import Config
-from shared.bell import Bell
-from shared.board import FINISH, ROW, RUN, STOP, Board
 from shared.checkpoint_barrier import LAST
+from shared.notifier import Notifier
+from shared.scoreboard import FINISH, ROW, RUN, STOP, Scoreboard
 from shared.store import SharedStore
 from tests.unit.processes import die, killed
 from tests.unit.scripted_environments import scripted
 from workers import monitor as module
 from workers.assembly import build_store
-from workers.evaluations import Evaluations, Progress
 from workers.monitor import (
     FAILURES_IN_A_ROW,
     FREE_SECONDS,
@@ -34,7 +33,8 @@ from workers.monitor import (
     Monitor,
     evaluation_seed,
 )
-from workers.status import Evaluation
+from workers.runs.evaluations import Evaluations, Progress
+from workers.runs.records import Evaluation
 
 SEED = 7
 OPTIONS = {"seed": SEED, "hidden_sizes": (4,), "eval_interval": 10, "eval_episodes": 4, "eval_share": 0.05}
@@ -100,7 +100,7 @@ class Run:
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, **options: Any):
         workers = 1 if mode == "sync" else 2
         self.config = Config.from_options({**OPTIONS, "workers": workers, **options})
-        self.board, self.bell, self.path = Board(workers), Bell(), path
+        self.scoreboard, self.notifier, self.path = Scoreboard(workers), Notifier(), path
         self.clock = Clock()
         monkeypatch.setattr(module, "time", self.clock)
         for name, value in {
@@ -111,7 +111,7 @@ class Run:
             "resetting": Paid.resetting,
         }.items():
             monkeypatch.setattr(Paid, name, value)
-        self.store: SharedStore = build_store(self.config, ENVIRONMENT, self.board, path / "lock")
+        self.store: SharedStore = build_store(self.config, ENVIRONMENT, self.scoreboard, path / "lock")
         self.evaluations = Evaluations(Progress())
         self.sent: list[tuple[str, Any]] = []
         self.on_send: Callable[[str], None] = lambda kind: None
@@ -122,7 +122,7 @@ class Run:
 
     def monitor(self) -> Monitor:
         return Monitor(
-            self.config, ENVIRONMENT, self.store, self.board, self.evaluations, self.bell, self.send, self.path
+            self.config, ENVIRONMENT, self.store, self.scoreboard, self.evaluations, self.notifier, self.send, self.path
         )
 
     def watch(self) -> None:
@@ -130,7 +130,7 @@ class Run:
 
     def finish(self) -> None:
         """Watch a run whose training has ended."""
-        self.board.request(FINISH)
+        self.scoreboard.request(FINISH)
         self.watch()
 
     def train(self, updates: int = 1) -> None:
@@ -146,7 +146,7 @@ class Run:
 
         def sleeping() -> None:
             if until():
-                self.board.request(FINISH)
+                self.scoreboard.request(FINISH)
             elif not self.store.queue_is_full:
                 self.train()
 
@@ -185,7 +185,7 @@ def queued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 @pytest.mark.parametrize("request_", [FINISH, STOP])
 def test_the_untrained_network_is_never_evaluated(run: Run, request_: int) -> None:
-    run.board.request(request_)
+    run.scoreboard.request(request_)
     run.watch()
     assert not run.sent
     assert run.rows == 0
@@ -244,7 +244,7 @@ def test_a_run_that_is_resumed_after_its_end_judges_what_is_queued_next(
     run.train(steps)
     run.finish()
     assert run.evaluations.progress().judged == 2
-    run.board.request(RUN)
+    run.scoreboard.request(RUN)
     run.train(2)
     run.finish()
     assert 6 in [evaluation.updates for evaluation in run.told]
@@ -261,7 +261,7 @@ def test_parameters_that_are_not_finite_are_passed_over(run: Run) -> None:
 
 def test_evaluations_keep_to_their_share_of_the_time(alone: Run) -> None:
     Paid.seconds = 0.25  # so that an evaluation takes a second
-    row = alone.board.row(0)
+    row = alone.scoreboard.row(0)
     row[:] = [alone.clock.now if name == "started" else 0.0 for name in ROW.names or ()]
     alone.train_while_it_waits(lambda: alone.clock.now > 1200)
     alone.watch()
@@ -277,11 +277,11 @@ PROMISES: list[Pay] = [3.0, 2.0, [5.0, 5.0, 2.0], 4.0, 6.0]  # of each evaluatio
 def few_first(run: Run, seconds: float, pays: list[Pay]) -> list[tuple[int, float]]:
     """Episodes and mean of the evaluations that are told of so many snapshots, where an episode takes some seconds."""
     Paid.seconds, Paid.pays = seconds, dict(enumerate(pays, 1))
-    row = run.board.row(0)
+    row = run.scoreboard.row(0)
     row[:] = [run.clock.now if name == "started" else 0.0 for name in ROW.names or ()]
     if run.store.queues:
         run.train(len(pays))
-        run.board.request(FINISH)
+        run.scoreboard.request(FINISH)
     else:
         run.train_while_it_waits(lambda: run.evaluations.progress().evaluations > len(pays))
     run.watch()
@@ -321,13 +321,17 @@ def test_the_policy_that_training_ends_with_is_evaluated_whole(thorough: Run) ->
 
 
 def test_a_policy_that_reaches_the_target_twice_is_the_solution(run: Run) -> None:
-    run.config = Config.from_options({**OPTIONS, "workers": run.board.workers, "target_return": 5.0})
+    run.config = Config.from_options({**OPTIONS, "workers": run.scoreboard.workers, "target_return": 5.0})
     Paid.pays = {1: 1.0, 2: 5.0, 3: 4.5, 4: 8.0, 5: 5.5}
     run.train_while_it_waits(lambda: run.store.updates > 50)
     run.watch()
     assert [(evaluation.mean, evaluation.verification) for evaluation in run.told] == [
-        (1.0, False), (5.0, False), (4.5, True), (8.0, False), (5.5, True),
-    ]  # fmt: skip
+        (1.0, False),
+        (5.0, False),
+        (4.5, True),
+        (8.0, False),
+        (5.5, True),
+    ]
     assert run.sent[-1] == ("solved", run.told[-1])
     assert run.told[-2].updates == run.told[-1].updates
     # A lucky first evaluation is not the mean to remember.
@@ -335,8 +339,8 @@ def test_a_policy_that_reaches_the_target_twice_is_the_solution(run: Run) -> Non
     best = run.evaluations.best()
     assert best is not None
     assert best.evaluation == run.told[-1]
-    run.bell._listener.settimeout(0)
-    assert run.bell._listener.recv(99)  # the checkpointer was rung for
+    run.notifier._listener.settimeout(0)
+    assert run.notifier._listener.recv(99)  # the checkpointer was rung for
 
 
 # -- failures ---------------------------------------------------------------------------------------------------------
@@ -354,7 +358,7 @@ def test_an_evaluation_that_fails_is_told_and_counted_and_the_run_goes_on(run: R
     message = run.sent[0][1]
     assert "\n" not in message
     assert message.endswith(" (logs/monitor.log); the next one in 1 s")
-    assert run.board.tally("failed_evaluations") == 1
+    assert run.scoreboard.tally("failed_evaluations") == 1
     assert run.rows == len(run.told)
 
 
@@ -394,7 +398,7 @@ def test_evaluations_that_fail_do_not_hold_the_end_of_a_run(queued: Run) -> None
 def test_evaluations_that_monitors_die_of_do_not_hold_the_end_of_a_run(queued: Run) -> None:
     Paid.otherwise, deaths, ended = Death(), 0, False
     queued.train(30)
-    queued.board.request(FINISH)
+    queued.scoreboard.request(FINISH)
     while not ended:
         try:
             queued.watch()
@@ -432,7 +436,7 @@ def test_a_monitor_whose_predecessor_died_of_an_evaluation_waits_as_after_a_fail
 def test_evaluations_that_monitors_die_of_do_not_hold_training_at_a_full_queue(queued: Run) -> None:
     Paid.otherwise, deaths, began = Death(), 0, queued.clock.now
     queued.train_while_it_waits(lambda: queued.store.updates == 300)
-    while queued.board.requested() != FINISH:
+    while queued.scoreboard.requested() != FINISH:
         try:
             queued.watch()
         except Death:
@@ -463,14 +467,14 @@ def test_an_evaluation_that_a_stop_cuts_short_counts_as_not_begun(queued: Run) -
 
     def stop(seed: int) -> None:
         if seed == evaluation_seed(SEED, 2):
-            queued.board.request(STOP)
+            queued.scoreboard.request(STOP)
 
     Paid.resetting = stop  # type: ignore[method-assign]
     queued.watch()
     assert [evaluation.updates for evaluation in queued.told] == [1]
     progress = queued.evaluations.progress()
     assert (progress.judged, progress.evaluations, progress.tries) == (1, 2, 0)
-    queued.board.request(FINISH)
+    queued.scoreboard.request(FINISH)
     Paid.resetting = lambda seed: None  # type: ignore[method-assign]
     queued.watch()  # in the run that is resumed
     assert [evaluation.updates for evaluation in queued.told] == [1, 2]
@@ -479,9 +483,9 @@ def test_an_evaluation_that_a_stop_cuts_short_counts_as_not_begun(queued: Run) -
 
 def interrupted(run: Run) -> None:
     run.train()
-    for worker in range(run.board.workers):
+    for worker in range(run.scoreboard.workers):
         run.store.barrier.hand_in(worker, LAST, b"{}")
-    run.board.request(STOP)
+    run.scoreboard.request(STOP)
     run.watch()
 
 
@@ -520,11 +524,11 @@ def test_workers_that_hand_in_late_are_waited_for_a_moment(run: Run) -> None:
     """Their last updates belong to the policy that the run ends with."""
     began = run.clock.now
     run.train()
-    run.board.request(STOP)
+    run.scoreboard.request(STOP)
 
     def sleeping() -> None:
         if run.clock.now > began + 0.3 and not run.store.barrier.ended():
-            for worker in range(run.board.workers):
+            for worker in range(run.scoreboard.workers):
                 run.store.barrier.hand_in(worker, LAST, b"{}")
 
     run.clock.sleeping = sleeping
@@ -548,8 +552,15 @@ def test_evaluations_of_a_run_and_of_runs_with_other_seeds_have_other_seeds() ->
 EVALUATION = Evaluation(10, 1, 0.5, 4, 3.0, 0.1, 2.0, 4.0, 99, verification=True)
 
 
-@given(st.builds(Progress, st.integers(0), st.integers(1), best=st.sampled_from([None, EVALUATION]),
-                 promised=st.none() | st.floats(allow_nan=False, allow_infinity=False)))  # fmt: skip
+@given(
+    st.builds(
+        Progress,
+        st.integers(0),
+        st.integers(1),
+        best=st.sampled_from([None, EVALUATION]),
+        promised=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    )
+)
 def test_a_progress_survives_json(progress: Progress) -> None:
     assert Evaluations(progress).progress() == progress
 

@@ -74,8 +74,11 @@ def test_inputs_and_outputs_are_those_of_the_contract(graph: Graphs, name: str, 
 
     critic = [("values", TensorProto.FLOAT, ["batch"])] * (name == "deep")
     assert told(made.input) == [("observations", TensorProto.FLOAT, ["batch", size])]
-    assert told(made.output) == [("probabilities", TensorProto.FLOAT, ["batch", actions]),
-                                 ("actions", TensorProto.INT64, ["batch"]), *critic]  # fmt: skip
+    assert told(made.output) == [
+        ("probabilities", TensorProto.FLOAT, ["batch", actions]),
+        ("actions", TensorProto.INT64, ["batch"]),
+        *critic,
+    ]
 
 
 @pytest.mark.parametrize("batch", [1, 2, 33, 100])

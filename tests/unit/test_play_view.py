@@ -9,11 +9,11 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from workers import play
-from workers.arena import render
-from workers.episode import Moment, mean_value_error
-from workers.play import Pace
-from workers.scenes import CART_LIMIT, POLE_LIMIT, SCENES, Cells
+from workers.playing import play
+from workers.playing.episode import Moment, mean_value_error
+from workers.playing.play import Pace
+from workers.playing.scenes import CART_LIMIT, POLE_LIMIT, SCENES, Cells
+from workers.playing.terminal_view import render
 
 SIZES = [(80, 23), (80, 9), (200, 59), (64, 10), (63, 10), (40, 11), (20, 4), (3, 2), (1, 1)]
 ROOM = (50, 22)  # columns and rows of a drawing
@@ -45,11 +45,17 @@ MOMENTS = {
     "picture": replace(OTHER, picture="\x1b[41mS\x1b[0mFFF\n" * 40 + "\x1b[2J漢" * 99),
     "hostile": replace(OTHER, env_id="漢字\x1b[31m\n" * 30, title="\t" * 99),
     **{
-        str(value): replace(CART_POLE, observation=(value,) * 4, extent=(value,) * 4, value=value,
-                            probabilities=(value, value), episode_return=value)
+        str(value): replace(
+            CART_POLE,
+            observation=(value,) * 4,
+            extent=(value,) * 4,
+            value=value,
+            probabilities=(value, value),
+            episode_return=value,
+        )
         for value in (math.nan, math.inf, -math.inf, 1e300)
     },
-}  # fmt: skip
+}
 
 
 def text_of(moment: Moment, width: int, height: int) -> str:

@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from workers import run_directory
-from workers.run_directory import provenance
+from workers.runs import directory
+from workers.runs.directory import provenance
 
 IDENTITY = {f"GIT_{who}_{what}": "nobody@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
 
 def git(folder: Path, *arguments: str) -> str:
     environment = {**os.environ, **IDENTITY}
-    return subprocess.run(["git", *arguments], cwd=folder, env=environment, capture_output=True, text=True,
-                          check=True).stdout.strip()  # fmt: skip
+    return subprocess.run(
+        ["git", *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 @pytest.fixture
@@ -29,13 +30,13 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     git(root, "init", "-q")
     git(root, "add", ".")
     git(root, "commit", "-qm", "first")
-    monkeypatch.setattr(run_directory, "ROOT", root)
-    monkeypatch.setattr(run_directory, "provenance", provenance.__wrapped__)
+    monkeypatch.setattr(directory, "ROOT", root)
+    monkeypatch.setattr(directory, "provenance", provenance.__wrapped__)
     return root
 
 
 def of_program() -> tuple[str | None, str | None]:
-    facts = run_directory.provenance()
+    facts = directory.provenance()
     return facts["git_commit"], facts["source_sha256"]
 
 

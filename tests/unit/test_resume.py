@@ -10,12 +10,12 @@ from a3c.checkpoint import Training, save_checkpoint
 from a3c.config import Config
 from a3c.environments import describe
 from a3c.networks import build
-from shared.board import Board
+from shared.scoreboard import Scoreboard
 from shared.store import SharedStore
 from workers.assembly import build_store
-from workers.evaluations import Progress
-from workers.resume import Resumed, load
-from workers.run_directory import versions
+from workers.runs.directory import versions
+from workers.runs.evaluations import Progress
+from workers.runs.resume import Resumed, load
 
 ENVIRONMENT = describe("CartPole-v1")
 SHAPES = {"async": {"workers": 2}, "sync": {"workers": 2, "mode": "sync"}, "one worker": {"workers": 1}}
@@ -25,16 +25,16 @@ def config_of(shape: str) -> Config:
     return Config.from_options({"eval_interval": 10, "hidden_sizes": (4,), **SHAPES[shape]})
 
 
-def new_store(shape: str, path: Path) -> tuple[SharedStore, Board]:
-    board = Board(config_of(shape).workers)
-    return build_store(config_of(shape), ENVIRONMENT, board, path / "lock"), board
+def new_store(shape: str, path: Path) -> tuple[SharedStore, Scoreboard]:
+    scoreboard = Scoreboard(config_of(shape).workers)
+    return build_store(config_of(shape), ENVIRONMENT, scoreboard, path / "lock"), scoreboard
 
 
-def save(store: SharedStore, board: Board, shape: str, progress: Progress, path: Path) -> None:
+def save(store: SharedStore, scoreboard: Scoreboard, shape: str, progress: Progress, path: Path) -> None:
     (path / "checkpoints").mkdir()
     tensors = store.capture(lambda: progress.judged).tensors
-    tensors = tensors | {f"board.{name}": tensor for name, tensor in board.state().items()}
-    facts: dict[str, Any] = {"workers": [None] * board.workers, "monitor": progress.facts()}
+    tensors = tensors | {f"board.{name}": tensor for name, tensor in scoreboard.state().items()}
+    facts: dict[str, Any] = {"workers": [None] * scoreboard.workers, "monitor": progress.facts()}
     told = {"env_steps": store.env_steps, "updates": store.updates}
     model = build(config_of(shape), ENVIRONMENT)
     save_checkpoint(path / "checkpoints", "latest", model, {**ENVIRONMENT.identity(), **told}, Training(tensors, facts))
@@ -59,8 +59,8 @@ def test_what_a_queue_has_judged_is_no_count_of_the_queue_of_a_run_that_had_none
     """Snapshots were judged in one sitting, the next had no queue, and now there is one again."""
     save(*new_store(before, tmp_path), before, Progress(judged=5), tmp_path)
     resumed = resume(tmp_path, after)
-    store, board = new_store(after, tmp_path)
-    resumed.restore(store, board)
+    store, scoreboard = new_store(after, tmp_path)
+    resumed.restore(store, scoreboard)
     store.release(resumed.progress.judged)  # as the monitor begins
     assert resumed.progress.judged == (0 if before == "async" else 5)
     if before == "async":

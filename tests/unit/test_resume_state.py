@@ -20,7 +20,7 @@ from a3c.batches import NativeEnvironments, SerialEnvironments, SlowEnvironments
 from a3c.config import Config
 from a3c.environments import describe
 from a3c.rollouts import Collector
-from shared.board import STOP, Board
+from shared.scoreboard import STOP, Scoreboard
 from tests.unit.scripted_environments import Endless, Script, Walk, copy, scripted
 from workers.actor_learner import learn
 from workers.assembly import build_store
@@ -96,9 +96,11 @@ def test_restored_collector_goes_on_bit_for_bit(kind, rollouts):
     assert_continued(original, used)
 
 
-@pytest.mark.parametrize(("end", "kind"), [("truncated", "three Acrobots")] + [
-    (end, kind) for end in ("terminated", "truncated") for kind in KINDS if kind != "three Acrobots"
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("end", "kind"),
+    [("truncated", "three Acrobots")]
+    + [(end, kind) for end in ("terminated", "truncated") for kind in KINDS if kind != "three Acrobots"],
+)
 def test_state_between_an_end_and_its_reset_is_exact(end, kind):
     original = collector_of(environments_of(kind), seed=1, n_steps=1)
     assert any(getattr(original.collect(policy), end).any() for _ in range(500))
@@ -137,8 +139,9 @@ def test_another_process_goes_on_bit_for_bit():
         "json.dump(restored_futures(json.load(sys.stdin)), sys.stdout)"
     )
     root = Path(__file__).parents[2]
-    ran = subprocess.run([sys.executable, "-c", child], cwd=root, input=json.dumps(states), capture_output=True,
-                         text=True, timeout=60)  # fmt: skip
+    ran = subprocess.run(
+        [sys.executable, "-c", child], cwd=root, input=json.dumps(states), capture_output=True, text=True, timeout=60
+    )
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout) == {kind: [True, *future(original)] for kind, original in originals.items()}
 
@@ -311,12 +314,12 @@ def test_state_of_other_environments_does_not_fit(kind):
 
 def test_row_of_a_worker_that_takes_over_begins_at_its_last_push(tmp_path):
     """Its predecessor died, or the run was saved, between that push and the row; there may be no other push."""
-    config, board = Config(workers=2), Board(2)
+    config, scoreboard = Config(workers=2), Scoreboard(2)
     environment = describe(config.env)
-    store = build_store(config, environment, board, tmp_path / "lock")
-    board.request(STOP)
+    store = build_store(config, environment, scoreboard, tmp_path / "lock")
+    scoreboard.request(STOP)
     for env_steps in (7, 12):  # the second finds its predecessor's last snapshot too
         pulled = store.pull(torch.zeros(len(store.parameters)))
         store.push(1, torch.zeros(len(store.parameters)), 1e-3, env_steps, pulled)
-        learn(1, config, environment, SharedMemoryLink(1, store, board))
-        assert board.read()["env_steps"].tolist() == [0, env_steps]
+        learn(1, config, environment, SharedMemoryLink(1, store, scoreboard))
+        assert scoreboard.read()["env_steps"].tolist() == [0, env_steps]

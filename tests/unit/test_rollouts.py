@@ -189,8 +189,11 @@ def test_actions_are_samples_of_the_softmax_each_independent_of_the_others():
     expected = np.exp(logits) / np.exp(logits).sum()
     collector = collector_of(scripted(Endless, actions=3).make(2), 10_000, actions=3)
     actions = collector.collect(fixed(logits)).actions
-    pairs = {"alone": actions[:, 0], "other environment": 3 * actions[:, 0] + actions[:, 1],
-             "step before": 3 * actions[1:, 0] + actions[:-1, 0]}  # fmt: skip
+    pairs = {
+        "alone": actions[:, 0],
+        "other environment": 3 * actions[:, 0] + actions[:, 1],
+        "step before": 3 * actions[1:, 0] + actions[:-1, 0],
+    }
     for name, outcomes in pairs.items():
         probabilities = expected if name == "alone" else np.outer(expected, expected).reshape(-1)
         counts = np.bincount(outcomes, minlength=len(probabilities))

@@ -10,7 +10,7 @@ import pytest
 
 from a3c.config import Config, ConfigError
 from a3c.files import absolute_path, typed_path
-from workers.run_directory import RunDirectory, new_run_dir
+from workers.runs.directory import RunDirectory, new_run_dir
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ def test_the_largest_float_is_still_a_number_and_the_next_is_not() -> None:
         (json.dumps({"observations": [[0]] * (OBSERVATION_LIMIT + 1)}), 413, "at most 4096"),
     ],
     ids=lambda value: str(value)[:40],
-)  # fmt: skip
+)
 def test_everything_else_is_refused_in_one_line_that_says_why(body: bytes | str, status: int, said: str) -> None:
     found, line = refusal(body)
     assert found == status

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from shared import slots as module
 from shared.slots import Slots
 from tests.unit.processes import SECONDS, die, exit_code, forked, killed, wait_until
-from workers.launch import new_process, start_process
+from workers.processes.start import new_process, start_process
 
 LARGE = 300_000
 

@@ -61,18 +61,30 @@ def test_iqm_is_the_trimmed_mean_of_agarwal_where_a_quarter_is_a_whole_number(n)
 
 @pytest.mark.parametrize(
     ("samples", "expected"),
-    [((4, math.inf, 2, 3), 3.5), ((1, 2, math.inf), math.inf), ((1, 2, 3, 4, math.inf), 3.0),
-     ((1, 2, 3, 4, math.inf, math.inf), math.inf), ((math.inf,), math.inf), ((7,), 7)],
-)  # fmt: skip
+    [
+        ((4, math.inf, 2, 3), 3.5),
+        ((1, 2, math.inf), math.inf),
+        ((1, 2, 3, 4, math.inf), 3.0),
+        ((1, 2, 3, 4, math.inf, math.inf), math.inf),
+        ((math.inf,), math.inf),
+        ((7,), 7),
+    ],
+)
 def test_iqm_is_infinite_exactly_where_a_sample_in_the_middle_half_is(samples, expected):
     assert iqm(np.array(samples, float)) == expected
 
 
 @pytest.mark.parametrize(
     ("samples", "expected"),
-    [((3, 1, 2), 2), ((1, 4, 2, 3), 2.5), ((1, math.inf), math.inf), ((1, 2, math.inf), 2), ((7,), 7),
-     ((math.inf, math.inf, 1, 2), math.inf)],
-)  # fmt: skip
+    [
+        ((3, 1, 2), 2),
+        ((1, 4, 2, 3), 2.5),
+        ((1, math.inf), math.inf),
+        ((1, 2, math.inf), 2),
+        ((7,), 7),
+        ((math.inf, math.inf, 1, 2), math.inf),
+    ],
+)
 def test_median_between_a_finite_and_an_infinite_sample_is_infinite(samples, expected):
     assert median(np.array(samples, float)) == expected
 

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from a3c.networks import ActorCritic, initialize
-from shared.board import FINISH, Board
 from shared.optimizers import AdamOptions, RMSPropOptions, SharedAdam, SharedOptimizer, SharedRMSProp
 from shared.parameters import bind, flat_size
+from shared.scoreboard import FINISH, Scoreboard
 from shared.store import LockedStore, Pulled, SharedStore
 from shared.sync_store import SyncStore
 from tests.unit.processes import SECONDS, die, exit_code, forked, killed, wait_until
@@ -22,7 +22,7 @@ SIZE = 100
 
 
 def adam_store(initial: torch.Tensor, workers: int = 1, **options: float) -> SharedStore:
-    return SharedStore(initial, SharedAdam(len(initial), AdamOptions(**options)), Board(workers))
+    return SharedStore(initial, SharedAdam(len(initial), AdamOptions(**options)), Scoreboard(workers))
 
 
 def push(store: SharedStore, worker: int, gradient: torch.Tensor, learning_rate: float) -> int | None:
@@ -94,7 +94,7 @@ def test_three_pushes_of_a_known_gradient_neither_freeze_nor_accumulate() -> Non
 
 def test_shared_rmsprop_follows_the_papers_equations() -> None:
     rng = np.random.default_rng(0)
-    store = SharedStore(torch.ones(SIZE), SharedRMSProp(SIZE, RMSPropOptions(decay=0.9, epsilon=0.1)), Board(1))
+    store = SharedStore(torch.ones(SIZE), SharedRMSProp(SIZE, RMSPropOptions(decay=0.9, epsilon=0.1)), Scoreboard(1))
     parameters, average = np.ones(SIZE), np.zeros(SIZE)
     for _ in range(20):
         gradient = rng.standard_normal(SIZE)
@@ -134,7 +134,7 @@ def test_pushes_that_meet_and_pulls_that_meet_a_push_are_counted() -> None:
                 store.push(1, gradient, learning_rate, 5, met[0])
 
     met: list[Pulled] = []
-    store = SharedStore(torch.zeros(SIZE), Meeting(SIZE, AdamOptions()), Board(2))
+    store = SharedStore(torch.zeros(SIZE), Meeting(SIZE, AdamOptions()), Scoreboard(2))
     store.push(0, torch.ones(SIZE), 0.1, 5, store.pull(torch.zeros(SIZE)))
     assert met[0].torn
     assert (store.overlapped_pushes, store.torn_pulls, store.updates) == (2, 1, 2)
@@ -161,18 +161,20 @@ def test_a_snapshot_taken_during_a_push_says_so() -> None:
         def step(self, *arguments: object, **options: object) -> None:
             taken.append(store.snapshot())
 
-    store = SharedStore(torch.zeros(SIZE), Interrupted(SIZE, AdamOptions()), Board(1))
+    store = SharedStore(torch.zeros(SIZE), Interrupted(SIZE, AdamOptions()), Scoreboard(1))
     push(store, 0, torch.ones(SIZE), 0.1)
     assert not taken[0].consistent
 
 
-def modes_store(mode: str, board: Board, tmp_path: Path, optimizer: SharedOptimizer | None = None) -> SharedStore:
+def modes_store(
+    mode: str, scoreboard: Scoreboard, tmp_path: Path, optimizer: SharedOptimizer | None = None
+) -> SharedStore:
     optimizer = optimizer or SharedAdam(SIZE, AdamOptions())
     if mode == "sync":
-        return SyncStore(torch.zeros(SIZE), optimizer, board, interval=10**9)
+        return SyncStore(torch.zeros(SIZE), optimizer, scoreboard, interval=10**9)
     if mode == "locked":
-        return LockedStore(torch.zeros(SIZE), optimizer, board, str(tmp_path / "lock"))
-    return SharedStore(torch.zeros(SIZE), optimizer, board)
+        return LockedStore(torch.zeros(SIZE), optimizer, scoreboard, str(tmp_path / "lock"))
+    return SharedStore(torch.zeros(SIZE), optimizer, scoreboard)
 
 
 def gradient(count: int) -> torch.Tensor:
@@ -192,7 +194,7 @@ def counters(store: SharedStore) -> list[int]:
 
 @pytest.mark.parametrize("mode", ["async", "locked", "sync"])
 def test_a_restored_store_goes_on_bit_for_bit(mode: str, tmp_path: Path) -> None:
-    stores = [modes_store(mode, Board(1), tmp_path) for _ in range(2)]
+    stores = [modes_store(mode, Scoreboard(1), tmp_path) for _ in range(2)]
     push_some(stores[0], range(4))
     stores[0].barrier.request()
     push_some(stores[0], range(4, 5))
@@ -246,7 +248,7 @@ def test_a_roll_back_sets_parameters_and_moments_back_and_the_counters_go_on() -
 def test_where_steps_are_made_by_one_worker_for_all_it_opens_the_barrier_too(
     mode: str, due: int, tmp_path: Path
 ) -> None:
-    store = modes_store(mode, Board(1), tmp_path)
+    store = modes_store(mode, Scoreboard(1), tmp_path)
     store.barrier.request()
     assert store.barrier.due(0) == due
     push_some(store, range(1))
@@ -255,7 +257,7 @@ def test_where_steps_are_made_by_one_worker_for_all_it_opens_the_barrier_too(
 
 @pytest.mark.parametrize("mode", ["async", "locked"])
 def test_snapshots_that_are_not_queued_are_taken_when_their_env_steps_have_come(mode: str, tmp_path: Path) -> None:
-    store = modes_store(mode, Board(1), tmp_path)
+    store = modes_store(mode, Scoreboard(1), tmp_path)
     assert store.next_snapshot(0) is None  # nothing is worth saying of the untrained network
     push_some(store, range(3))
     assert store.next_snapshot(31) is None
@@ -268,20 +270,20 @@ def test_snapshots_that_are_not_queued_are_taken_when_their_env_steps_have_come(
 
 
 def test_a_pull_tells_that_the_run_is_being_ended() -> None:
-    board = Board(1)
-    store = SharedStore(torch.zeros(SIZE), SharedAdam(SIZE, AdamOptions()), board)
+    scoreboard = Scoreboard(1)
+    store = SharedStore(torch.zeros(SIZE), SharedAdam(SIZE, AdamOptions()), scoreboard)
     assert not store.pull(torch.zeros(SIZE)).stopped
-    board.request(FINISH)
+    scoreboard.request(FINISH)
     assert store.pull(torch.zeros(SIZE)).stopped
 
 
 @pytest.mark.parametrize("mode", ["async", "locked", "sync"])
 def test_a_late_push_of_a_replaced_process_changes_nothing(mode: str, tmp_path: Path) -> None:
-    board = Board(1)
-    store = modes_store(mode, board, tmp_path)
+    scoreboard = Scoreboard(1)
+    store = modes_store(mode, scoreboard, tmp_path)
     push_some(store, range(2))
     digest, pulled = store.sha256(), store.pull(torch.zeros(SIZE))
-    board.replace(0)
+    scoreboard.replace(0)
     assert store.push(0, gradient(2), 0.1, 30, pulled) is None
     assert store.sha256() == digest
     assert counters(store) == [2, 20, 0, 0]
@@ -302,8 +304,8 @@ class Deadly(SharedAdam):
 
 
 def test_a_push_in_the_middle_of_which_its_worker_died_is_settled() -> None:
-    board = Board(2)
-    store = SharedStore(torch.zeros(SIZE), Deadly(), board)
+    scoreboard = Scoreboard(2)
+    store = SharedStore(torch.zeros(SIZE), Deadly(), scoreboard)
     assert killed(push, store, 1, torch.ones(SIZE), 0.1)
     assert store.parameters[: SIZE // 2].any()  # half a step was made
     assert store.pull(torch.zeros(SIZE)).torn
@@ -333,12 +335,12 @@ def test_a_worker_that_dies_with_the_lock_lets_the_others_push(tmp_path: Path) -
                 time.sleep(600)
 
     arrived, entered = multiprocessing.Pipe(duplex=False)
-    board = Board(2)
-    store = modes_store("locked", board, tmp_path, Stuck(SIZE, AdamOptions()))
+    scoreboard = Scoreboard(2)
+    store = modes_store("locked", scoreboard, tmp_path, Stuck(SIZE, AdamOptions()))
     with forked(push, store, 0, torch.zeros(SIZE), 0.1) as holder:
         assert arrived.poll(SECONDS)
         with forked(push, store, 1, torch.ones(SIZE), 0.1) as other:
-            wait_until(lambda: board.beats(1) > 20)  # it tries for the lock, and shows that it lives
+            wait_until(lambda: scoreboard.beats(1) > 20)  # it tries for the lock, and shows that it lives
             assert store.updates == 0
             holder.kill()
             assert exit_code(other) == 0

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from a3c.config import CheckpointError, Config, ConfigError
-from workers.stored import changed, nothing_to_do, stored_config
+from workers.runs.stored import changed, nothing_to_do, stored_config
 
 CONFIG = Config.from_options({"mode": "sync", "workers": 3, "seed": 7, "max_env_steps": 1000})
 
@@ -27,10 +27,21 @@ def test_where_there_is_no_configuration_there_is_no_run_to_resume(tmp_path: Pat
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"\xff\xfe", b"[]", b"7", b"{}", b'{"options": 7}', b'{"options": {"workers": -1}}',
-     b'{"options": {"workers": "many"}}', b'{"options": {"wokers": 4}}', b"[" * 100_000],
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b"[]",
+        b"7",
+        b"{}",
+        b'{"options": 7}',
+        b'{"options": {"workers": -1}}',
+        b'{"options": {"workers": "many"}}',
+        b'{"options": {"wokers": 4}}',
+        b"[" * 100_000,
+    ],
     ids=lambda content: content[:30].decode(errors="replace"),
-)  # fmt: skip
+)
 def test_a_configuration_that_cannot_be_understood_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"config\.json: cannot be understood: ."):

@@ -20,11 +20,19 @@ from workers.comparison.study_directory import StudyDirectory, runs_row
 def test_an_option_with_several_values_is_a_factor_and_one_with_a_single_value_a_setting() -> None:
     study = plan({"mode": ["async", "sync"], "workers": [2], "entropy_coef": [0.01, 0.0]}, seeds=3)
     assert study.factors == {"mode": ("async", "sync"), "entropy_coef": (0.01, 0.0)}
-    assert [arm.name for arm in study.arms] == ["async, entropy_coef 0.01", "async, entropy_coef 0",
-                                                "sync, entropy_coef 0.01", "sync, entropy_coef 0"]  # fmt: skip
+    assert [arm.name for arm in study.arms] == [
+        "async, entropy_coef 0.01",
+        "async, entropy_coef 0",
+        "sync, entropy_coef 0.01",
+        "sync, entropy_coef 0",
+    ]
     assert {arm.config.workers for arm in study.arms} == {2}
     assert [(arm.config.mode, arm.config.loss.entropy_coef) for arm in study.arms] == [
-        ("async", 0.01), ("async", 0.0), ("sync", 0.01), ("sync", 0.0)]  # fmt: skip
+        ("async", 0.01),
+        ("async", 0.0),
+        ("sync", 0.01),
+        ("sync", 0.0),
+    ]
 
 
 def test_without_a_factor_async_is_compared_with_sync() -> None:

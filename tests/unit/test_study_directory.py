@@ -20,7 +20,7 @@ from workers.comparison.results import Comparison
 from workers.comparison.study import Study, plan
 from workers.comparison.study_directory import StudyDirectory
 from workers.comparison.versions import check_one_version, versions_of
-from workers.run_directory import provenance
+from workers.runs.directory import provenance
 
 OPTIONS: dict[str, Any] = {"mode": ["async", "sync"], "workers": 1}
 STUDY = plan({"mode": ["async", "sync"], "workers": [1]}, seeds=2)
@@ -253,7 +253,9 @@ def test_runs_of_several_versions_are_told_one_by_one_where_the_user_wants_them(
     comparison, output = told(tmp_path / "study", any_version=True)
     assert comparison is not None
     assert [version.runs for version in comparison.versions] == [
-        ("runs/async-seed-0",), ("runs/async-seed-1", "runs/sync-seed-0", "runs/sync-seed-1")]  # fmt: skip
+        ("runs/async-seed-0",),
+        ("runs/async-seed-1", "runs/sync-seed-0", "runs/sync-seed-1"),
+    ]
     assert "Runs of 2 versions: cccccccccccc made runs/async-seed-0; " in " ".join(output.split())
     stored = json.loads((tmp_path / "study" / "comparison.json").read_text())
     assert [version["name"] for version in stored["versions"]] == [version.name for version in comparison.versions]
@@ -268,7 +270,8 @@ def test_two_dirty_trees_of_one_commit_are_two_versions() -> None:
     facts = [{"git_commit": f"{'a' * 40}-dirty", "source_sha256": letter * 64} for letter in "de"]
     runs = [replace(sample_run("async", seed, 8_000.0), path=str(seed), made_with=facts[seed]) for seed in (0, 1)]
     assert [version.name for version in versions_of(runs)] == [
-        f"aaaaaaaaaaaa-dirty, source_sha256 {letter * 12}" for letter in "de"]  # fmt: skip
+        f"aaaaaaaaaaaa-dirty, source_sha256 {letter * 12}" for letter in "de"
+    ]
 
 
 def test_telling_a_study_twice_leaves_a_row_per_run(tmp_path: Path) -> None:

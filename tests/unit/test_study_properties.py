@@ -21,12 +21,12 @@ from workers.comparison.names import shortened
 from workers.comparison.page import render_page
 from workers.comparison.progress import ArmProgress, StudyStatus
 from workers.comparison.results import Comparison, LogRow, LostUpdates, Run
-from workers.comparison.session import comparison_of
+from workers.comparison.run_study import comparison_of
 from workers.comparison.study import Study, plan
 from workers.comparison.study_directory import StudyDirectory
 from workers.comparison.tables import render_comparison
 from workers.comparison.view import render_study
-from workers.status import Evaluation, Races, Staleness
+from workers.runs.records import Evaluation, Races, Staleness
 
 RETURNS = st.one_of(st.floats(-1e6, 1e6), st.sampled_from([0.0, 500.0, math.nan, math.inf, -math.inf, 1e300]))
 POSITIVE = st.one_of(st.just(0.0), st.floats(1e-6, 1e6))
@@ -35,9 +35,14 @@ STUDIES = (
     {"mode": ["async", "sync"]},
     {"workers": [1, 4, 2], "max_env_steps": [1000, 20_000]},
     {"entropy_coef": [0.01, 0.0], "mode": ["sync"]},
-    {"learning_rate": [0.1234561, 0.1234562], "adam_beta2": [0.999, 0.99], "normalize_advantages": [True, False],
-     "gamma": [0.9, 0.99], "value_scale": [1.0, 20.0]},
-)  # fmt: skip
+    {
+        "learning_rate": [0.1234561, 0.1234562],
+        "adam_beta2": [0.999, 0.99],
+        "normalize_advantages": [True, False],
+        "gamma": [0.9, 0.99],
+        "value_scale": [1.0, 20.0],
+    },
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -142,11 +147,21 @@ def test_a_comparison_of_any_runs_has_its_figures_and_page(
 @given(comparisons(), st.integers(20, 200), st.integers(5, 60))
 def test_a_study_of_any_runs_is_shown_live(made: tuple[Study, Comparison], width: int, height: int) -> None:
     study, comparison = made
-    arms = tuple(ArmProgress(arm.name, 3, tuple(run for run in comparison.runs if run.arm == arm.name))
-                 for arm in study.arms)  # fmt: skip
-    status = StudyStatus(env_id="CartPole-v1", study_dir="runs/x", target_return=comparison.target_return,
-                         max_env_steps=BUDGET, arms=arms, current_arm=arms[-1].name, current_seed=0, current=None,
-                         elapsed_seconds=1.0, remaining_seconds=None)  # fmt: skip
+    arms = tuple(
+        ArmProgress(arm.name, 3, tuple(run for run in comparison.runs if run.arm == arm.name)) for arm in study.arms
+    )
+    status = StudyStatus(
+        env_id="CartPole-v1",
+        study_dir="runs/x",
+        target_return=comparison.target_return,
+        max_env_steps=BUDGET,
+        arms=arms,
+        current_arm=arms[-1].name,
+        current_seed=0,
+        current=None,
+        elapsed_seconds=1.0,
+        remaining_seconds=None,
+    )
     lines = drawn(render_study(status, width, height), width + 400).splitlines()
     assert len(lines) <= height
     assert max(map(cell_len, lines)) <= width
@@ -171,9 +186,13 @@ def test_names_that_fit_stay_whole_and_others_lose_what_they_share() -> None:
     assert shortened(names, 30) == names
     assert shortened(names, 15) == ["as…, le… 0.001", "asy…, lea… 0.01", "sync"]
     assert shortened(["en 0.1, adam_beta1 0.5", "en 0.1, adam_beta1 0.9"], 16) == [
-        "en 0.1, ad…1 0.5", "en 0.1, ad…1 0.9"]  # fmt: skip
+        "en 0.1, ad…1 0.5",
+        "en 0.1, ad…1 0.9",
+    ]
     assert shortened(["one and the same until the very end, b", "one and the same until the very end, a"], 12) == [
-        "one a…end, b", "one a…end, a"]  # fmt: skip
+        "one a…end, b",
+        "one a…end, a",
+    ]
     assert shortened([f"{'x' * 20}{digit}{'y' * 20}" for digit in "ab"], 8) == ["1 xxxxx…", "2 xxxxx…"]
 
 

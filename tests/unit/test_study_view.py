@@ -24,8 +24,8 @@ from workers.comparison.results import Comparison, Interval, LostUpdates, Passag
 from workers.comparison.study_dashboard import StudyView, remaining_seconds, run_words
 from workers.comparison.tables import render_comparison, share_words
 from workers.comparison.view import clock_words, render_study
-from workers.drawing import UNKNOWN, Chart, Series
-from workers.status import Event
+from workers.console.drawing import UNKNOWN, Chart, Series
+from workers.runs.records import Event
 
 ARMS = {"async": 8_000.0, "sync": 30_000.0, "locked": 9_000.0}
 SIZES = [(80, 24), (80, 23), (100, 30), (140, 24), (200, 60), (200, 24), (60, 14), (59, 30), (100, 9), (20, 5), (1, 1)]
@@ -287,9 +287,12 @@ def test_plain_output_has_a_line_per_finished_run_and_no_codes() -> None:
         play(view, clock, interleaved())
     text = written(console)
     assert len(text.splitlines()) == 6
-    assert re.match(r"\[1/6\] async seed 0: solved after [\d,]+ env steps, 0\.\d s of training "
-                    r"\(5 runs left, about 0:10\)\n\[2/6\] sync seed 0: not solved within 20,000 env steps, "
-                    r"best mean [\d.]+ \(4 runs left, about 0:08\)\n", text)  # fmt: skip
+    assert re.match(
+        r"\[1/6\] async seed 0: solved after [\d,]+ env steps, 0\.\d s of training "
+        r"\(5 runs left, about 0:10\)\n\[2/6\] sync seed 0: not solved within 20,000 env steps, "
+        r"best mean [\d.]+ \(4 runs left, about 0:08\)\n",
+        text,
+    )
     assert text.splitlines()[4].endswith("(1 run left, about 0:02)")
     assert text.splitlines()[5].endswith("of training")
     assert "\x1b" not in text

@@ -1,4 +1,4 @@
-"""The store whose workers wait for each other: deaths at every line, its queue, its captures; and its bells."""
+"""The store whose workers wait for each other: deaths at every line, its queue, its captures; and its notifiers."""
 
 import dis
 import multiprocessing
@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared import sync_store
-from shared.bell import Bell
-from shared.board import FINISH, STOP, Board
 from shared.checkpoint_barrier import LAST, CheckpointBarrier
+from shared.notifier import Notifier
+from shared.scoreboard import FINISH, STOP, Scoreboard
 from shared.slots import Slots
 from shared.store import Pulled
 from shared.sync_store import QUEUE_SLOTS, SyncStore
@@ -43,8 +43,8 @@ class PlainSGD:
         return {"count": self.moment}
 
 
-def store_of(workers: int, interval: int = 10**9, board: Board | None = None) -> SyncStore:
-    return SyncStore(torch.zeros(SIZE), PlainSGD(), board or Board(workers), interval)
+def store_of(workers: int, interval: int = 10**9, scoreboard: Scoreboard | None = None) -> SyncStore:
+    return SyncStore(torch.zeros(SIZE), PlainSGD(), scoreboard or Scoreboard(workers), interval)
 
 
 def hand_in_due(store: SyncStore, worker: int) -> None:
@@ -167,14 +167,14 @@ def test_a_dead_workers_gradient_counts_where_it_was_handed_in_and_its_successor
     worker: int, point: str, done: int, steps_made: int
 ) -> None:
     global store
-    board = Board(WORKERS)
-    store = DeadlyStore(torch.zeros(SIZE), DeadlySGD(), board, interval=10**9)
+    scoreboard = Scoreboard(WORKERS)
+    store = DeadlyStore(torch.zeros(SIZE), DeadlySGD(), scoreboard, interval=10**9)
     store.deadly = Deadly(worker, point)
     others = [index for index in range(WORKERS) if index != worker]
     with forked(work, others[0], 0) as first, forked(work, others[1], 0) as second:
         assert killed(work, worker, 0)
         wait_until(lambda: store.updates == done)
-        board.replace(worker)
+        scoreboard.replace(worker)
         store.settle(worker)
         # Where the dead worker's gradient waits already, that of its successor's first rollout is not wanted.
         unwanted = point != "before handing in" and done < DEADLY_STEP
@@ -187,16 +187,16 @@ def test_a_dead_workers_gradient_counts_where_it_was_handed_in_and_its_successor
 
 
 def test_who_waits_for_a_dead_worker_shows_that_it_lives_and_leaves_when_it_is_given_up() -> None:
-    board = Board(2)
-    waiting = store_of(2, board=board)
+    scoreboard = Scoreboard(2)
+    waiting = store_of(2, scoreboard=scoreboard)
 
     def push_late() -> None:
         pulled = waiting.pull(torch.zeros(SIZE))
         assert waiting.push(1, torch.ones(SIZE), 1.0, 10, pulled) is None
 
     with forked(push_late) as process:
-        wait_until(lambda: board.beats(1) > 3)
-        board.replace(1)
+        wait_until(lambda: scoreboard.beats(1) > 3)
+        scoreboard.replace(1)
         assert exit_code(process) == 0
     assert waiting.updates == 0
 
@@ -204,8 +204,15 @@ def test_who_waits_for_a_dead_worker_shows_that_it_lives_and_leaves_when_it_is_g
 # -- deaths at every line, while the queue is full and checkpoints are requested --------------------------------------
 
 LED = (SyncStore._step, SyncStore._enqueue, SyncStore._capture, CheckpointBarrier.open)
-SHARED = (SyncStore.enqueue_due, SyncStore.push, SyncStore._wait, SyncStore.pull, CheckpointBarrier.due,
-          CheckpointBarrier.hand_in, Slots.put)  # fmt: skip
+SHARED = (
+    SyncStore.enqueue_due,
+    SyncStore.push,
+    SyncStore._wait,
+    SyncStore.pull,
+    CheckpointBarrier.due,
+    CheckpointBarrier.hand_in,
+    Slots.put,
+)
 Line = tuple[CodeType, int]
 PATIENCE = 4  # steps in which a line has to be come by
 
@@ -213,8 +220,11 @@ PATIENCE = 4  # steps in which a line has to be come by
 def lines_of(functions: Iterable[Callable[..., Any]]) -> list[Line]:
     """Every line of some functions but the first, at which they are called."""
     codes = [function.__code__ for function in functions]  # type: ignore[attr-defined]
-    return [(code, line) for code in codes
-            for line in sorted({line for _, line in dis.findlinestarts(code)} - {code.co_firstlineno})]  # fmt: skip
+    return [
+        (code, line)
+        for code in codes
+        for line in sorted({line for _, line in dis.findlinestarts(code)} - {code.co_firstlineno})
+    ]
 
 
 class EveryStep(SyncStore):
@@ -267,8 +277,8 @@ class Trial:
     """
 
     def __init__(self, victims: Iterable[int]):
-        self.board = Board(WORKERS)
-        self.store = EveryStep(torch.zeros(SIZE), PlainSGD(), self.board, interval=1)
+        self.scoreboard = Scoreboard(WORKERS)
+        self.store = EveryStep(torch.zeros(SIZE), PlainSGD(), self.scoreboard, interval=1)
         self.victims = {worker: Victim(worker) for worker in victims}
         self.deaths, self.judged, self.captures = 0, 0, 0
         self._requested_full = False
@@ -297,7 +307,7 @@ class Trial:
                         processes[worker] = stack.enter_context(self._successor(worker))
                 self.monitor()
                 if all(victim.is_through for victim in self.victims.values()):
-                    self.board.request(FINISH)
+                    self.scoreboard.request(FINISH)
                 return all(process.exitcode == 0 for process in processes)
 
             wait_until(look, pause=1e-4)
@@ -305,10 +315,10 @@ class Trial:
     @contextmanager
     def _successor(self, worker: int) -> Iterator[BaseProcess]:
         self.deaths += 1
-        self.board.replace(worker)
+        self.scoreboard.replace(worker)
         self.store.settle(worker)
         self.store.barrier.clear(worker)
-        with forked(self.work, worker, self.board.incarnation(worker)) as process:
+        with forked(self.work, worker, self.scoreboard.incarnation(worker)) as process:
             yield process
 
     def monitor(self) -> None:
@@ -344,8 +354,12 @@ def test_workers_may_die_at_every_line_and_nobody_waits_for_ever(
     steps_made = trial.store.optimizer.state()["count"]
     assert torch.equal(trial.store.parameters, -AVERAGE * steps_made)
     assert 0 <= steps_made[0] - trial.store.updates <= trial.deaths  # whose leader died before they counted
-    missed = [line for victim in trial.victims.values()
-              for line, is_missed in zip(victim.lines, victim.missed, strict=True) if is_missed]  # fmt: skip
+    missed = [
+        line
+        for victim in trial.victims.values()
+        for line, is_missed in zip(victim.lines, victim.missed, strict=True)
+        if is_missed
+    ]
     assert trial.deaths == sum(len(victim.lines) for victim in trial.victims.values()) - len(missed)
     # For who is given up, for a stop at once, and in what a leader and the others do differently.
     assert {code for code, _ in missed} <= {
@@ -382,11 +396,11 @@ def test_a_snapshot_stays_first_until_it_is_released() -> None:
 
 
 def test_where_the_queue_is_full_training_waits_for_the_monitor_and_no_snapshot_is_lost() -> None:
-    board, steps = Board(1), 2 * QUEUE_SLOTS + 5
-    full = store_of(1, interval=1, board=board)
+    scoreboard, steps = Scoreboard(1), 2 * QUEUE_SLOTS + 5
+    full = store_of(1, interval=1, scoreboard=scoreboard)
     seen = list[Facts]()
     with forked(step_alone, full, steps, 1) as process:
-        wait_until(lambda: board.beats(0) > 3)  # it waits
+        wait_until(lambda: scoreboard.beats(0) > 3)  # it waits
         assert full.queue_is_full
         assert full.updates == QUEUE_SLOTS + 1
         while full.updates < steps:
@@ -400,8 +414,8 @@ def test_before_a_rollout_everybody_waits_until_the_leader_has_queued_what_is_du
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sync_store, "QUEUE_SLOTS", 1)
-    board = Board(2)
-    store = store_of(2, interval=1, board=board)
+    scoreboard = Scoreboard(2)
+    store = store_of(2, interval=1, scoreboard=scoreboard)
 
     def step_twice_and_begin(worker: int) -> None:
         for _ in range(2):
@@ -411,8 +425,10 @@ def test_before_a_rollout_everybody_waits_until_the_leader_has_queued_what_is_du
 
     with forked(step_twice_and_begin, 0) as leader, forked(step_twice_and_begin, 1) as other:
         wait_until(lambda: store.updates == 2)
-        beats = board.beats(0), board.beats(1)
-        wait_until(lambda: board.beats(0) > beats[0] + 3 and board.beats(1) > beats[1] + 3)  # they show that they live
+        beats = scoreboard.beats(0), scoreboard.beats(1)
+        wait_until(
+            lambda: scoreboard.beats(0) > beats[0] + 3 and scoreboard.beats(1) > beats[1] + 3
+        )  # they show that they live
         assert leader.is_alive() and other.is_alive()
         store.release(1)
         assert [exit_code(leader), exit_code(other)] == [0, 0]
@@ -424,8 +440,8 @@ def test_a_full_queue_does_not_keep_a_run_from_stopping_and_all_workers_end_afte
     workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sync_store, "QUEUE_SLOTS", 2)
-    board = Board(workers)
-    full = store_of(workers, interval=1, board=board)
+    scoreboard = Scoreboard(workers)
+    full = store_of(workers, interval=1, scoreboard=scoreboard)
 
     def step_until_stopped(worker: int) -> None:
         while not (pulled := pull(full, worker)).stopped:
@@ -435,7 +451,7 @@ def test_a_full_queue_does_not_keep_a_run_from_stopping_and_all_workers_end_afte
     with ExitStack() as stack:
         processes = [stack.enter_context(forked(step_until_stopped, worker)) for worker in range(workers)]
         wait_until(lambda: full.queue_is_full and full.updates == 3)
-        board.request(STOP)
+        scoreboard.request(STOP)
         assert [exit_code(process) for process in processes] == [0] * workers
     assert full.barrier.ended()
     assert full.updates == 3
@@ -443,17 +459,17 @@ def test_a_full_queue_does_not_keep_a_run_from_stopping_and_all_workers_end_afte
 
 def test_who_waits_at_a_full_queue_for_a_dead_leader_ends_with_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sync_store, "GRACE_SECONDS", 0.05)
-    board = Board(2)
-    store = store_of(2, interval=1, board=board)
+    scoreboard = Scoreboard(2)
+    store = store_of(2, interval=1, scoreboard=scoreboard)
     store._totals.array[:] = 10  # a snapshot is due, and there is nobody to queue it
     with forked(pull, store, 1) as process:
-        wait_until(lambda: board.beats(1) > 3)
-        board.request(STOP)
+        wait_until(lambda: scoreboard.beats(1) > 3)
+        scoreboard.request(STOP)
         assert exit_code(process) == 0
 
 
 def test_without_evaluations_nothing_is_queued() -> None:
-    store = SyncStore(torch.zeros(SIZE), PlainSGD(), Board(1), interval=None)
+    store = SyncStore(torch.zeros(SIZE), PlainSGD(), Scoreboard(1), interval=None)
     step_alone(store, QUEUE_SLOTS + 5)
     assert store.next_snapshot(0) is None
 
@@ -647,11 +663,11 @@ def test_whatever_is_captured_and_resumed_the_snapshots_that_are_judged_are_thos
 
 def test_several_workers_go_on_from_a_capture() -> None:
     global store
-    store = DeadlyStore(torch.zeros(SIZE), DeadlySGD(), Board(WORKERS), interval=10**9)
+    store = DeadlyStore(torch.zeros(SIZE), DeadlySGD(), Scoreboard(WORKERS), interval=10**9)
     store.barrier.request()
     run_all()
     tensors = store.capture().tensors  # of the first step
-    store = DeadlyStore(torch.zeros(SIZE), DeadlySGD(), Board(WORKERS), interval=10**9)
+    store = DeadlyStore(torch.zeros(SIZE), DeadlySGD(), Scoreboard(WORKERS), interval=10**9)
     store.restore(tensors)
     assert (store.updates, store.env_steps) == (1, 10 * WORKERS)
     run_all()
@@ -662,7 +678,7 @@ def test_several_workers_go_on_from_a_capture() -> None:
 def test_bells_suffice_to_wake_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     global store
     monkeypatch.setattr(sync_store, "WAIT_SECONDS", 10.0 * SECONDS)
-    store = DeadlyStore(torch.zeros(SIZE), DeadlySGD(), Board(WORKERS), interval=10**9)
+    store = DeadlyStore(torch.zeros(SIZE), DeadlySGD(), Scoreboard(WORKERS), interval=10**9)
     run_all()
     assert store.updates == STEPS
 
@@ -672,32 +688,32 @@ def run_all() -> None:
         assert [exit_code(process) for process in (first, second, third)] == [0, 0, 0]
 
 
-# -- bells ------------------------------------------------------------------------------------------------------------
+# -- notifiers -------------------------------------------------------------------------------------------------------
 
 
 def test_a_ring_before_the_wait_ends_it_at_once() -> None:
-    bell, began = Bell(), time.monotonic()
-    bell.ring()
-    bell.wait(2 * SECONDS)
+    notifier, began = Notifier(), time.monotonic()
+    notifier.notify()
+    notifier.wait(2 * SECONDS)
     assert time.monotonic() - began < SECONDS
 
 
 def test_a_ring_wakes_a_process_that_waits() -> None:
-    bell = Bell()
-    with forked(bell.wait, 10 * SECONDS) as process:
-        bell.ring()
+    notifier = Notifier()
+    with forked(notifier.wait, 10 * SECONDS) as process:
+        notifier.notify()
         assert exit_code(process) == 0
 
 
 def test_nobody_waits_for_longer_than_wanted() -> None:
-    bell, began = Bell(), time.monotonic()
-    bell.wait(0.01)
+    notifier, began = Notifier(), time.monotonic()
+    notifier.wait(0.01)
     assert time.monotonic() - began >= 0.01
 
 
 def test_a_bell_that_nobody_listens_to_does_not_hold_up_who_rings_it() -> None:
-    bell, began = Bell(), time.monotonic()
+    notifier, began = Notifier(), time.monotonic()
     for _ in range(100_000):
-        bell.ring()
-    bell.wait(2 * SECONDS)
+        notifier.notify()
+    notifier.wait(2 * SECONDS)
     assert time.monotonic() - began < SECONDS

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.table import Table, cut_table
+from workers.runs.tables import Table, cut_table
 
 WHOLE = "step,mean\n1,0.5\n2,1.5\n3,2.5\n"
 

@@ -12,15 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.comparison.results import ArmResult, Band, Contrast, Interval, LostUpdates, Passage, Run
-from workers.comparison.statistics import (
-    bootstrap,
-    bootstrap_ratio,
-    iqm,
-    median,
-    probability_less,
-    wilson,
-)
-from workers.status import Evaluation
+from workers.comparison.statistics import bootstrap, bootstrap_ratio, iqm, median, probability_less, wilson
+from workers.runs.records import Evaluation
 
 Point = tuple[float, float]
 BOOTSTRAP_SEED = 0

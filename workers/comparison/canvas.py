@@ -88,8 +88,15 @@ def styled() -> Any:
     return matplotlib.rc_context(STYLE)
 
 
-def sheet(height: float, rows: Sequence[float], names: Sequence[str] = (), legend: Sequence[str] = (), columns: int = 2,
-          gap: float = 0.09, goal: str = "") -> tuple[Figure, list[list[Axes]]]:  # fmt: skip
+def sheet(
+    height: float,
+    rows: Sequence[float],
+    names: Sequence[str] = (),
+    legend: Sequence[str] = (),
+    columns: int = 2,
+    gap: float = 0.09,
+    goal: str = "",
+) -> tuple[Figure, list[list[Axes]]]:
     """A figure with panels in rows and columns, with room for a title, a legend and names at the left.
 
     Args:
@@ -105,9 +112,17 @@ def sheet(height: float, rows: Sequence[float], names: Sequence[str] = (), legen
     lines = LEGEND_LINE * ceil(len(entries) / _legend_columns(entries))
     figure = Figure(figsize=(WIDTH, height + lines))
     left = max(0.76, 0.28 + 0.078 * max(map(len, names), default=0))
-    grid = figure.add_gridspec(len(rows), columns, height_ratios=rows, left=left / WIDTH, right=1 - 0.16 / WIDTH,
-                               top=1 - (0.72 + lines) / (height + lines), bottom=0.5 / (height + lines), wspace=gap,
-                               hspace=0.1 / (sum(rows) / len(rows)))  # fmt: skip
+    grid = figure.add_gridspec(
+        len(rows),
+        columns,
+        height_ratios=rows,
+        left=left / WIDTH,
+        right=1 - 0.16 / WIDTH,
+        top=1 - (0.72 + lines) / (height + lines),
+        bottom=0.5 / (height + lines),
+        wspace=gap,
+        hspace=0.1 / (sum(rows) / len(rows)),
+    )
     if legend:
         _legend(figure, legend, goal)
     return figure, [[figure.add_subplot(grid[row, column]) for column in range(columns)] for row in range(len(rows))]
@@ -126,13 +141,23 @@ def _legend_columns(names: Sequence[str]) -> int:
 
 def _legend(figure: Figure, names: Sequence[str], goal: str) -> None:
     """The arms, each with its colour and marker, under the title."""
-    handles = [Line2D([], [], color=color(index), marker=marker(index), linewidth=2, markersize=6.5,
-                      markeredgecolor="white") for index in range(len(names))]  # fmt: skip
+    handles = [
+        Line2D([], [], color=color(index), marker=marker(index), linewidth=2, markersize=6.5, markeredgecolor="white")
+        for index in range(len(names))
+    ]
     entries = [*names, goal] if goal else list(names)
     if goal:
         handles.append(Line2D([], [], **TARGET))
-    figure.legend(handles, entries, loc="upper left", bbox_to_anchor=(0.004, 1 - 0.55 / figure.get_size_inches()[1]),
-                  ncols=_legend_columns(entries), handlelength=2.6, columnspacing=1.8, borderaxespad=0)  # fmt: skip
+    figure.legend(
+        handles,
+        entries,
+        loc="upper left",
+        bbox_to_anchor=(0.004, 1 - 0.55 / figure.get_size_inches()[1]),
+        ncols=_legend_columns(entries),
+        handlelength=2.6,
+        columnspacing=1.8,
+        borderaxespad=0,
+    )
 
 
 def target_line(axes: Axes, target: float | None) -> None:
@@ -165,8 +190,17 @@ def dot_rows(axes: Axes, rows: Sequence[Row], told: Sequence[str], named: bool) 
     for place, row in enumerate(rows):
         ink = color(row.index)
         axes.scatter(row.values, _jitter(place, len(row.values)), s=16, color=ink, alpha=0.45, linewidths=0, zorder=2)
-        axes.scatter(row.censored, _jitter(place, len(row.censored)), s=26, marker=">", facecolors="none",
-                     edgecolors=ink, linewidths=1, zorder=2, clip_on=False)  # fmt: skip
+        axes.scatter(
+            row.censored,
+            _jitter(place, len(row.censored)),
+            s=26,
+            marker=">",
+            facecolors="none",
+            edgecolors=ink,
+            linewidths=1,
+            zorder=2,
+            clip_on=False,
+        )
         _estimate(axes, place, row, told[place])
     axes.set_ylim(len(rows) - 0.45, -0.55)
     axes.set_yticks(range(len(rows)), [row.name for row in rows] if named else [""] * len(rows))
@@ -199,8 +233,15 @@ def _estimate(axes: Axes, place: int, row: Row, told: str) -> None:
 
 
 def _beside(axes: Axes, x: float, y: float, told: str, offset: float) -> None:
-    axes.annotate(told, (x, y), (offset, 0), textcoords="offset points", fontsize=8.5, va="center",
-                  ha="left" if offset > 0 else "right")  # fmt: skip
+    axes.annotate(
+        told,
+        (x, y),
+        (offset, 0),
+        textcoords="offset points",
+        fontsize=8.5,
+        va="center",
+        ha="left" if offset > 0 else "right",
+    )
 
 
 def _jitter(place: int, many: int) -> list[float]:

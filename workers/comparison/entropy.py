@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from workers.comparison.results import Comparison, Contrast, Interval
+from workers.comparison.text import estimate, inverse, ratio
 from workers.comparison.verdicts import arm_result
-from workers.comparison.wording import estimate, inverse, ratio
 
 CLAIM = 0.85  # the variance with the bonus over the variance without it, at most
 
@@ -34,6 +34,8 @@ def _verdict(factor: Interval, contrast: Contrast) -> str:
         verdict = "the data contradict it"
     else:
         verdict = "the data do not decide it"
-    return (f"The hypothesis that the entropy bonus lowers the variance of the actor's loss by at least 15 % "
-            f"({contrast.arm} against {contrast.reference}): {verdict}. With the bonus the variance over a run's "
-            f"updates is {estimate(factor, ratio)} of that without it; 0.85 or less would be needed.")  # fmt: skip
+    return (
+        f"The hypothesis that the entropy bonus lowers the variance of the actor's loss by at least 15 % "
+        f"({contrast.arm} against {contrast.reference}): {verdict}. With the bonus the variance over a run's "
+        f"updates is {estimate(factor, ratio)} of that without it; 0.85 or less would be needed."
+    )

@@ -18,7 +18,7 @@ from workers.comparison.names import short_names
 from workers.comparison.race_figures import advantage, advantage_curves, staleness, throughput
 from workers.comparison.results import ArmResult, Band, Comparison, Interval, Run
 from workers.comparison.stored_runs import diverged
-from workers.comparison.wording import NEVER, number, plural, runs_of, subject, target_of
+from workers.comparison.text import NEVER, number, plural, runs_of, subject, target_of
 
 FIRST = "learning_curves"  # the main figure
 NAME_CELLS = 36
@@ -56,9 +56,11 @@ def _with_short_names(comparison: Comparison) -> Comparison:
         comparison,
         arms=tuple(replace(arm, name=short(arm.name)) for arm in comparison.arms),
         runs=tuple(replace(run, arm=short(run.arm)) for run in comparison.runs),
-        contrasts=tuple(replace(contrast, arm=short(contrast.arm), reference=short(contrast.reference))
-                        for contrast in comparison.contrasts),
-    )  # fmt: skip
+        contrasts=tuple(
+            replace(contrast, arm=short(contrast.arm), reference=short(contrast.reference))
+            for contrast in comparison.contrasts
+        ),
+    )
 
 
 def log_rank(comparison: Comparison) -> dict[str, float]:
@@ -81,8 +83,13 @@ def learning_curves(comparison: Comparison) -> Figure | None:
         return None
     strip = 0.4 * len(comparison.arms) * (comparison.target_return is not None)  # inches
     names = [arm.name for arm in comparison.arms]
-    figure, panels = canvas.sheet(4.1 + strip, (3.0, strip) if strip else (3.0,), names if strip else (), names,
-                                  goal=f"target {target_of(comparison)}" if strip else "")  # fmt: skip
+    figure, panels = canvas.sheet(
+        4.1 + strip,
+        (3.0, strip) if strip else (3.0,),
+        names if strip else (),
+        names,
+        goal=f"target {target_of(comparison)}" if strip else "",
+    )
     canvas.title(figure, f"{subject(comparison)}: mean greedy return while training", _reading(comparison))
     for column, seconds in enumerate((False, True)):
         end = _shown_until(comparison, seconds)
@@ -101,9 +108,12 @@ def time_to_target(comparison: Comparison) -> Figure | None:
         return None
     names = [arm.name for arm in comparison.arms]
     figure, panels = canvas.sheet(1.35 + 0.62 * len(names), (1.0,), names)
-    canvas.title(figure, f"When each run on {comparison.env_id} had reached {target_of(comparison)}",
-                 "dot: a run · open triangle: a run that was not solved, at its budget · mark and line: median and its "
-                 "95 % interval")  # fmt: skip
+    canvas.title(
+        figure,
+        f"When each run on {comparison.env_id} had reached {target_of(comparison)}",
+        "dot: a run · open triangle: a run that was not solved, at its budget · mark and line: median and its "
+        "95 % interval",
+    )
     for column, seconds in enumerate((False, True)):
         arrivals = [position for position, _ in _arrivals(comparison, comparison.runs, seconds)]
         low, high = min(arrivals), max(arrivals) or 1.0
@@ -200,9 +210,17 @@ def _curves(axes: Axes, comparison: Comparison, seconds: bool, end: float, label
         x = (*band.x, max(end, band.x[-1]))  # the last evaluation stands
         low, high, middle = ((*values, values[-1]) for values in (band.low, band.high, band.middle))
         axes.fill_between(x, low, high, step="post", color=canvas.color(index), alpha=0.16, linewidth=0)
-        axes.plot(x, middle, drawstyle="steps-post", color=canvas.color(index), linewidth=2,
-                  marker=canvas.marker(index), markevery=(3 + 4 * index, 17), markersize=6.5,
-                  markeredgecolor="white")  # fmt: skip
+        axes.plot(
+            x,
+            middle,
+            drawstyle="steps-post",
+            color=canvas.color(index),
+            linewidth=2,
+            marker=canvas.marker(index),
+            markevery=(3 + 4 * index, 17),
+            markersize=6.5,
+            markeredgecolor="white",
+        )
     axes.set_xlim(0, end)
     if not any(value < 0 for arm in comparison.arms for value in _band(arm, seconds).middle):
         axes.set_ylim(bottom=0)
@@ -219,8 +237,14 @@ def _passages(axes: Axes, comparison: Comparison, seconds: bool, limits: tuple[f
     axes.set_xlim(*limits)
     canvas.number_axis(axes, _axis_name(seconds))
     unit = " s" if seconds else ""
-    told = [f"median {number(row.estimate.value)}{unit}" if isfinite(row.estimate.value)
-            else NEVER if row.censored else "no run yet" for row in rows]  # fmt: skip
+    told = [
+        f"median {number(row.estimate.value)}{unit}"
+        if isfinite(row.estimate.value)
+        else NEVER
+        if row.censored
+        else "no run yet"
+        for row in rows
+    ]
     canvas.dot_rows(axes, rows, told, named)
 
 
@@ -239,11 +263,27 @@ def _survival(axes: Axes, index: int, arrivals: Sequence[tuple[float, bool]], en
         solved = stats.ecdf(_censored(arrivals)).cdf
         band = solved.confidence_interval(method="log-log")
     x, ink = [0.0, *solved.quantiles, end], canvas.color(index)
-    axes.fill_between(x, _steps(band.low.probabilities), _steps(band.high.probabilities), step="post", color=ink,
-                      alpha=0.13, linewidth=0)  # fmt: skip
+    axes.fill_between(
+        x,
+        _steps(band.low.probabilities),
+        _steps(band.high.probabilities),
+        step="post",
+        color=ink,
+        alpha=0.13,
+        linewidth=0,
+    )
     shares = _steps(solved.probabilities)
-    axes.plot(x, shares, drawstyle="steps-post", color=ink, linewidth=2, marker=canvas.marker(index), markersize=6,
-              markeredgecolor="white", markevery=slice(1, -1))  # fmt: skip
+    axes.plot(
+        x,
+        shares,
+        drawstyle="steps-post",
+        color=ink,
+        linewidth=2,
+        marker=canvas.marker(index),
+        markersize=6,
+        markeredgecolor="white",
+        markevery=slice(1, -1),
+    )
     ticks = sorted({at for at, gave_up in arrivals if gave_up})
     heights = [float(solved.evaluate(at)) for at in ticks]
     axes.plot(ticks, heights, "|", color=ink, markersize=11, markeredgewidth=2, clip_on=False)

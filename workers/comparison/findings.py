@@ -7,9 +7,9 @@ from typing import Any
 from workers.comparison.entropy import entropy_findings
 from workers.comparison.results import ArmResult, Comparison, Interval
 from workers.comparison.stored_runs import diverged
+from workers.comparison.text import budget_of, estimate, percent, plural, runs_of, target_of
 from workers.comparison.verdicts import contrast_findings, enough_runs, scaling_findings
 from workers.comparison.versions import version_words
-from workers.comparison.wording import budget_of, estimate, percent, plural, runs_of, target_of
 
 FEW_RUNS = 10  # an arm with fewer gets a sentence on how little they tell
 FEWEST_COVERED = 5  # with fewer, no interval between samples can hold a median 95 times in 100
@@ -90,48 +90,62 @@ def cores_of(machine: dict[str, Any]) -> int | None:
 
 def _settings_limit(comparison: Comparison) -> str:
     if comparison.tuned:
-        return ("Each arm started from the best setting found for its mode. The searches were finite: the arms are "
-                "compared at these settings, not at the best there are.")  # fmt: skip
+        return (
+            "Each arm started from the best setting found for its mode. The searches were finite: the arms are "
+            "compared at these settings, not at the best there are."
+        )
     sentence = "All arms have the same hyper-parameters, which may suit one of them better than another."
     if "mode" not in comparison.factors:
         return sentence
-    return (f"{sentence} The program's defaults were found by a search with asynchronous workers; where they were "
-            "kept, the comparison may favour async.")  # fmt: skip
+    return (
+        f"{sentence} The program's defaults were found by a search with asynchronous workers; where they were "
+        "kept, the comparison may favour async."
+    )
 
 
 def _crowding(comparison: Comparison, cores: int | None) -> Iterator[str]:
     counts = [arm.values.get("workers", comparison.options.get("workers")) for arm in comparison.arms]
     workers = max((workers for workers in counts if isinstance(workers, int)), default=0)
     if cores is not None and workers > cores:
-        yield (f"Up to {workers} workers, and the monitor beside them, took turns on {plural(cores, 'core')}. This "
-               "says little about as many workers with a core each.")  # fmt: skip
+        yield (
+            f"Up to {workers} workers, and the monitor beside them, took turns on {plural(cores, 'core')}. This "
+            "says little about as many workers with a core each."
+        )
 
 
 def _unfinished(comparison: Comparison) -> Iterator[str]:
     if len(comparison.runs) < comparison.planned_runs:
-        yield (f"The study is not finished: {len(comparison.runs)} of {plural(comparison.planned_runs, 'planned run')} "
-               "are there. What follows may change.")  # fmt: skip
+        yield (
+            f"The study is not finished: {len(comparison.runs)} of {plural(comparison.planned_runs, 'planned run')} "
+            "are there. What follows may change."
+        )
 
 
 def _mixed(comparison: Comparison) -> Iterator[str]:
     if len(comparison.versions) > 1:
         told = "; ".join(version_words(version) for version in comparison.versions)
-        yield (f"The runs were made by {len(comparison.versions)} versions of the program or its packages, or on other "
-               f"machines, so arms may differ for that reason alone: {told} (every run: runs.csv).")  # fmt: skip
+        yield (
+            f"The runs were made by {len(comparison.versions)} versions of the program or its packages, or on other "
+            f"machines, so arms may differ for that reason alone: {told} (every run: runs.csv)."
+        )
 
 
 def _diverged(comparison: Comparison) -> Iterator[str]:
     for arm in comparison.arms:
         if many := sum(diverged(run.summary) for run in runs_of(comparison, arm.name)):
-            yield (f"{many} of {plural(arm.runs, 'run')} of {arm.name} diverged: numbers did not stay finite. That is "
-                   "an outcome, and counts as never having reached a target.")  # fmt: skip
+            yield (
+                f"{many} of {plural(arm.runs, 'run')} of {arm.name} diverged: numbers did not stay finite. That is "
+                "an outcome, and counts as never having reached a target."
+            )
 
 
 def _unevaluated(comparison: Comparison) -> Iterator[str]:
     for arm in comparison.arms:
         if many := sum(not run.evaluations for run in runs_of(comparison, arm.name)):
-            yield (f"{many} of {plural(arm.runs, 'run')} of {arm.name} ended without an evaluation: the learning "
-                   "curve and the best return are those of the others.")  # fmt: skip
+            yield (
+                f"{many} of {plural(arm.runs, 'run')} of {arm.name} ended without an evaluation: the learning "
+                "curve and the best return are those of the others."
+            )
 
 
 def _arrivals(comparison: Comparison) -> Iterator[str]:
@@ -143,8 +157,10 @@ def _arrivals(comparison: Comparison) -> Iterator[str]:
         unsolved, within = arm.runs - arm.solved_runs, f"within {budget_of(comparison, arm.name):,} env steps"
         count = "they count" if unsolved > 1 else "it counts"
         if unsolved and arm.solved_runs:
-            yield (f"{unsolved} of {plural(arm.runs, 'run')} of {arm.name} never reached {target} {within}; {count} as "
-                   "infinitely long, not left out.")  # fmt: skip
+            yield (
+                f"{unsolved} of {plural(arm.runs, 'run')} of {arm.name} never reached {target} {within}; {count} as "
+                "infinitely long, not left out."
+            )
         elif unsolved:
             yield f"None of the {plural(arm.runs, 'run')} of {arm.name} reached {target} {within}."
 
@@ -153,8 +169,10 @@ def _medians(comparison: Comparison) -> Iterator[str]:
     arms = [arm for arm in comparison.arms if arm.runs]
     if not any(arm.solved_runs for arm in arms):
         return
-    for unit, passages in (("env steps", [arm.env_steps for arm in arms]),
-                           ("seconds of training", [arm.seconds for arm in arms])):  # fmt: skip
+    for unit, passages in (
+        ("env steps", [arm.env_steps for arm in arms]),
+        ("seconds of training", [arm.seconds for arm in arms]),
+    ):
         told = [f"{arm.name}: {estimate(passage.median)}" for arm, passage in zip(arms, passages, strict=True)]
         yield f"Median {unit} to {target_of(comparison)} (95 % interval): {'; '.join(told)}."
 
@@ -165,8 +183,10 @@ def _best_returns(comparison: Comparison) -> Iterator[str]:
     if not arms:
         return
     told = [f"{arm.name}: {estimate(arm.best_return)}" for arm in arms]
-    yield ("There was no target that all arms share. Mean return of the best evaluation, median over runs "
-               f"(95 % interval): {'; '.join(told)}.")  # fmt: skip
+    yield (
+        "There was no target that all arms share. Mean return of the best evaluation, median over runs "
+        f"(95 % interval): {'; '.join(told)}."
+    )
     for arm in arms[1:]:
         yield _best_contrast(arms[0], arm)
 
@@ -188,14 +208,20 @@ def _precision(comparison: Comparison) -> Iterator[str]:
         yield f"With only {plural(fewest, 'run')} in an arm the intervals are wide{_width_words(widths)}."
     if 1 < fewest < FEWEST_COVERED:
         covered = 100 * (1 - 2 ** (1 - fewest))  # that not all runs lie on one side of the truth
-        yield (f"An interval around a median of {fewest} runs holds it at most {covered:.0f} times in 100, not 95; "
-               f"from {FEWEST_COVERED} runs on intervals are what they say.")  # fmt: skip
+        yield (
+            f"An interval around a median of {fewest} runs holds it at most {covered:.0f} times in 100, not 95; "
+            f"from {FEWEST_COVERED} runs on intervals are what they say."
+        )
     if not enough_runs(fewest, fewest):
-        yield (f"{plural(fewest, 'run')} against {fewest} cannot tell two arms apart: that every run of one beats "
-               "every run of the other happens by chance too often.")  # fmt: skip
+        yield (
+            f"{plural(fewest, 'run')} against {fewest} cannot tell two arms apart: that every run of one beats "
+            "every run of the other happens by chance too often."
+        )
     if len(comparison.arms) > 2 and comparison.target_return is not None:
-        yield (f"The intervals are not corrected for looking at {len(contrasts)} contrasts, each by env steps and by "
-               "seconds: the more one looks at, the sooner one of them leaves out 0.5 by chance.")  # fmt: skip
+        yield (
+            f"The intervals are not corrected for looking at {len(contrasts)} contrasts, each by env steps and by "
+            "seconds: the more one looks at, the sooner one of them leaves out 0.5 by chance."
+        )
 
 
 def _width_words(widths: Sequence[float]) -> str:
@@ -211,10 +237,14 @@ def _races(comparison: Comparison, arm: ArmResult) -> Iterator[str]:
     if arm.staleness_max == 0:
         yield f"{arm.name}: no gradient was stale when it was applied."
         return
-    age = (f"{arm.name}: a gradient was on average {arm.staleness_mean:.1f} updates old when it was applied (95 % at "
-           f"most {arm.staleness_p95:.0f}, none above {arm.staleness_max})")  # fmt: skip
-    met = (f"{_part(arm.overlapped_pushes)} of the pushes overlapped another one and {_part(arm.torn_pulls)} of the "
-           "pulls were torn")  # fmt: skip
+    age = (
+        f"{arm.name}: a gradient was on average {arm.staleness_mean:.1f} updates old when it was applied (95 % at "
+        f"most {arm.staleness_p95:.0f}, none above {arm.staleness_max})"
+    )
+    met = (
+        f"{_part(arm.overlapped_pushes)} of the pushes overlapped another one and {_part(arm.torn_pulls)} of the "
+        "pulls were torn"
+    )
     lost = arm.lost_updates
     overwritten = f"; measured apart, {percent(lost.lost)} of all element updates were overwritten" if lost else ""
     yield f"{age}; {met}{overwritten}."

@@ -15,14 +15,14 @@ from torch import Tensor
 from a3c.config import Config
 from a3c.environments import EnvironmentSpec
 from a3c.networks import build
-from shared.board import STOP, Board
 from shared.optimizers import AdamOptions, SharedAdam
 from shared.parameters import flat_zeros
+from shared.scoreboard import STOP, Scoreboard
 from shared.store import SharedStore
 from workers import actor_learner
 from workers.assembly import store_around
 from workers.comparison.results import LostUpdates
-from workers.launch import new_process, start_process
+from workers.processes.start import new_process, start_process
 from workers.supervisor import PUSH_LOCK
 
 SECONDS = 0.5  # of training
@@ -54,39 +54,39 @@ def measure_lost_updates(
     unjudged = replace(config.evaluation, eval_episodes=0)
     config = replace(config, max_env_steps=2**62, log_interval=0, evaluation=unjudged)
     (folder / "logs").mkdir(parents=True, exist_ok=True)
-    board, vector = Board(config.workers), flat_zeros(build(config, environment))
-    store = store_around(vector, LedgerAdam(len(vector)), config, board, folder / PUSH_LOCK)
+    scoreboard, vector = Scoreboard(config.workers), flat_zeros(build(config, environment))
+    store = store_around(vector, LedgerAdam(len(vector)), config, scoreboard, folder / PUSH_LOCK)
     processes: list[BaseProcess] = []
     try:
         for index in range(config.workers):
-            arguments = (index, 0, config, environment, store, board, folder)
+            arguments = (index, 0, config, environment, store, scoreboard, folder)
             process = new_process(actor_learner.main, arguments, f"worker-{index}", environment.needs_main)
             start_process(process)
             processes.append(process)
-        _wait(board, processes, seconds, folder)
-        board.request(STOP)
+        _wait(scoreboard, processes, seconds, folder)
+        scoreboard.request(STOP)
         for process in processes:
             process.join(START_SECONDS)
     finally:
         for process in processes:
             process.kill()
             process.join()
-    return _count(board, store)
+    return _count(scoreboard, store)
 
 
-def _wait(board: Board, processes: list[BaseProcess], seconds: float, folder: Path) -> None:
+def _wait(scoreboard: Scoreboard, processes: list[BaseProcess], seconds: float, folder: Path) -> None:
     """Until everybody has pushed and `seconds` have passed since."""
     deadline, end = time.monotonic() + START_SECONDS, None
     while end is None or time.monotonic() < end:
-        if end is None and (board.read()["updates"] > 0).all():
+        if end is None and (scoreboard.read()["updates"] > 0).all():
             end = time.monotonic() + seconds
         if not all(process.is_alive() for process in processes) or (end is None and time.monotonic() > deadline):
             raise RuntimeError(f"a worker ended early; see {folder / 'logs'}")
         time.sleep(POLL_SECONDS)
 
 
-def _count(board: Board, store: SharedStore) -> LostUpdates:
-    updates, pushes = store.updates, int(board.staleness_counts().sum())
+def _count(scoreboard: Scoreboard, store: SharedStore) -> LostUpdates:
+    updates, pushes = store.updates, int(scoreboard.staleness_counts().sum())
     steps = float((store.parameters.double() / -STEP).mean())  # of an element, on average
     return LostUpdates(
         updates=updates,

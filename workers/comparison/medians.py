@@ -8,7 +8,7 @@ import numpy as np
 
 from workers.comparison.progress import ArmProgress
 from workers.comparison.results import Run
-from workers.status import Evaluation
+from workers.runs.records import Evaluation
 
 Curve = tuple[tuple[float, float], ...]  # (env steps, mean greedy return)
 CURVE_POINTS = 80

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from rich.cells import cell_len, set_cell_size
 
-from workers.drawing import clean
+from workers.console.drawing import clean
 
 CUT = "…"
 LONGEST_WORD = 12  # letters

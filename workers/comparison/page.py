@@ -10,7 +10,7 @@ from workers.comparison.findings import METHOD, findings, limits
 from workers.comparison.page_parts import STYLE, Cell, details, items, paragraphs, section, table
 from workers.comparison.results import ArmResult, Comparison, Contrast, Interval, Run
 from workers.comparison.stored_runs import diverged
-from workers.comparison.wording import (
+from workers.comparison.text import (
     NEVER,
     UNKNOWN,
     number,
@@ -62,18 +62,22 @@ def render_page(comparison: Comparison, figures: Sequence[Path], p_values: Mappi
         section("Setting", _setting(comparison)),
         section("Every run", details(plural(len(comparison.runs), "run"), _runs_table(comparison))),
     ]
-    return (f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-            f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(heading)}</title>\n'
-            f"<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{chr(10).join(part for part in body if part)}\n</main>\n"
-            "</body>\n</html>\n")  # fmt: skip
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(heading)}</title>\n'
+        f"<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{chr(10).join(part for part in body if part)}\n</main>\n"
+        "</body>\n</html>\n"
+    )
 
 
 def _lead(comparison: Comparison) -> str:
     """The study in one line."""
     goal = "" if comparison.target_return is None else f", up to a mean return of {target_of(comparison)}"
     settings = "each mode at its own best setting" if comparison.tuned else "all other settings the same"
-    return (f"{plural(len(comparison.runs), 'run')}: {plural(len(comparison.arms), 'arm')}, "
-            f"{plural(len(comparison.seeds), 'seed')}{goal}, {settings}.")  # fmt: skip
+    return (
+        f"{plural(len(comparison.runs), 'run')}: {plural(len(comparison.arms), 'arm')}, "
+        f"{plural(len(comparison.seeds), 'seed')}{goal}, {settings}."
+    )
 
 
 def _figure(path: Path, comparison: Comparison) -> str:
@@ -81,8 +85,10 @@ def _figure(path: Path, comparison: Comparison) -> str:
     data = base64.b64encode(path.read_bytes()).decode()
     caption = READING.get(path.stem, path.stem.replace("_", " "))
     alt = f"{path.stem.replace('_', ' ').capitalize()} of {', '.join(arm.name for arm in comparison.arms)}"
-    return (f'<figure><img src="data:image/svg+xml;base64,{data}" alt="{escape(alt)}">'
-            f"<figcaption>{escape(caption)}</figcaption></figure>")  # fmt: skip
+    return (
+        f'<figure><img src="data:image/svg+xml;base64,{data}" alt="{escape(alt)}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
 
 
 def _arms_table(comparison: Comparison) -> str:
@@ -148,16 +154,20 @@ def _contrasts(comparison: Comparison, p_values: Mapping[str, float]) -> str:
     ]
     rows = [_contrast_row(contrast, p_values) for contrast in comparison.contrasts]
     reference = escape(comparison.contrasts[0].reference)
-    note = (f'<p class="note">“Wins” is the probability that a run of the arm beats a run of {reference}: 1 always, '
-            "0.5 as often as not, 0 never. The ratios are those of medians, above 1 where the arm needs less. Beneath "
-            "each: the 95 % interval, not corrected for several contrasts. The log-rank test compares the curves of "
-            "solved runs over env steps as a whole.</p>")  # fmt: skip
+    note = (
+        f'<p class="note">“Wins” is the probability that a run of the arm beats a run of {reference}: 1 always, '
+        "0.5 as often as not, 0 never. The ratios are those of medians, above 1 where the arm needs less. Beneath "
+        "each: the 95 % interval, not corrected for several contrasts. The log-rank test compares the curves of "
+        "solved runs over env steps as a whole.</p>"
+    )
     return section(f"Against {comparison.contrasts[0].reference}", table(headings, rows) + note)
 
 
 def _contrast_row(contrast: Contrast, p_values: Mapping[str, float]) -> list[Cell]:
-    chances = [Cell(probability(chance.value), span(chance, probability))
-               for chance in (contrast.fewer_env_steps, contrast.sooner)]  # fmt: skip
+    chances = [
+        Cell(probability(chance.value), span(chance, probability))
+        for chance in (contrast.fewer_env_steps, contrast.sooner)
+    ]
     factors = [_factor_cell(factor, contrast) for factor in (contrast.env_steps_ratio, contrast.seconds_ratio)]
     p_value = p_values.get(contrast.arm)
     told = UNKNOWN if p_value is None or isnan(p_value) else "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
@@ -182,10 +192,17 @@ def _setting(comparison: Comparison) -> str:
     ]
     machine = [[Cell(name), Cell(_plain(value))] for name, value in comparison.machine.items()]
     options = [[Cell(name), Cell(_plain(value))] for name, value in comparison.options.items()]
-    facts = [*factors, [Cell("seeds"), Cell(", ".join(str(seed) for seed in comparison.seeds))],
-             [Cell("budget of a run"), Cell(f"{comparison.max_env_steps:,} env steps")], *machine]  # fmt: skip
-    return (f"<pre><code>{escape(comparison.command)}</code></pre>" + table(["what", "value"], facts, text=True)
-            + details("Options that all arms share", table(["option", "value"], options, text=True)))  # fmt: skip
+    facts = [
+        *factors,
+        [Cell("seeds"), Cell(", ".join(str(seed) for seed in comparison.seeds))],
+        [Cell("budget of a run"), Cell(f"{comparison.max_env_steps:,} env steps")],
+        *machine,
+    ]
+    return (
+        f"<pre><code>{escape(comparison.command)}</code></pre>"
+        + table(["what", "value"], facts, text=True)
+        + details("Options that all arms share", table(["option", "value"], options, text=True))
+    )
 
 
 def _plain(value: object) -> str:
@@ -195,8 +212,20 @@ def _plain(value: object) -> str:
 
 
 def _runs_table(comparison: Comparison) -> str:
-    headings = ["arm", "seed", "status", "solved at, env steps", "at, seconds", "env steps", "seconds", "env steps/s",
-                "best return", "mean staleness", "run", "version"]  # fmt: skip
+    headings = [
+        "arm",
+        "seed",
+        "status",
+        "solved at, env steps",
+        "at, seconds",
+        "env steps",
+        "seconds",
+        "env steps/s",
+        "best return",
+        "mean staleness",
+        "run",
+        "version",
+    ]
     versions = {path: version.name for version in comparison.versions for path in version.runs}
     rows = [[*_run_row(run), Cell(versions.get(run.path, UNKNOWN))] for run in comparison.runs]
     return table(headings, rows)

@@ -78,8 +78,10 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[Cell]], text: bool = 
     head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in headings)
     body = "\n".join(_row(row) for row in rows)
     kind = ' class="text"' if text else ""
-    return (f'<div class="scroll"><table{kind}>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n'
-            "</table></div>\n")  # fmt: skip
+    return (
+        f'<div class="scroll"><table{kind}>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n'
+        "</table></div>\n"
+    )
 
 
 def _row(cells: Sequence[Cell]) -> str:

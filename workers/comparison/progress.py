@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from workers.comparison.results import Run
-from workers.status import Status
+from workers.runs.records import Status
 
 
 @dataclass(frozen=True, slots=True)

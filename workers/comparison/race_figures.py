@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from workers.comparison import canvas
 from workers.comparison.canvas import Row
 from workers.comparison.results import ArmResult, Comparison, Contrast, Interval, Run
-from workers.comparison.wording import number, plural, ratio, runs_of
+from workers.comparison.text import number, plural, ratio, runs_of
 
 PAPER = {1: 1.0, 2: 2.1, 4: 3.7, 8: 6.9, 16: 12.5}  # speed-ups of A3C by threads: Mnih et al. 2016, Table 2
 SHOWN = 0.99  # share of the pushes that the staleness axis shows at least
@@ -34,11 +34,15 @@ def staleness(comparison: Comparison) -> Figure | None:
     figure = Figure(figsize=(canvas.WIDTH, height))
     fresh = [arm.name for arm in comparison.arms if sum(arm.staleness) and not arm.staleness_max]
     never = ", ".join(fresh) if len(fresh) < 4 else plural(len(fresh), "arm")
-    canvas.title(figure, "How old a gradient was when it was applied",
-                 "staleness: shared updates made by anyone between a worker's pull and its push · ring: the mean"
-                 + (f" · never stale: {never}" if fresh else ""))  # fmt: skip
-    grid = figure.add_gridspec(len(arms), 1, left=0.095, right=0.985, top=1 - 0.76 / height, bottom=0.52 / height,
-                               hspace=0.3)  # fmt: skip
+    canvas.title(
+        figure,
+        "How old a gradient was when it was applied",
+        "staleness: shared updates made by anyone between a worker's pull and its push · ring: the mean"
+        + (f" · never stale: {never}" if fresh else ""),
+    )
+    grid = figure.add_gridspec(
+        len(arms), 1, left=0.095, right=0.985, top=1 - 0.76 / height, bottom=0.52 / height, hspace=0.3
+    )
     last = max(_quantile(arm.staleness, SHOWN) for _, arm in arms)
     highest = max(max(arm.staleness) / sum(arm.staleness) for _, arm in arms)
     for place, (index, arm) in enumerate(arms):
@@ -58,14 +62,23 @@ def throughput(comparison: Comparison) -> Figure | None:
         return None
     lines = _speed_ups(comparison)
     names = [arm.name for arm in comparison.arms]
-    figure, panels = canvas.sheet(max(1.5 + 0.5 * len(names), 3.9 if lines else 0), (1.0,), names,
-                                  columns=2 if lines else 1, gap=0.22)  # fmt: skip
+    figure, panels = canvas.sheet(
+        max(1.5 + 0.5 * len(names), 3.9 if lines else 0), (1.0,), names, columns=2 if lines else 1, gap=0.22
+    )
     reading = "dot: a run · mark and line: median and its 95 % interval"
-    _spread(panels[0][0], comparison, lambda run: run.summary.steps_per_second, lambda arm: arm.steps_per_second,
-            "env steps per second")  # fmt: skip
+    _spread(
+        panels[0][0],
+        comparison,
+        lambda run: run.summary.steps_per_second,
+        lambda arm: arm.steps_per_second,
+        "env steps per second",
+    )
     if lines:
-        canvas.title(figure, "Env steps per second, and how much sooner more workers get to the target",
-                     f"{reading} · right: ratio of median seconds to the target, with its interval")  # fmt: skip
+        canvas.title(
+            figure,
+            "Env steps per second, and how much sooner more workers get to the target",
+            f"{reading} · right: ratio of median seconds to the target, with its interval",
+        )
         _speed_up_axes(panels[0][1], comparison, lines)
     else:
         canvas.title(figure, "Env steps per second of training", reading)
@@ -74,19 +87,35 @@ def throughput(comparison: Comparison) -> Figure | None:
 
 def advantage(comparison: Comparison) -> Figure | None:
     """Size of the advantages and spread of the policy losses, where both are known of two arms or more."""
-    known = [arm for arm in comparison.arms
-             if isfinite(arm.advantage_magnitude.value) and isfinite(arm.policy_loss_variance.value)]  # fmt: skip
+    known = [
+        arm
+        for arm in comparison.arms
+        if isfinite(arm.advantage_magnitude.value) and isfinite(arm.policy_loss_variance.value)
+    ]
     if len(known) < 2:
         return None
     names = [arm.name for arm in comparison.arms]
     figure, panels = canvas.sheet(1.5 + 0.5 * len(names), (1.0,), names)
-    canvas.title(figure, "How far returns were from the critic's values, and how much the policy loss varied",
-                 "dot: a run · mark and line: median and its 95 % interval · both depend on how long a run "
-                 "went on")  # fmt: skip
-    _spread(panels[0][0], comparison, lambda run: run.summary.advantage_magnitude, lambda arm: arm.advantage_magnitude,
-            "mean of |G − V|, in return")  # fmt: skip  # noqa: RUF001
-    _spread(panels[0][1], comparison, lambda run: run.summary.policy_loss_variance,
-            lambda arm: arm.policy_loss_variance, "variance of the policy loss over updates", named=False)  # fmt: skip
+    canvas.title(
+        figure,
+        "How far returns were from the critic's values, and how much the policy loss varied",
+        "dot: a run · mark and line: median and its 95 % interval · both depend on how long a run went on",
+    )
+    _spread(
+        panels[0][0],
+        comparison,
+        lambda run: run.summary.advantage_magnitude,
+        lambda arm: arm.advantage_magnitude,
+        "mean of |G − V|, in return",  # noqa: RUF001
+    )
+    _spread(
+        panels[0][1],
+        comparison,
+        lambda run: run.summary.policy_loss_variance,
+        lambda arm: arm.policy_loss_variance,
+        "variance of the policy loss over updates",
+        named=False,
+    )
     return figure
 
 
@@ -96,15 +125,26 @@ def advantage_curves(comparison: Comparison) -> Figure | None:
     if not arms:
         return None
     figure, panels = canvas.sheet(3.6, (1.0,), legend=[arm.name for arm in comparison.arms], columns=1)
-    canvas.title(figure, "How far returns were from the critic's values while training",
-                 "line: interquartile mean over seeds of the mean |G − V| between two rows of the log · band: its 95 % "  # noqa: RUF001
-                 "interval")  # fmt: skip
+    canvas.title(
+        figure,
+        "How far returns were from the critic's values while training",
+        "line: interquartile mean over seeds of the mean |G − V| between two rows of the log · band: its 95 % "  # noqa: RUF001
+        "interval",
+    )
     axes = panels[0][0]
     for index, arm in arms:
         curve = arm.advantage_over_env_steps
         axes.fill_between(curve.x, curve.low, curve.high, color=canvas.color(index), alpha=0.16, linewidth=0)
-        axes.plot(curve.x, curve.middle, color=canvas.color(index), linewidth=2, marker=canvas.marker(index),
-                  markevery=(3 + 4 * index, 17), markersize=6.5, markeredgecolor="white")  # fmt: skip
+        axes.plot(
+            curve.x,
+            curve.middle,
+            color=canvas.color(index),
+            linewidth=2,
+            marker=canvas.marker(index),
+            markevery=(3 + 4 * index, 17),
+            markersize=6.5,
+            markeredgecolor="white",
+        )
     axes.set_xlim(0, 1.02 * max(arm.advantage_over_env_steps.x[-1] for _, arm in arms) or 1)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("advantage magnitude, in return")
@@ -127,8 +167,16 @@ def _histogram(axes: Axes, index: int, arm: ArmResult, last: int) -> None:
     total = sum(arm.staleness)
     shares = [count / total for count in arm.staleness[: last + 1]]
     axes.bar(range(len(shares)), shares, width=0.82, color=canvas.color(index), linewidth=0)
-    axes.plot([arm.staleness_mean], [0], marker="o", color="white", markeredgecolor=canvas.INK, markersize=7,
-              clip_on=False, zorder=5)  # fmt: skip
+    axes.plot(
+        [arm.staleness_mean],
+        [0],
+        marker="o",
+        color="white",
+        markeredgecolor=canvas.INK,
+        markersize=7,
+        clip_on=False,
+        zorder=5,
+    )
     axes.text(0.99, 0.93, arm.name, fontweight="bold", ha="right", va="top", transform=axes.transAxes)
     beyond = sum(arm.staleness[last + 1 :]) / total
     told = f"mean {arm.staleness_mean:.1f}, 95 % at most {arm.staleness_p95:.0f}, largest {arm.staleness_max}"
@@ -138,8 +186,14 @@ def _histogram(axes: Axes, index: int, arm: ArmResult, last: int) -> None:
     axes.grid(axis="y")
 
 
-def _spread(axes: Axes, comparison: Comparison, of_run: Callable[[Run], float | None],
-            of_arm: Callable[[ArmResult], Interval], label: str, named: bool = True) -> None:  # fmt: skip
+def _spread(
+    axes: Axes,
+    comparison: Comparison,
+    of_run: Callable[[Run], float | None],
+    of_arm: Callable[[ArmResult], Interval],
+    label: str,
+    named: bool = True,
+) -> None:
     """A row per arm of one figure of its runs."""
     rows = []
     for index, arm in enumerate(comparison.arms):
@@ -167,8 +221,9 @@ def _speed_ups(comparison: Comparison) -> dict[int, list[Point]]:
 
 def _others(arm: ArmResult) -> str:
     """What an arm is beside its workers: "async", "locked, n_steps 5"."""
-    return ", ".join(str(value) if name == "mode" else f"{name} {value}" for name, value in arm.values.items()
-                     if name != "workers")  # fmt: skip
+    return ", ".join(
+        str(value) if name == "mode" else f"{name} {value}" for name, value in arm.values.items() if name != "workers"
+    )
 
 
 def _speed_up_axes(axes: Axes, comparison: Comparison, lines: dict[int, list[Point]]) -> None:
@@ -177,8 +232,14 @@ def _speed_up_axes(axes: Axes, comparison: Comparison, lines: dict[int, list[Poi
     counts = sorted({point.workers for points in lines.values() for point in points})
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
-    axes.plot(counts, [count / first for count in counts], color=canvas.SOFT, linewidth=1.1, linestyle=(0, (4, 3)),
-              label="ideal")  # fmt: skip
+    axes.plot(
+        counts,
+        [count / first for count in counts],
+        color=canvas.SOFT,
+        linewidth=1.1,
+        linestyle=(0, (4, 3)),
+        label="ideal",
+    )
     _paper_line(axes, first, counts)
     for place, (index, points) in enumerate(lines.items()):
         name = _others(comparison.arms[index]) or "this study"
@@ -194,21 +255,46 @@ def _paper_line(axes: Axes, first: int, counts: list[int]) -> None:
     threads = [count for count in PAPER if first <= count <= counts[-1]]
     if first not in PAPER or len(threads) < 2:
         return
-    axes.plot(threads, [PAPER[count] / PAPER[first] for count in threads], color=canvas.SOFT, linewidth=1.6,
-              linestyle=":", label="A3C, Mnih et al. 2016, Table 2")  # fmt: skip
+    axes.plot(
+        threads,
+        [PAPER[count] / PAPER[first] for count in threads],
+        color=canvas.SOFT,
+        linewidth=1.6,
+        linestyle=":",
+        label="A3C, Mnih et al. 2016, Table 2",
+    )
 
 
 def _speed_up_line(axes: Axes, index: int, points: list[Point], name: str, above: bool) -> None:
     x, y = [point.workers for point in points], [point.factor.value for point in points]
     for point in points:
         if isfinite(point.factor.low) and point.factor.low > 0 and isfinite(point.factor.high):
-            axes.plot([point.workers] * 2, [point.factor.low, point.factor.high], color=canvas.color(index),
-                      linewidth=2, alpha=0.45)  # fmt: skip
-    axes.plot(x, y, color=canvas.color(index), marker=canvas.marker(index), linewidth=2, markersize=7,
-              markeredgecolor="white", label=name)  # fmt: skip
+            axes.plot(
+                [point.workers] * 2,
+                [point.factor.low, point.factor.high],
+                color=canvas.color(index),
+                linewidth=2,
+                alpha=0.45,
+            )
+    axes.plot(
+        x,
+        y,
+        color=canvas.color(index),
+        marker=canvas.marker(index),
+        linewidth=2,
+        markersize=7,
+        markeredgecolor="white",
+        label=name,
+    )
     for point in points[1:]:
-        axes.annotate(ratio(point.factor.value), (point.workers, point.factor.value), (7, 9 if above else -9),
-                      textcoords="offset points", fontsize=8.5, va="center")  # fmt: skip
+        axes.annotate(
+            ratio(point.factor.value),
+            (point.workers, point.factor.value),
+            (7, 9 if above else -9),
+            textcoords="offset points",
+            fontsize=8.5,
+            va="center",
+        )
 
 
 def _power_ticks(axes: Axes, counts: list[int]) -> None:

@@ -7,7 +7,7 @@ whoever shows one of them reads nothing else.
 from dataclasses import dataclass, field
 from typing import Any
 
-from workers.status import Evaluation, Summary
+from workers.runs.records import Evaluation, Summary
 
 
 @dataclass(frozen=True, slots=True)

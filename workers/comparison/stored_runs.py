@@ -11,7 +11,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from a3c.files import json_object
 from workers import exit_codes
 from workers.comparison.results import LogRow, Run
-from workers.status import Evaluation, Summary
+from workers.runs.records import Evaluation, Summary
 
 # What older versions did not write and no figure is wrong without; what else is missing makes a run unreadable.
 ABSENT: dict[str, Any] = {
@@ -62,7 +62,7 @@ def options_of(path: Path) -> dict[str, Any]:
 
 
 def flat_provenance(content: dict[str, Any]) -> dict[str, Any]:
-    """What `workers.run_directory.provenance` has put into a file, in one level."""
+    """What `workers.runs.directory.provenance` has put into a file, in one level."""
     own = {name: content.get(name) for name in ("git_commit", "source_sha256")}
     return {**own, **content["versions"], **content["machine"]}
 
@@ -154,8 +154,15 @@ def _staleness(path: Path) -> tuple[int, ...]:
 
 
 def _log(path: Path) -> tuple[LogRow, ...]:
-    return tuple(LogRow(int(row["updates"]), int(row["env_steps"]), float(row["mean_return"] or math.nan),
-                        float(row["advantage_magnitude"] or math.nan)) for row in _rows(path))  # fmt: skip
+    return tuple(
+        LogRow(
+            int(row["updates"]),
+            int(row["env_steps"]),
+            float(row["mean_return"] or math.nan),
+            float(row["advantage_magnitude"] or math.nan),
+        )
+        for row in _rows(path)
+    )
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -43,14 +43,20 @@ class Study:
         warm or busy, happens to all arms alike.
         """
         arms = self.arms
-        return [(arms[(first + place) % len(arms)], seed)
-                for first, seed in enumerate(self.seeds) for place in range(len(arms))]  # fmt: skip
+        return [
+            (arms[(first + place) % len(arms)], seed)
+            for first, seed in enumerate(self.seeds)
+            for place in range(len(arms))
+        ]
 
     def shared_options(self) -> dict[str, Any]:
         """The value of every option on which all arms agree, but for the seed."""
         every = [arm.config.to_options() for arm in self.arms]
-        return {name: value for name, value in every[0].items()
-                if name != "seed" and all(options[name] == value for options in every)}  # fmt: skip
+        return {
+            name: value
+            for name, value in every[0].items()
+            if name != "seed" and all(options[name] == value for options in every)
+        }
 
     def definition(self) -> dict[str, Any]:
         """What two studies must share to be one: arms and their settings; seeds may be added."""
@@ -86,12 +92,16 @@ def plan(options: Mapping[str, Sequence[Any]], seeds: int, tuned: bool = False) 
             raise ConfigError(f"{name}: the value {_word(repeated[0])} is given twice")
     factors = {name: values for name, values in given.items() if len(values) > 1}
     if not factors:
-        raise ConfigError("compare: nothing to compare: every option has one value; give one of them several, such as "
-                          "--modes async sync or --workers 1 2 4")  # fmt: skip
+        raise ConfigError(
+            "compare: nothing to compare: every option has one value; give one of them several, such as "
+            "--modes async sync or --workers 1 2 4"
+        )
     fixed = {name: values[0] for name, values in given.items() if len(values) == 1}
     combinations = [dict(zip(factors, values, strict=True)) for values in itertools.product(*factors.values())]
-    arms = tuple(Arm(arm_name(values), values, _config({**fixed, **values, "seed": first_seed}, tuned))
-                 for values in combinations)  # fmt: skip
+    arms = tuple(
+        Arm(arm_name(values), values, _config({**fixed, **values, "seed": first_seed}, tuned))
+        for values in combinations
+    )
     if first_seed + seeds > 2**32:
         raise ConfigError(f"seed: {seeds} seeds from {first_seed} on pass 2^32")
     return Study(factors, arms, tuple(range(first_seed, first_seed + seeds)), tuned)

@@ -13,9 +13,9 @@ from workers.comparison.progress import ArmProgress, StudyStatus
 from workers.comparison.results import Comparison, Run
 from workers.comparison.tables import render_comparison
 from workers.comparison.view import clock_words, render_study
-from workers.drawing import Frame, clean, number, plural
-from workers.screen import Screen
-from workers.status import Event, Status
+from workers.console.drawing import Frame, clean, number, plural
+from workers.console.screen import Screen
+from workers.runs.records import Event, Status
 
 # Events worth a line of their own: the others come by the dozen per second.
 URGENT = ("crashed", "hung", "unsaved", "rolled-back", "interrupted")
@@ -24,7 +24,7 @@ URGENT = ("crashed", "hung", "unsaved", "rolled-back", "interrupted")
 class StudyView:
     """Shows a study on a console, and each of its runs as a `Dashboard` would be told of it.
 
-    Nothing that goes wrong here reaches the caller (`workers.screen`).
+    Nothing that goes wrong here reaches the caller (`workers.console.screen`).
 
     Args:
         study: as it begins, with the runs that an earlier session has left.

@@ -16,9 +16,9 @@ from a3c.files import discard_leftovers, json_bytes, json_object, write_durably
 from workers.comparison.results import Comparison, LostUpdates, Run
 from workers.comparison.stored_runs import UnreadableRunError, flat_provenance, is_outcome, options_of, read_run
 from workers.comparison.study import Arm, Study
-from workers.lock import LOCK, DirectoryLock
-from workers.run_directory import provenance
-from workers.status import Evaluation, Staleness
+from workers.runs.directory import provenance
+from workers.runs.lock import LOCK, DirectoryLock
+from workers.runs.records import Evaluation, Staleness
 
 NAME_BYTES = 120  # of a run's directory; file systems take 255
 
@@ -85,8 +85,10 @@ class StudyDirectory:
             f"{name} {found[name]}, not {value}" for name, value in wanted.items() if found.get(name, value) != value
         ]
         if others:
-            raise ConfigError(f"study_dir: '{path}' holds a run with other options ({', '.join(others)}); "
-                              "move it away, or choose another directory")  # fmt: skip
+            raise ConfigError(
+                f"study_dir: '{path}' holds a run with other options ({', '.join(others)}); "
+                "move it away, or choose another directory"
+            )
 
     def clear(self, arm: Arm, seed: int) -> Path:
         """Remove what an unfinished run has left; returns its path."""
@@ -144,11 +146,13 @@ class StudyDirectory:
             known = json_object(path.read_bytes())
             same = _with_every_option(known["definition"]) == _with_every_option(self._study.definition())
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(f"study_dir: '{path}' is damaged or of no study ({error}); choose another "
-                              "directory") from error  # fmt: skip
+            raise ConfigError(
+                f"study_dir: '{path}' is damaged or of no study ({error}); choose another directory"
+            ) from error
         if not same:
-            raise ConfigError(f"study_dir: '{self.path}' holds another study ({known.get('command')}); "
-                              "choose another directory")  # fmt: skip
+            raise ConfigError(
+                f"study_dir: '{self.path}' holds another study ({known.get('command')}); choose another directory"
+            )
 
 
 def runs_row(run: Run, values: dict[str, Any], version: str = "") -> dict[str, Any]:

@@ -11,11 +11,11 @@ from rich.console import RenderableType
 
 from workers.comparison.names import shortened
 from workers.comparison.results import ArmResult, Comparison, Contrast, Interval
+from workers.comparison.text import budget_of, percent, probability, ratio
 from workers.comparison.verdicts import verdict
 from workers.comparison.versions import version_words
 from workers.comparison.view import env_steps_words
-from workers.comparison.wording import budget_of, percent, probability, ratio
-from workers.drawing import UNKNOWN, Frame, Line, clean, fitted, flowed, number, plural
+from workers.console.drawing import UNKNOWN, Frame, Line, clean, fitted, flowed, number, plural
 
 Cell = tuple[str, str, str]  # a figure, its style, and what stands behind it: its interval
 WIDE = 110  # cells from which on every figure is printed with its interval
@@ -65,8 +65,14 @@ def render_comparison(comparison: Comparison, findings: Sequence[str], width: in
     if comparison.target_return is not None and comparison.contrasts:
         lines += _contrasts(comparison, names, width)
     if names != full:
-        lines += [[], *(line for short, name in zip(names, full, strict=True) for line in
-                        _wrapped(f"{short}: {clean(name)}", width))]  # fmt: skip
+        lines += [
+            [],
+            *(
+                line
+                for short, name in zip(names, full, strict=True)
+                for line in _wrapped(f"{short}: {clean(name)}", width)
+            ),
+        ]
     lines += [[], *_bullets(findings, width)] if findings else []
     return Frame([fitted(line, width, pad=False) for line in lines])
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import comb, isfinite, isnan, nan
 
 from workers.comparison.results import ArmResult, Comparison, Contrast, Interval
-from workers.comparison.wording import estimate, inverse, probability, ratio, target_of, times
+from workers.comparison.text import estimate, inverse, probability, ratio, target_of, times
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,10 @@ def contrast_findings(comparison: Comparison, contrast: Contrast) -> Iterator[st
         yield f"Neither {reference.name} nor {arm.name} ever reached {target}: the data do not tell which is faster."
         return
     sides = []
-    for measure, chance, factor in ((ENV_STEPS, contrast.fewer_env_steps, contrast.env_steps_ratio),
-                                    (SECONDS, contrast.sooner, contrast.seconds_ratio)):  # fmt: skip
+    for measure, chance, factor in (
+        (ENV_STEPS, contrast.fewer_env_steps, contrast.env_steps_ratio),
+        (SECONDS, contrast.sooner, contrast.seconds_ratio),
+    ):
         sides.append(verdict(chance, arm.runs, reference.runs))
         if chance.value > 0.5:
             yield _told(target, measure, arm.name, reference.name, chance, factor, sides[-1] != 0)
@@ -60,8 +62,10 @@ def contrast_findings(comparison: Comparison, contrast: Contrast) -> Iterator[st
             yield _told(target, measure, reference.name, arm.name, turned, inverse(factor), sides[-1] != 0)
     if sides in ([1, -1], [-1, 1]):
         frugal, quick = (arm.name, reference.name) if sides[0] > 0 else (reference.name, arm.name)
-        yield (f"So the two measures go opposite ways: {frugal} needs fewer env steps, and {quick} is there sooner all "
-               "the same, because it makes its env steps faster.")  # fmt: skip
+        yield (
+            f"So the two measures go opposite ways: {frugal} needs fewer env steps, and {quick} is there sooner all "
+            "the same, because it makes its env steps faster."
+        )
 
 
 def scaling_findings(comparison: Comparison) -> Iterator[str]:
@@ -79,8 +83,10 @@ def _told(
 ) -> str:
     if isnan(chance.value):
         return f"Whether {ahead} or {behind} reaches {target} {measure.question} is not known yet."
-    beats = (f"a run of {ahead} beats one of {behind} with probability {probability(chance.value)} (95 % interval "
-             f"{probability(chance.low)} to {probability(chance.high)})")  # fmt: skip
+    beats = (
+        f"a run of {ahead} beats one of {behind} with probability {probability(chance.value)} (95 % interval "
+        f"{probability(chance.low)} to {probability(chance.high)})"
+    )
     if not sure:
         return f"The data do not tell whether {ahead} or {behind} reaches {target} {measure.question}: {beats}."
     medians = f"; in the median {behind} needs {times(factor)} as {measure.much}" if times(factor) else ""

@@ -37,12 +37,17 @@ def check_one_version(runs: Sequence[Run], now: dict[str, Any], missing: bool, w
     if not missing and len(versions) < 2:
         return
     here = now if missing or now in [version.facts for version in versions] else versions[0].facts
-    told = [f"{_runs_words(version.runs)} with {_difference(version.facts, here)}"
-            for version in versions if version.facts != here]  # fmt: skip
+    told = [
+        f"{_runs_words(version.runs)} with {_difference(version.facts, here)}"
+        for version in versions
+        if version.facts != here
+    ]
     if told:
-        raise ConfigError(f"study_dir: '{where}' holds runs of another version of the program: {'; '.join(told)}; "
-                          "choose another directory (--study-dir), or keep them with --any-version: the report then "
-                          "tells which runs are whose")  # fmt: skip
+        raise ConfigError(
+            f"study_dir: '{where}' holds runs of another version of the program: {'; '.join(told)}; "
+            "choose another directory (--study-dir), or keep them with --any-version: the report then "
+            "tells which runs are whose"
+        )
 
 
 def machine_of(versions: Sequence[Version]) -> dict[str, Any]:
@@ -66,10 +71,15 @@ def _names(every: Sequence[dict[str, Any]]) -> list[str]:
     commits = [_commit(facts) for facts in every]
     if len(set(commits)) == len(commits):
         return commits
-    differing = [name for name in dict.fromkeys(name for facts in every for name in facts)
-                 if name != "git_commit" and any(facts.get(name) != every[0].get(name) for facts in every)]  # fmt: skip
-    return [", ".join([commit, *(f"{name} {_value(facts.get(name))}" for name in differing)])
-            for commit, facts in zip(commits, every, strict=True)]  # fmt: skip
+    differing = [
+        name
+        for name in dict.fromkeys(name for facts in every for name in facts)
+        if name != "git_commit" and any(facts.get(name) != every[0].get(name) for facts in every)
+    ]
+    return [
+        ", ".join([commit, *(f"{name} {_value(facts.get(name))}" for name in differing)])
+        for commit, facts in zip(commits, every, strict=True)
+    ]
 
 
 def _difference(then: dict[str, Any], now: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ from workers.comparison.medians import (
 from workers.comparison.names import short_names, shortened
 from workers.comparison.progress import ArmProgress, StudyStatus
 from workers.comparison.results import Run
-from workers.drawing import (
+from workers.console.drawing import (
     MARGIN,
     UNKNOWN,
     Chart,
@@ -44,7 +44,7 @@ from workers.drawing import (
     plural,
     round_up,
 )
-from workers.words import STATUS_STYLES
+from workers.console.text import STATUS_STYLES
 
 KEYS = (
     string.ascii_uppercase + string.ascii_lowercase + string.digits
@@ -185,8 +185,10 @@ def _table(status: StudyStatus, width: int, shown: int) -> list[Line]:
         [(f"{'arm':<{names + 2}}", "bold"), (f"{lower}  runs", "dim")],
     ]
     short = shortened([arm.name for arm in status.arms], names)
-    rows = [_row(status, index, fitted([(short[index], "")], names), columns, gap)
-            for index in range(first, min(first + shown, len(status.arms)))]  # fmt: skip
+    rows = [
+        _row(status, index, fitted([(short[index], "")], names), columns, gap)
+        for index in range(first, min(first + shown, len(status.arms)))
+    ]
     return titles + [[*row, ("  ", ""), *_strip(status, index, strip)] for index, row in enumerate(rows, first)]
 
 

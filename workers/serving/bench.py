@@ -17,15 +17,15 @@ from a3c.batches import close_all
 from a3c.config import ConfigError
 from a3c.environments import EnvironmentSpec
 from workers import exit_codes
-from workers.commands import load
-from workers.drawing import UNKNOWN, Frame, plural
+from workers.console.drawing import UNKNOWN, Frame, plural
 from workers.extras import require
+from workers.playing.evaluating import load
+from workers.processes.output import environment_output
 from workers.serving.export import export_checked
 from workers.serving.load import get, latencies, post
 from workers.serving.requests import BODY_LIMIT, OBSERVATION_LIMIT
 from workers.serving.server import PACKAGES
-from workers.serving.words import aligned
-from workers.streams import environment_output
+from workers.serving.text import aligned
 
 ROUNDS = 5  # of all cases by turns, so that a drift of the machine meets each of them
 EPISODES = 10  # of the exports' check: what is measured here is time
@@ -64,8 +64,10 @@ def bench(path: str, clients: int, batch: int, seconds: float, threads: int, env
     cases = _cases(_observations(load(path, env)[1], batch))
     with tempfile.TemporaryDirectory() as folder, ExitStack() as servers:
         models = export_checked(path, Path(folder), True, False, EPISODES, 0, env)
-        ports = {precision: servers.enter_context(_served(model, threads))
-                 for precision, model in zip(PRECISIONS, models, strict=True)}  # fmt: skip
+        ports = {
+            precision: servers.enter_context(_served(model, threads))
+            for precision, model in zip(PRECISIONS, models, strict=True)
+        }
         for piece in range(-1, ROUNDS):  # the first one warms up
             for case in cases:
                 times, passed = latencies(ports[case.precision], case.request, clients, seconds / ROUNDS)
@@ -117,8 +119,12 @@ def _served(model: Path, threads: int) -> Iterator[int]:
 
 def _table(cases: list[Case], title: str) -> Frame:
     bare = float(np.median(cases[0].times))
-    head, *body = aligned([("request", "p50 ms", "p95 ms", "p99 ms", "p50/bare", "requests/s", "obs./s"),
-                           *(_row(case, bare) for case in cases)])  # fmt: skip
+    head, *body = aligned(
+        [
+            ("request", "p50 ms", "p95 ms", "p99 ms", "p50/bare", "requests/s", "obs./s"),
+            *(_row(case, bare) for case in cases),
+        ]
+    )
     return Frame([[(title, "bold")], [], [(head, "dim")], *([(row, "")] for row in body)])
 
 

@@ -162,8 +162,9 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
             outbuf_high_watermark=2**40,  # to wait for a client to read would be to wait for oneself
         )
         address = (listener.family, listener.type, listener.proto, listener.getsockname())
-        super().__init__(application, _sock=listener, dispatcher=self._own, adj=adjustments, sockinfo=address,
-                         bind_socket=False)  # fmt: skip
+        super().__init__(
+            application, _sock=listener, dispatcher=self._own, adj=adjustments, sockinfo=address, bind_socket=False
+        )
 
     def turn(self, seconds: float) -> None:
         """Wait for at most so long until something can be read or written, and do it."""

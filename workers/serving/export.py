@@ -17,11 +17,11 @@ from a3c.files import write_durably
 from a3c.onnx_names import FORMAT
 from a3c.policy import Policy
 from workers import exit_codes
-from workers.commands import load
 from workers.extras import require
+from workers.playing.evaluating import load
+from workers.processes.output import environment_output
+from workers.serving.text import Row, render_trial, render_written
 from workers.serving.verify import Agreement, Array, ExportedPolicy, real_observations
-from workers.serving.words import Row, render_trial, render_written
-from workers.streams import environment_output
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")  # the extra `export`
 FORMATS = ("onnx",)
@@ -150,8 +150,9 @@ def _places(path: Path, output: str | None, int8: bool) -> list[Path]:
         if place.suffix != ".onnx" or place.is_dir():
             raise ConfigError(f"output: must name a file that ends in .onnx, got '{place}'")
     if not os.access(place.parent, os.W_OK | os.X_OK):
-        raise ConfigError(f"output: '{place.parent}' is no directory that can be written to; choose another place "
-                          "with --output")  # fmt: skip
+        raise ConfigError(
+            f"output: '{place.parent}' is no directory that can be written to; choose another place with --output"
+        )
     return places
 
 

@@ -74,12 +74,21 @@ class Metrics(Collector):
     def __init__(self, served: Served):
         self.registry = CollectorRegistry()
         self._served = served
-        self._requests = Counter("a3c_requests", "Requests by path and status of their answer.", ["path", "status"],
-                                 registry=self.registry)  # fmt: skip
-        self._seconds = Histogram("a3c_act_seconds", "From the arrival of a whole request to /act to its answer.",
-                                  buckets=SECONDS, registry=self.registry)  # fmt: skip
-        self._batches = Histogram("a3c_act_observations", "Observations of a request to /act that was answered.",
-                                  buckets=BATCHES, registry=self.registry)  # fmt: skip
+        self._requests = Counter(
+            "a3c_requests", "Requests by path and status of their answer.", ["path", "status"], registry=self.registry
+        )
+        self._seconds = Histogram(
+            "a3c_act_seconds",
+            "From the arrival of a whole request to /act to its answer.",
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self._batches = Histogram(
+            "a3c_act_observations",
+            "Observations of a request to /act that was answered.",
+            buckets=BATCHES,
+            registry=self.registry,
+        )
         self._lock = threading.Lock()
         self._seen = Seen(served.model)
         self.registry.register(self)
@@ -112,8 +121,9 @@ class Metrics(Collector):
         served, facts = self._served, self._served.model.facts
         yield CounterMetricFamily("a3c_reloads", "Changed models that took over.", value=served.reloads)
         yield CounterMetricFamily("a3c_refused_reloads", "Changed models that were refused.", value=served.refused)
-        model = GaugeMetricFamily("a3c_model", "The model that answers; always 1.",
-                                  labels=["env_id", "precision", "checkpoint_sha256"])  # fmt: skip
+        model = GaugeMetricFamily(
+            "a3c_model", "The model that answers; always 1.", labels=["env_id", "precision", "checkpoint_sha256"]
+        )
         model.add_metric([facts.env_id, facts.precision, facts.checkpoint_sha256], 1)
         yield model
         yield from self._drift()
@@ -123,13 +133,20 @@ class Metrics(Collector):
             self._seen.digest()
             facts, values, outside = self._seen.model.facts, self._seen.values, self._seen.outside
             count, mean, std = values.count, values.mean, values.std
-        yield GaugeMetricFamily("a3c_observations_outside", "Observations given to this model that lie beyond "
-                                "what its export's check saw.", value=outside)  # fmt: skip
+        yield GaugeMetricFamily(
+            "a3c_observations_outside",
+            "Observations given to this model that lie beyond what its export's check saw.",
+            value=outside,
+        )
         if not count:
             return
         yield GaugeMetricFamily("a3c_value_mean", f"Mean of about the last {SPAN} values given.", value=mean)
         yield GaugeMetricFamily("a3c_value_std", "Standard deviation of the same values.", value=std)
         if facts.value_mean is not None and facts.value_std:
             drift = (mean - facts.value_mean) / facts.value_std
-            yield GaugeMetricFamily("a3c_value_drift", "How far that mean is from the one of the export's check, in "
-                                    "standard deviations of the check's values.", value=drift)  # fmt: skip
+            yield GaugeMetricFamily(
+                "a3c_value_drift",
+                "How far that mean is from the one of the export's check, in "
+                "standard deviations of the check's values.",
+                value=drift,
+            )

@@ -16,8 +16,8 @@ from onnx.external_data_helper import uses_external_data
 from a3c.config import CheckpointError
 from a3c.files import read_file
 from a3c.onnx_names import ACTIONS, OBSERVATIONS, PROBABILITIES, VALUES
-from workers.serving.facts import Facts, read_facts
-from workers.serving.session import open_session
+from workers.serving.metadata import Facts, read_facts
+from workers.serving.onnx_session import open_session
 
 SIZE_LIMIT = 2**29  # bytes
 DOMAINS = ("", "ai.onnx", "com.microsoft")  # of ONNX itself and of what onnxruntime brings along
@@ -144,8 +144,10 @@ def _check_answers(model: Model) -> None:
 def _check_one_answer(answers: Answers, batch: int, facts: Facts) -> None:
     probabilities, values = answers.probabilities, answers.values
     if probabilities.shape != (batch, facts.action_count) or answers.actions.shape != (batch,):
-        raise ValueError(f"its answers to {batch} observations have the shapes {_shape(probabilities)} and "
-                         f"{_shape(answers.actions)}, not [{batch}, {facts.action_count}] and [{batch}]")  # fmt: skip
+        raise ValueError(
+            f"its answers to {batch} observations have the shapes {_shape(probabilities)} and "
+            f"{_shape(answers.actions)}, not [{batch}, {facts.action_count}] and [{batch}]"
+        )
     if values is not None and values.shape != (batch,):
         raise ValueError(f"its values of {batch} observations have the shape {_shape(values)}, not [{batch}]")
     if not all(np.isfinite(numbers).all() for numbers in (probabilities, *([] if values is None else [values]))):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from workers.serving.facts import Facts
+from workers.serving.metadata import Facts
 from workers.serving.requests import BODY_LIMIT, LARGEST, OBSERVATION_LIMIT
 
 JSON = "application/json"
@@ -43,8 +43,11 @@ def describe(facts: Facts) -> dict[str, Any]:
 def _act(facts: Facts) -> dict[str, Any]:
     shapes = [{"$ref": "#/components/schemas/One"}, {"$ref": "#/components/schemas/Many"}]
     answers = [{"$ref": "#/components/schemas/OneAnswer"}, {"$ref": "#/components/schemas/ManyAnswers"}]
-    refusals = {**REFUSALS, "415": f"Content-Type is not {JSON}",
-                "422": "observations so large that the policy's answer is not finite"}  # fmt: skip
+    refusals = {
+        **REFUSALS,
+        "415": f"Content-Type is not {JSON}",
+        "422": "observations so large that the policy's answer is not finite",
+    }
     example = {"observation": [0.0] * facts.observation_size}
     return {
         "operationId": "act",

@@ -13,7 +13,7 @@ from typing import Any
 
 from a3c.config import CheckpointError, ConfigError
 from a3c.manifest import checkpoints_of, preferred
-from workers.drawing import clean
+from workers.console.drawing import clean
 from workers.serving.model import Model, load_model
 
 LOOK_SECONDS = 0.5  # between two looks at the model's file

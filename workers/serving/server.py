@@ -16,11 +16,11 @@ from rich.console import Console
 
 from a3c.config import ConfigError
 from workers import exit_codes
-from workers.drawing import Frame, Line, clean, count, plural
+from workers.console.drawing import Frame, Line, clean, count, plural
 from workers.extras import require
 
 if TYPE_CHECKING:
-    from workers.serving.facts import Facts
+    from workers.serving.metadata import Facts
 
 PACKAGES = ("flask", "onnx", "onnxruntime", "prometheus_client", "waitress")  # the extra `serve`
 CONNECTIONS = 1000  # that may be open at once

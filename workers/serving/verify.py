@@ -42,7 +42,7 @@ class ExportedPolicy:
     """An exported model as functions of NumPy observations; one thread, and from memory, not from a file."""
 
     def __init__(self, content: bytes):
-        from workers.serving.session import open_session  # whose package may be missing where this module is read
+        from workers.serving.onnx_session import open_session  # whose package may be missing where this module is read
 
         self._session = open_session(content)
         self._names = [output.name for output in self._session.get_outputs()]

@@ -1,0 +1,196 @@
+"""The terminal under a view: live frames where it can, blocks of text above or instead of them, and never an error."""
+
+import atexit
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, ConsoleDimensions, RenderableType
+from rich.control import Control
+from rich.live import Live
+
+from workers.console.drawing import Frame, clean
+
+SHOW_CURSOR = b"\x1b[?25h"
+SMALLEST = ConsoleDimensions(20, 5)  # a terminal below this gets plain lines
+LARGEST = 10_000  # cells or lines; who says that a terminal has more is wrong
+READ_SECONDS, READS = 0.02, 50  # within which a terminal has read what was written to it; attempts
+_terminals: set[int] = set()  # the descriptors of those on which live frames were drawn
+
+
+def console_environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """Environment variables for a console, without a size that no terminal has: then it asks the terminal itself."""
+    sizes = {name: variables[name] for name in ("COLUMNS", "LINES") if name in variables}
+    absurd = {
+        name
+        for name, size in sizes.items()
+        if not (size.isascii() and size.isdecimal() and 0 < int(size[:9]) <= LARGEST)
+    }
+    return {name: value for name, value in variables.items() if name not in absurd}
+
+
+def outlast_interrupts() -> None:
+    """Show the cursor as the last thing that a process does which a Ctrl-C has ended.
+
+    With each Ctrl-C a terminal discards what it has not read yet: another one, typed while the program was about to
+    end, may have taken the code that shows the cursor.
+    """
+    typed: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: typed.append(number))
+    for _ in range(READS if _terminals else 0):
+        typed.clear()
+        _show_cursors()
+        time.sleep(READ_SECONDS)
+        if not typed:
+            break
+
+
+def _show_cursors() -> None:
+    """On every terminal on which live frames were drawn; past rich, which may be in the middle of one."""
+    for descriptor in _terminals:
+        with suppress(OSError):  # it may be gone
+            os.write(descriptor, SHOW_CURSOR)
+
+
+class Screen:
+    """Draws on a console for as long as that works; what is printed appears above the live frame or instead of it.
+
+    Nothing that goes wrong here reaches the caller: the training is worth more than its picture.
+    """
+
+    def __init__(self, console: Console, live: bool) -> None:
+        width, height = console.size
+        able = console.is_terminal and not console.is_dumb_terminal
+        self._console = console
+        self._wants_live = live and able and width >= SMALLEST.width and height >= SMALLEST.height
+        self._live: Live | None = None
+        self._drawn_on: ConsoleDimensions | None = console.size  # None: nobody knows where the last frame is
+        self._suspension: Any = None  # what a suspension did before, where this gives the cursor back first
+
+    @property
+    def is_live(self) -> bool:
+        """Whether frames are drawn; if not, a view says in plain lines what it has to say."""
+        return self._live is not None
+
+    @property
+    def width(self) -> int:
+        """Cells of a line."""
+        return self._console.width
+
+    @property
+    def terminal(self) -> str | None:
+        """The path of the terminal on which frames are drawn; None where there are no frames or it is no terminal."""
+        try:
+            return os.ttyname(self._console.file.fileno()) if self.is_live else None
+        except (OSError, AttributeError):  # drawn into a pipe or a file, or on Windows
+            return None
+
+    def start(self) -> None:
+        """Take the terminal; after `stop` it may be taken again."""
+        if self._wants_live and self._live is None:
+            self._live = Live(console=self._console, auto_refresh=False, vertical_overflow="crop")
+            self._suspension = _suspension()
+            if self._suspension is not None:
+                signal.signal(signal.SIGTSTP, self._suspend)
+            self._remember_terminal()
+            self.attempt(self._live.start)
+
+    def stop(self) -> None:
+        """Give the terminal back, cursor and streams included; the last frame stays where it is."""
+        live, self._live = self._live, None
+        if live is not None:
+            with suppress(Exception):
+                live.stop()
+            if self._suspension is not None:
+                signal.signal(signal.SIGTSTP, self._suspension)
+
+    def draw(self, frame: Callable[[int, int], RenderableType]) -> None:
+        """Replace the live frame by what `frame` makes of a width and a height."""
+        if (live := self._live) is not None:
+            self.attempt(lambda: self._draw(live, frame))
+
+    def print(self, block: Callable[[], RenderableType]) -> None:
+        """Print what `block` makes, above a live frame if there is one; a string becomes a line as it is."""
+        self.attempt(lambda: self._print(block()))
+
+    def attempt(self, action: Callable[[], None]) -> None:
+        """Do it; where it fails, say so once and go on without live frames."""
+        try:
+            action()
+        except Exception as error:  # whatever is wrong with a picture, the training goes on
+            self.stop()
+            self._wants_live = False
+            reason = clean(f"{type(error).__name__}: {error}")
+            self._print(f"the dashboard failed ({reason}); plain lines from here on")
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _remember_terminal(self) -> None:
+        """See to it that the cursor is shown however the process ends."""
+        with suppress(OSError, AttributeError):
+            descriptor = self._console.file.fileno()
+            if os.isatty(descriptor):
+                _terminals.add(descriptor)
+                atexit.unregister(_show_cursors)
+                atexit.register(_show_cursors)
+
+    def _draw(self, live: Live, frame: Callable[[int, int], RenderableType]) -> None:
+        if not self._in_foreground():
+            return
+        size = self._console.size
+        if size != self._drawn_on:  # the terminal has moved the old frame, or a shell has written below it
+            self._drawn_on = size
+            self._console.control(Control.home(), Control.clear(), Control.show_cursor(False))
+        # One row less, so that the command typed stays in sight and an echoed ^C scrolls nothing.
+        live.update(frame(size.width, size.height - 1), refresh=True)
+
+    def _in_foreground(self) -> bool:
+        """Whether the terminal is ours to draw on: a shell may have resumed the program in the background."""
+        try:
+            return os.tcgetpgrp(self._console.file.fileno()) == os.getpgrp()
+        except (OSError, AttributeError):  # nobody's terminal, none at all, or Windows
+            return True
+
+    def _suspend(self, number: int, frame: object) -> None:
+        """Give the cursor back, then really stop; after SIGCONT the next frame begins afresh."""
+        with suppress(OSError):  # past rich, which this may have interrupted within a frame
+            os.write(self._console.file.fileno(), SHOW_CURSOR + b"\n")
+        if callable(self._suspension):
+            self._suspension(number, frame)
+        else:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+            signal.signal(number, self._suspend)
+        self._drawn_on = None
+
+    def _print(self, block: RenderableType) -> None:
+        if self._console.quiet:
+            return
+        try:
+            lines = Frame([[(block, "")]]) if isinstance(block, str) else block
+            self._console.print(lines, soft_wrap=True, end="")
+        except SystemExit:  # rich ends the program when the reader of a pipe has gone; the training goes on
+            if not self._console.quiet:
+                raise
+        except OSError:
+            self._console.quiet = True
+
+
+def _suspension() -> Any:
+    """What stops this program when it is suspended; None where nothing does, or nothing can be put before it."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGTSTP"):
+        return None
+    handler = signal.getsignal(signal.SIGTSTP)
+    return handler if handler is signal.SIG_DFL or callable(handler) else None

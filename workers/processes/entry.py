@@ -1,0 +1,152 @@
+"""The border of every child process: where it logs, how it fails, and that it never outlives the run."""
+
+import faulthandler
+import gc
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from a3c.config import NumericsError
+from workers import exit_codes
+from workers.processes.start import SAFE_PATH, TERMINAL_SIGNALS, redirect_output
+
+if sys.platform != "win32":
+    import fcntl
+
+SHOW_CURSOR = b"\x1b[?25h"
+LEAVE_SECONDS = 1.0  # for what an environment has left to end by itself: its threads, its processes
+
+
+class DiskError(RuntimeError):
+    """A checkpoint could not be written; one line that names the file. Other OSErrors are the environment's own."""
+
+
+def run(log: Path, work: Callable[[], None], terminal: str | None = None) -> None:
+    """Run a child's `work` logging what it prints to `log`; exit with a code that names the kind of failure.
+
+    Args:
+        terminal: the path of the terminal whose cursor this process shows again, should the parent be killed while a
+            live frame hides it; None where there is none, or where that is another process's duty.
+    """
+    _lead_group()
+    redirect_output(log)
+    faulthandler.enable()
+    if hasattr(signal, "SIGUSR1"):
+        faulthandler.register(signal.SIGUSR1, all_threads=False)  # sent to a process that hangs: it tells where
+    _exit_with_parent(terminal)
+    os.environ.pop(SAFE_PATH, None)  # it has done its work, and is not meant for what an environment may start
+    torch.set_num_threads(1)
+    np.seterr(all="ignore")  # what is not finite is looked for, and refused, before it is learned from
+    gc.freeze()  # what was imported is never garbage: looking through it would only copy pages that are shared
+    try:
+        work()
+    except NumericsError:
+        _fail(exit_codes.NUMERICS)
+    except DiskError:
+        _fail(exit_codes.DISK)
+    except (Exception, SystemExit):  # an environment that calls sys.exit has not finished its worker's run
+        _fail(exit_codes.WORKER)
+    _end_soon(exit_codes.FINISHED)
+
+
+def last_words(log: Path, since: int = 0) -> str:
+    """The last traceback, crash report or stack in a child's log; '' where there is none.
+
+    Args:
+        since: the log's size in bytes when the child was started: what its predecessors left is not its own.
+    """
+    text = log.read_bytes()[since:].decode(errors="replace") if log.exists() else ""
+    markers = ("Traceback (most recent call last)", "Fatal Python error", "Stack (most recent call first)")
+    start = max(text.rfind(marker) for marker in markers)
+    return text[start:].strip() if start >= 0 else ""
+
+
+def _lead_group() -> None:
+    """Give this process, and all that its environment starts, a group to be signalled as one: when it ends, it ends.
+
+    The terminal's signals, which only the parent acts on, go to another group. A scheduler's may come all the same:
+    handlers that do nothing, since what is blocked or ignored here would be so in every simulator too.
+    """
+    if sys.platform == "win32":
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        return
+    os.setpgid(0, 0)
+    for number in TERMINAL_SIGNALS:
+        signal.signal(number, lambda number, frame: None)
+    os.register_at_fork(after_in_child=_take_signals)
+
+
+def _take_signals() -> None:
+    """In a process that an environment has forked: the terminal's signals do what they do by default."""
+    for number in TERMINAL_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _exit_with_parent(terminal: str | None) -> None:
+    """End this process's group when the parent is gone, whatever it is doing: nobody is left to read its results."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    sentinel = parent.sentinel
+
+    def leave() -> None:
+        if terminal is not None:
+            _show_cursor(terminal)
+        if sys.platform != "win32":
+            os.killpg(0, signal.SIGKILL)
+        os._exit(exit_codes.WORKER)
+
+    def watch() -> None:
+        multiprocessing.connection.wait([sentinel])
+        leave()
+
+    if sys.platform == "linux" and terminal is None:
+        _kill_at_hang_up(sentinel)
+    if multiprocessing.connection.wait([sentinel], timeout=0):  # gone before anybody watched
+        leave()
+    threading.Thread(target=watch, name="exit-with-parent", daemon=True).start()
+
+
+def _kill_at_hang_up(sentinel: int) -> None:
+    """Have the kernel kill this group when the parent has closed its end of the sentinel, which is a pipe.
+
+    A process that holds the interpreter's lock in C code never runs the thread that watches. The kernel's signal at the
+    death of a process's own parent (PR_SET_PDEATHSIG) would come too late for it: its own parent is the forkserver,
+    which lives for as long as any process that it has started.
+    """
+    fcntl.fcntl(sentinel, fcntl.F_SETOWN, -os.getpgrp())
+    fcntl.fcntl(sentinel, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(sentinel, fcntl.F_SETFL, fcntl.fcntl(sentinel, fcntl.F_GETFL) | os.O_ASYNC)
+
+
+def _show_cursor(terminal: str) -> None:
+    with suppress(OSError):  # the terminal may be gone as well
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})  # a shell has taken it back: do not stop for that
+        os.write(os.open(terminal, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK), SHOW_CURSOR + b"\n")
+
+
+def _fail(code: int) -> None:
+    traceback.print_exc()
+    sys.stderr.flush()
+    _end_soon(code)
+    sys.exit(code)
+
+
+def _end_soon(code: int) -> None:
+    """See that this process ends although a thread or a process that an environment has left may not."""
+    timer = threading.Timer(LEAVE_SECONDS, os._exit, (code,))
+    timer.daemon = True
+    try:
+        timer.start()
+    except RuntimeError:  # an environment has used up what this process may have
+        os._exit(code)

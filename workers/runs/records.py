@@ -1,0 +1,200 @@
+"""What a run looks like at one moment: the plain data that the dashboard, the metrics and the summary are made from.
+
+The supervisor fills these from the scoreboard once per interval; whoever shows them reads nothing else, so a view is a pure
+function of a `Status`. Units stand in the comments; `None` means "not known yet".
+"""
+
+from dataclasses import dataclass
+
+from a3c.config import Config
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Greedy episodes of one snapshot of the shared policy."""
+
+    env_steps: int  # of all workers, when the snapshot was taken
+    updates: int  # shared optimizer steps, when the snapshot was taken
+    seconds: float  # since training started, when the snapshot was taken
+    episodes: int
+    mean: float  # of the undiscounted episode returns
+    std: float
+    min: float
+    max: float
+    seed: int
+    verification: bool = False  # the second evaluation, with fresh seeds, that decides "solved"
+
+    def is_solution(self, target: float) -> bool:
+        """Whether this decides that the run is solved."""
+        return self.verification and self.mean >= target
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to the run, as `events.jsonl` keeps it and the dashboard shows it."""
+
+    seconds: float  # since the command was typed
+    kind: str  # started, resumed, warning, evaluated, verified, checkpointed, unsaved, crashed, hung, restarted,
+    # rolled-back, interrupted, stopped
+    message: str  # one line
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """One actor-learner."""
+
+    worker_index: int
+    pid: int | None
+    state: str  # starting, running, stopped, dead, restarting (dead, and about to be replaced)
+    env_steps: int
+    steps_per_second: float  # over the last interval
+    updates: int
+    episodes: int
+    mean_return: float | None  # of its last episodes (at most 100)
+    staleness: float | None  # mean over the last interval, in shared updates
+    cpu_percent: float | None  # of one core
+    memory_bytes: int | None  # resident set
+    restarts: int = 0  # how often its process has been replaced
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """Means over the updates of an interval."""
+
+    policy_loss: float
+    value_loss: float
+    entropy: float  # nats
+    explained_variance: float  # 1 is perfect, 0 is no better than a constant
+    gradient_norm: float  # before clipping
+    learning_rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What went wrong and was survived, since the start of the run."""
+
+    worker_restarts: int = 0  # actor-learners that died or hung and were replaced, their rollouts dropped
+    monitor_restarts: int = 0
+    observations: int = 0  # rollouts dropped because one of their observations was not finite
+    rewards: int = 0  # the same of rewards
+    gradients: int = 0  # gradients refused because they were not finite
+    rollbacks: int = 0  # of shared parameters that had gone non-finite, to the last good copy
+    failed_saves: int = 0  # checkpoints that the disk refused
+    failed_evaluations: int = 0  # evaluations in which the environment failed
+    checkpointer_restarts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The whole run at one moment."""
+
+    env_id: str
+    mode: str
+    seed: int
+    run_dir: str
+    phase: str  # starting, training, verifying, stopping, then the status of the summary: solved, ...
+    elapsed_seconds: float  # since the command was typed
+    train_seconds: float  # since the first worker started to act; 0.0 before
+    env_steps: int
+    max_env_steps: int
+    updates: int
+    episodes: int
+    steps_per_second: float  # over the last interval
+    mean_return: float | None  # of the workers' last episodes, sampled actions
+    target_return: float | None  # None: the environment names no threshold and none was given
+    evaluations: tuple[Evaluation, ...]  # oldest first
+    best: Evaluation | None
+    workers: tuple[WorkerStatus, ...]
+    time_shares: dict[str, float]  # of the workers' time, by phase and "other"; sums to 1, or empty
+    losses: Losses | None
+    staleness_p50: float | None  # over the whole run, in shared updates
+    staleness_p95: float | None
+    staleness_max: int | None
+    monitor_cpu_percent: float | None
+    events: tuple[Event, ...]  # oldest first
+    faults: Faults = Faults()
+
+
+@dataclass(frozen=True, slots=True)
+class Staleness:
+    """Shared updates made by anyone between a worker's pull and its push, over all pushes of a run."""
+
+    mean: float
+    p50: float
+    p95: float
+    max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Races:
+    """How often workers met in the shared parameters, over all pulls and pushes of a run."""
+
+    overlapped_pushes: int  # pushes during which another push was under way: those that may have lost elements
+    torn_pulls: int  # pulls during which a push was under way: those that may mix two generations
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How a run ended: `summary.json`, field for field, and the last thing the console shows."""
+
+    status: str  # solved, budget_exhausted, interrupted, failed
+    env_id: str
+    mode: str
+    workers: int
+    seed: int
+    env_steps: int  # all workers together, to the stop
+    max_env_steps: int
+    updates: int
+    episodes: int
+    wall_seconds: float  # since the command was typed
+    train_seconds: float  # since the first worker started to act
+    steps_per_second: float  # env_steps / train_seconds
+    solved_env_steps: int | None  # when the verified snapshot was taken
+    solved_seconds: float | None  # the same moment, since training started
+    target_return: float | None
+    evaluation: Evaluation | None  # of the best snapshot, which is `checkpoint`; the verification where it is solved
+    staleness: Staleness | None
+    races: Races
+    cpu_seconds: float  # of the workers, since their start
+    profile: tuple[dict[str, float], ...]  # seconds of each worker by phase, and its "cpu" and "wall" seconds
+    advantage_magnitude: float | None  # mean of |G_t - V(s_t)| over all steps
+    policy_loss_variance: float | None  # over the updates
+    worker_restarts: int
+    faults: Faults
+    state_sha256: str  # of the shared parameters and moments at the end: what `sync` reproduces
+    checkpoint: str | None  # path relative to the run directory
+    reason: str  # why it ended, one line
+    exit_code: int | None = None  # the program's: 5 where the numbers diverged; None in files that older versions wrote
+
+
+def starting(config: Config, run_dir: str, elapsed_seconds: float) -> Status:
+    """What a run looks like before there is anything to look at."""
+    workers = (
+        WorkerStatus(index, None, "starting", 0, 0.0, 0, 0, None, None, None, None) for index in range(config.workers)
+    )
+    return Status(
+        env_id=config.env,
+        mode=config.mode,
+        seed=config.seed,
+        run_dir=run_dir,
+        phase="starting",
+        elapsed_seconds=elapsed_seconds,
+        train_seconds=0.0,
+        env_steps=0,
+        max_env_steps=config.max_env_steps,
+        updates=0,
+        episodes=0,
+        steps_per_second=0.0,
+        mean_return=None,
+        target_return=config.evaluation.target_return,
+        evaluations=(),
+        best=None,
+        workers=tuple(workers),
+        time_shares={},
+        losses=None,
+        staleness_p50=None,
+        staleness_p95=None,
+        staleness_max=None,
+        monitor_cpu_percent=None,
+        events=(),
+    )
