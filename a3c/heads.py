@@ -1,8 +1,8 @@
 """Policy heads: what an action space needs of a network. A new kind of action is a new class here.
 
-A head turns the outputs of the linear policy layer, *parameters* [..., outputs], into a distribution over actions. It has
-a NumPy side, for acting and for the closed form of the gradient, and a torch side for automatic differentiation; a test
-holds them together.
+A head turns the outputs of the linear policy layer, *parameters* [..., outputs], into a distribution over actions. It
+has a NumPy side, for acting and for the closed form of the gradient, and a torch side for automatic differentiation; a
+test holds them together.
 """
 
 from dataclasses import dataclass

@@ -5,62 +5,62 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from a3c.closed_form import ClosedForm
+from a3c.actors import actor_for
+from a3c.heads import Array, Categorical
 from a3c.networks import ActorCritic
 
 
 class Policy:
-    """Actions, probabilities and values of a trained actor-critic for batches of NumPy observations.
-
-    Actions are numbered as the environment numbers them: the first of them is `action_start`, and the first column of
-    logits and probabilities is its own.
-    """
+    """Actions, distributions and values of a trained actor-critic for batches of NumPy observations; an `Actor`."""
 
     def __init__(self, model: ActorCritic):
-        self.model = model
-        self.observation_size, self.action_start = model.observation_size, model.action_start
-        self._network = ClosedForm(model)
+        self.model, self.head, self.observation = model, model.head, model.observation
+        self._actor = actor_for(model)
 
     def __call__(
         self, observations: Any, *, greedy: bool = True, rng: np.random.Generator | None = None
-    ) -> NDArray[np.int64]:
-        """Actions [B] for observations [B, O]: the most probable ones, or sampled with `rng` where not greedy.
+    ) -> NDArray[Any]:
+        """Actions [B, *action_shape] for observations [B, *shape], as the environment takes them.
+
+        The most probable ones, or sampled with `rng` where not greedy.
 
         Raises:
-            ValueError: the observations are not [B, O].
+            ValueError: the observations are of another shape.
         """
-        return self.indices(observations, greedy=greedy, rng=rng) + self.action_start
+        return self.head.to_env(self.actions(observations, greedy=greedy, rng=rng))
 
-    def indices(
+    def actions(
         self, observations: Any, *, greedy: bool = True, rng: np.random.Generator | None = None
-    ) -> NDArray[np.int64]:
-        """The same actions, counted from 0."""
-        scores = self.logits(observations)
-        if not greedy:
-            scores = scores + (rng or np.random.default_rng()).gumbel(size=scores.shape).astype(np.float32)
-        indices: NDArray[np.int64] = scores.argmax(-1)
-        return indices
+    ) -> NDArray[Any]:
+        """The same actions, as the head counts them."""
+        parameters = self.parameters(observations)
+        if greedy:
+            return self.head.mode(parameters)
+        noise = np.empty((len(parameters), *self.head.noise_shape), np.float32)
+        self.head.draw_noise(rng or np.random.default_rng(), noise)
+        return self.head.sample(parameters, noise)
 
     @np.errstate(all="ignore")  # as training computes them, whatever the caller has NumPy raise
-    def logits(self, observations: Any) -> NDArray[np.float32]:
-        """Unnormalised log-probabilities [B, A] of observations [B, O]."""
-        return self._network.policy_logits(self._batch(observations))
+    def parameters(self, observations: Any) -> Array:
+        """Parameters of the head's distribution [B, outputs]: of a categorical one, unnormalised log-probabilities."""
+        return self._actor.parameters(self._batch(observations))
+
+    logits, indices = parameters, actions
 
     @np.errstate(all="ignore")
-    def probabilities(self, observations: Any) -> NDArray[np.float32]:
-        """pi(a|s), [B, A], of observations [B, O]."""
-        logits = self.logits(observations)
-        weights = np.exp(logits - logits.max(-1, keepdims=True))
-        probabilities: NDArray[np.float32] = weights / weights.sum(-1, keepdims=True)
-        return probabilities
+    def probabilities(self, observations: Any) -> Array:
+        """pi(a|s), [B, A]."""
+        assert isinstance(self.head, Categorical)
+        return self.head.probabilities(self.parameters(observations))
 
     @np.errstate(all="ignore")
-    def values(self, observations: Any) -> NDArray[np.float32]:
-        """V(s), [B], the critic's estimate of the discounted return, of observations [B, O]."""
-        return self._network.values(self._batch(observations))
+    def values(self, observations: Any) -> Array:
+        """V(s), [B], the critic's estimate of the discounted return."""
+        return self._actor.values(self._batch(observations))
 
-    def _batch(self, observations: Any) -> NDArray[np.float32]:
-        batch = np.asarray(observations, dtype=np.float32)
-        if batch.ndim != 2 or batch.shape[1] != self.observation_size:
-            raise ValueError(f"observations must have the shape [B, {self.observation_size}], got {list(batch.shape)}")
+    def _batch(self, observations: Any) -> NDArray[Any]:
+        batch, shape = np.asarray(observations, dtype=self.observation.dtype), self.observation.shape
+        if batch.shape[1:] != shape or batch.ndim != len(shape) + 1:
+            wanted = ", ".join(["B", *map(str, shape)])
+            raise ValueError(f"observations must have the shape [{wanted}], got {list(batch.shape)}")
         return batch

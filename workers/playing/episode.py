@@ -100,7 +100,9 @@ class Player:
             if action is None:
                 return
             with environment_output():
-                observation, given, terminated, truncated, _ = self.one.step(action + self.policy.action_start)
+                observation, given, terminated, truncated, _ = self.one.step(
+                    int(self.policy.head.to_env(np.asarray(action)))
+                )
             step, reward, episode_return = step + 1, float(given), episode_return + float(given)
             ending = self._ending(step, terminated, truncated)
 

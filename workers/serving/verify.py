@@ -56,11 +56,10 @@ class ExportedPolicy:
         parts = [self._session.run(None, {OBSERVATIONS: observations[i : i + batch]}) for i in starts]
         return {name: np.concatenate(part) for name, part in zip(self._names, zip(*parts, strict=True), strict=True)}
 
-    def choices(self, observations: Array) -> Array:
-        """1 for the action that the model takes and 0 for the others, [B, A], asked one at a time as by a client."""
-        actions = self.outputs(observations, 1)[ACTIONS] - self._action_start
-        chosen: Array = np.eye(self._action_count, dtype=np.float32)[actions]
-        return chosen
+    def choices(self, observations: Array) -> NDArray[np.int64]:
+        """The actions that the model takes, [B], counted from 0; asked one at a time as by a client."""
+        actions: NDArray[np.int64] = self.outputs(observations, 1)[ACTIONS] - self._action_start
+        return actions
 
     def agreement(self, policy: Policy, observations: Array) -> Agreement:
         """Compare with the checkpoint's policy on observations [N, O]."""
