@@ -45,8 +45,6 @@ class Policy:
         """Parameters of the head's distribution [B, outputs]: of a categorical one, unnormalised log-probabilities."""
         return self._actor.parameters(self._batch(observations))
 
-    logits, indices = parameters, actions
-
     @np.errstate(all="ignore")
     def probabilities(self, observations: Any) -> Array:
         """pi(a|s), [B, A]."""

@@ -86,18 +86,16 @@ class Collector:
     def __init__(
         self,
         environments: Environments,
-        observation: ObservationSpec,
-        head: Head,
         n_steps: int,
         rng: np.random.Generator,
         beat: Callable[[], None] = lambda: None,
         watch: Stopwatch | None = None,
     ):
-        self._environments, self._head, self._rng, self._beat = environments, head, rng, beat
+        self._environments, self._rng, self._beat = environments, rng, beat
         self._watch = watch or Stopwatch()
-        count = environments.num_envs
-        self._rollout = Rollout.empty(n_steps, count, observation, head)
-        self._noise = np.empty((n_steps, count, *head.noise_shape), np.float32)
+        count, self._head = environments.num_envs, environments.head
+        self._rollout = Rollout.empty(n_steps, count, environments.observation, environments.head)
+        self._noise = np.empty((n_steps, count, *self._head.noise_shape), np.float32)
         self._ended = np.zeros((n_steps + 1, count), np.bool_)  # by each step of the last rollout and the one before
         self.env_steps = 0
         self.episodes = 0

@@ -55,7 +55,7 @@ def prepared(n_steps: int, envs: int) -> tuple[dict[str, Learner], Rollout]:
         vectors.append(_flat(model))
         learners[name] = learner_for(model, config, Stopwatch())
     rng = np.random.default_rng(0)
-    collector = Collector(environment.make(envs), environment.observation, environment.head, n_steps, rng)
+    collector = Collector(environment.make(envs), n_steps, rng)
     rollout = collector.collect(learners["closed_form_us"].act)
     for learner in learners.values():
         list(learner.gradients(rollout))

@@ -54,9 +54,7 @@ def learn(worker_index: int, config: Config, environment: EnvironmentSpec, link:
     learner = learner_for(model, config, watch)
     environments = _environments(config, environment, link.beat)
     rng = _generator(config.seed, worker_index, link.incarnation)
-    collector = Collector(
-        environments, environment.observation, environment.head, config.n_steps, rng, link.beat, watch
-    )
+    collector = Collector(environments, config.n_steps, rng, link.beat, watch)
     link.join(collector, watch)
     while True:
         pulled = link.pull(parameters)

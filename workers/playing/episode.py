@@ -82,7 +82,7 @@ class Player:
             with environment_output():
                 picture = str(self.one.render()) if self.one.render_mode == "ansi" else ""
             extent = np.fmax(extent, np.abs(batch[0]))
-            action = None if ending else int(self.policy.indices(batch, greedy=self.greedy, rng=self.rng)[0])
+            action = None if ending else int(self.policy.actions(batch, greedy=self.greedy, rng=self.rng)[0])
             yield Moment(
                 env_id=self.environment.spec.id,
                 title=title,

@@ -87,7 +87,7 @@ def real_observations(policy: Policy, environment: EnvironmentSpec, seed: int) -
     rng, count = np.random.default_rng(seed), environment.action_count
     ways: list[Callable[[Array], NDArray[np.int64]]] = [
         policy.indices,
-        lambda observations: policy.indices(observations, greedy=False, rng=rng),
+        lambda observations: policy.actions(observations, greedy=False, rng=rng),
         lambda observations: rng.integers(count, size=len(observations)),
     ]
     parts = [_played(way, environment, (seed + number) % 2**32) for number, way in enumerate(ways)]
