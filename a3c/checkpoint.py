@@ -20,6 +20,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from a3c.actors import Policy
 from a3c.config import CheckpointError
 from a3c.files import discard_leftovers, json_object
 from a3c.heads import Categorical
@@ -44,7 +45,6 @@ from a3c.manifest import (
     write_manifest,
 )
 from a3c.networks import ActorCritic, mlp_actor_critic
-from a3c.policy import Policy
 from a3c.spaces import ObservationSpec
 
 T = TypeVar("T")

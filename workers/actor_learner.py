@@ -12,7 +12,6 @@ from a3c.environments import EnvironmentSpec
 from a3c.learners import NonFiniteError, clipped_gradients, learner_for
 from a3c.networks import bind, build, flat_zeros
 from a3c.rollouts import Collector
-from a3c.schedules import annealed_learning_rate
 from a3c.stopwatch import Stopwatch
 from shared.scoreboard import Scoreboard
 from shared.store import SharedStore
@@ -89,3 +88,12 @@ def _environments(config: Config, environment: EnvironmentSpec, beat: Callable[[
 def _generator(seed: int, worker_index: int, incarnation: int) -> np.random.Generator:
     """Of the run's seed and the worker; one that follows on a dead worker has numbers of its own."""
     return np.random.default_rng([seed, worker_index, *([incarnation] if incarnation else [])])
+
+
+def annealed_learning_rate(config: Config, env_steps: int) -> float:
+    """The learning rate after `env_steps` of all workers: linear to 0 at the budget.
+
+    (Mnih et al. 2016, supplement, experimental setup.)
+    """
+    rate = config.optimizer.learning_rate
+    return rate * max(0.0, 1 - env_steps / config.max_env_steps) if config.optimizer.anneal else rate

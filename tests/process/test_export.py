@@ -17,10 +17,10 @@ import pytest
 import torch
 from onnx import ModelProto, numpy_helper
 
+from a3c.actors import Policy
 from a3c.checkpoint import load_checkpoint, save_checkpoint
 from a3c.environments import describe
 from a3c.networks import ActorCritic, initialize
-from a3c.policy import Policy
 from tests.process.command import ESCAPE, run, run_here
 from tests.unit.networks import mlp
 from tests.unit.scripted_environments import Endless, register

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from a3c.actors import Policy
 from a3c.heads import Categorical
 from a3c.networks import initialize
-from a3c.policy import Policy
 from tests.unit.networks import mlp
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from onnx import ModelProto, TensorProto, numpy_helper
 
+from a3c.actors import Policy
 from a3c.networks import ActorCritic, initialize
-from a3c.policy import Policy
 from tests.process.command import ROOT
 from tests.unit.networks import mlp
 from tests.unit.scripted_environments import Walk, scripted

@@ -8,8 +8,8 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from a3c.actors import Policy
 from a3c.environments import EnvironmentSpec
-from a3c.policy import Policy
 from a3c.returns import lambda_returns
 from workers.processes.output import environment_output
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from a3c.actors import Policy
 from a3c.checkpoint import Checkpoint, load_checkpoint
 from a3c.config import CheckpointError, ConfigError
 from a3c.environments import EnvironmentSpec, describe
 from a3c.evaluation import evaluate
-from a3c.policy import Policy
 from a3c.registry import UnknownError
 from workers.processes.output import environment_output
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from a3c.actors import Policy
 from a3c.checkpoint import Checkpoint
 from a3c.config import CheckpointError, ConfigError
 from a3c.environments import EnvironmentSpec
 from a3c.evaluation import Greedy, Returns, evaluate
 from a3c.files import write_durably
 from a3c.onnx_names import FORMAT
-from a3c.policy import Policy
 from workers import exit_codes
 from workers.extras import require
 from workers.playing.evaluating import load

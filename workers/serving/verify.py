@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from a3c.actors import Policy
 from a3c.environments import EnvironmentSpec
 from a3c.onnx_names import ACTIONS, OBSERVATIONS, PREFIX, PROBABILITIES, VALUES
-from a3c.policy import Policy
 
 OBSERVATIONS_CHECKED = 10_000
 ENVIRONMENTS = 4  # played at once: few, so that episodes of some hundred steps are seen to their end
@@ -86,7 +86,7 @@ def real_observations(policy: Policy, environment: EnvironmentSpec, seed: int) -
     """
     rng, count = np.random.default_rng(seed), environment.action_count
     ways: list[Callable[[Array], NDArray[np.int64]]] = [
-        policy.indices,
+        policy.actions,
         lambda observations: policy.actions(observations, greedy=False, rng=rng),
         lambda observations: rng.integers(count, size=len(observations)),
     ]
