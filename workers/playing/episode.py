@@ -8,8 +8,8 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from a3c.actors import Policy
 from a3c.environments import EnvironmentSpec
-from a3c.policy import Policy
 from workers.processes.output import environment_output
 
 TERMINATED = "terminated"
@@ -68,7 +68,7 @@ class Player:
             with environment_output():
                 picture = str(self.env.render()) if self.env.render_mode == "ansi" else ""
             extent = np.fmax(extent, np.abs(batch[0]))
-            action = None if ending else int(self.policy(batch, greedy=self.greedy, rng=self.rng)[0])
+            action = None if ending else int(self.policy.actions(batch, greedy=self.greedy, rng=self.rng)[0])
             yield Step(
                 env_id=self.environment.spec.id,
                 title=title,
@@ -79,14 +79,15 @@ class Player:
                 extent=tuple(extent.tolist()),
                 probabilities=tuple(self.policy.probabilities(batch)[0].tolist()),
                 value=float(self.policy.values(batch)[0]),
-                action=None if action is None else action - self.policy.action_start,
+                action=action,
                 ending=ending,
                 picture=picture,
             )
             if action is None:
                 return
             with environment_output():
-                observation, given, terminated, truncated, _ = self.env.step(action)
+                chosen = int(self.policy.head.to_env(np.asarray(action)))
+                observation, given, terminated, truncated, _ = self.env.step(chosen)
             index, reward, episode_return = index + 1, float(given), episode_return + float(given)
             if terminated:
                 ending = TERMINATED

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from a3c.actors import Policy
 from a3c.checkpoint import Checkpoint, load_checkpoint
 from a3c.config import CheckpointError, ConfigError
 from a3c.environments import EnvironmentSpec, describe
 from a3c.evaluation import evaluate
-from a3c.policy import Policy
 from a3c.registry import UnknownError
 from workers.processes.output import environment_output
 
@@ -23,7 +23,7 @@ def evaluate_checkpoint(
     """Statistics of the returns of greedy episodes; arguments and errors as in `load`."""
     with environment_output():
         checkpoint, environment = load(path, env)
-        result = evaluate(Policy(checkpoint.model).logits, environment, episodes, seed)
+        result = evaluate(Policy(checkpoint.model).actions, environment, episodes, seed)
     assert result is not None  # nobody cancels it
     if spoilt := int(np.count_nonzero(~np.isfinite(result.returns))):
         _warn(f"the returns of {spoilt} of {episodes} episodes are not finite; check the environment's rewards")
@@ -69,9 +69,9 @@ def load(path: str | os.PathLike[str], env: str | None = None) -> tuple[Checkpoi
     except UnknownError as error:
         name = checkpoint.env_id.rpartition(":")[-1]
         raise ConfigError(f"{error}; name the module that registers it: --env module:{name}") from None
-    if (environment.observation_size, environment.action_count) != (model.observation_size, model.action_count):
+    if (environment.observation, environment.head.outputs) != (model.observation, model.head.outputs):
         raise CheckpointError(f"{checkpoint.path}: its network does not fit the installed {environment.env_id}")
-    model.action_start = environment.action_start  # which old checkpoints lack
+    model.head = environment.head  # whose start old checkpoints lack
     if checkpoint.manifest["updates"] == 0:
         _warn(f"{checkpoint.path} is an untrained policy, of 0 updates")
     return checkpoint, environment

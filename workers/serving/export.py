@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from a3c.actors import Policy
 from a3c.checkpoint import Checkpoint
 from a3c.config import CheckpointError, ConfigError
 from a3c.environments import EnvironmentSpec
-from a3c.evaluation import PolicyLogits, Returns, evaluate
+from a3c.evaluation import Greedy, Returns, evaluate
 from a3c.files import write_durably
 from a3c.onnx_names import FORMAT
-from a3c.policy import Policy
 from workers import exit_codes
 from workers.extras import require
 from workers.playing.evaluating import load
@@ -169,7 +169,7 @@ def _try(
     policy = Policy(checkpoint.model)
     observations = real_observations(policy, environment, seed)
 
-    def returns(choices: PolicyLogits) -> Returns:
+    def returns(choices: Greedy) -> Returns:
         result = evaluate(choices, environment, episodes, seed)
         assert result is not None  # nobody cancels it
         return result
@@ -184,7 +184,7 @@ def _try(
         exported = ExportedPolicy(content)
         agreement = exported.agreement(policy, observations)
         exports.append(Export(precision, content, agreement, returns(exported.choices)))
-    return Trial(checkpoint, environment, returns(policy.logits), tuple(exports))
+    return Trial(checkpoint, environment, returns(policy.actions), tuple(exports))
 
 
 def _facts(checkpoint: Checkpoint, environment: EnvironmentSpec) -> dict[str, str]:

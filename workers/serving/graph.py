@@ -13,6 +13,7 @@ from onnx import ModelProto
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
+from a3c.heads import Categorical
 from a3c.networks import ActorCritic
 from a3c.onnx_names import ACTIONS, OBSERVATIONS, PREFIX, PROBABILITIES, VALUES
 
@@ -24,7 +25,8 @@ class ServedPolicy(nn.Module):
 
     def __init__(self, model: ActorCritic, with_critic: bool):
         super().__init__()
-        self.model, self.action_start, self.with_critic = model, model.action_start, with_critic
+        assert isinstance(model.head, Categorical)
+        self.model, self.action_start, self.with_critic = model, model.head.start, with_critic
 
     def forward(self, observations: Tensor) -> tuple[Tensor, ...]:
         logits, values = self.model(observations)  # [B, A], [B]
@@ -36,7 +38,7 @@ class ServedPolicy(nn.Module):
 def policy_graph(model: ActorCritic, with_critic: bool) -> ModelProto:
     """The graph in 32 bits, for batches of any size."""
     # Two rows: one would be taken for a constant.
-    example = torch.zeros(2, model.observation_size, dtype=torch.float32, device="cpu")
+    example = torch.zeros(2, *model.observation.shape, dtype=torch.float32, device="cpu")
     with _quiet():
         program = torch.onnx.export(
             ServedPolicy(model, with_critic).eval(),

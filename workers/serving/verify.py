@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from a3c.actors import Policy
 from a3c.environments import EnvironmentSpec
 from a3c.onnx_names import ACTIONS, OBSERVATIONS, PREFIX, PROBABILITIES, VALUES
-from a3c.policy import Policy
 
 OBSERVATIONS_CHECKED = 10_000
 ENVIRONMENTS = 4  # played at once: few, so that episodes of some hundred steps are seen to their end
@@ -56,11 +56,10 @@ class ExportedPolicy:
         parts = [self._session.run(None, {OBSERVATIONS: observations[i : i + batch]}) for i in starts]
         return {name: np.concatenate(part) for name, part in zip(self._names, zip(*parts, strict=True), strict=True)}
 
-    def choices(self, observations: Array) -> Array:
-        """1 for the action that the model takes and 0 for the others, [B, A], asked one at a time as by a client."""
-        actions = self.outputs(observations, 1)[ACTIONS] - self._action_start
-        chosen: Array = np.eye(self._action_count, dtype=np.float32)[actions]
-        return chosen
+    def choices(self, observations: Array) -> NDArray[np.int64]:
+        """The actions that the model takes, [B], counted from 0; asked one at a time as by a client."""
+        actions: NDArray[np.int64] = self.outputs(observations, 1)[ACTIONS] - self._action_start
+        return actions
 
     def agreement(self, policy: Policy, observations: Array) -> Agreement:
         """Compare with the checkpoint's policy on observations [N, O]."""
@@ -87,8 +86,8 @@ def real_observations(policy: Policy, environment: EnvironmentSpec, seed: int) -
     """
     rng, count = np.random.default_rng(seed), environment.action_count
     ways: list[Callable[[Array], NDArray[np.int64]]] = [
-        policy.indices,
-        lambda observations: policy.indices(observations, greedy=False, rng=rng),
+        policy.actions,
+        lambda observations: policy.actions(observations, greedy=False, rng=rng),
         lambda observations: rng.integers(count, size=len(observations)),
     ]
     parts = [_played(way, environment, (seed + number) % 2**32) for number, way in enumerate(ways)]
