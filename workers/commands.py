@@ -43,7 +43,7 @@ class Train:
 
 @dataclass(frozen=True)
 class Resume:
-    """Resume a run where its last checkpoint left it: bit for bit as without the break in sync and with one worker."""
+    """Resume a run where its last checkpoint left it, bit for bit in sync and with one worker."""
 
     run_dir: Path = option(MISSING, "the run's directory", metavar="RUN_DIR")
     max_env_steps: int | None = option(None, "another env-step budget (default: the run's)", low=1)
@@ -129,7 +129,7 @@ class Play:
 
 @dataclass(frozen=True)
 class Export:
-    """Write the policy as ONNX, checked against the checkpoint: outputs, greedy actions, returns of whole episodes."""
+    """Write the policy as ONNX, checked against the checkpoint: outputs, actions, returns of whole episodes."""
 
     path: Path = option(MISSING, **POLICY)
     format: str = option("onnx", "of the file", choices=("onnx",))
@@ -171,30 +171,31 @@ METAVARS = {int: "N", float: "X", str: "NAME", Path: "PATH", bool: "yes|no"}
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises a ConfigError of one line, with the nearest option where one is misspelt."""
-
-    def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
-        namespace, unknown = super().parse_known_args(*arguments, **options)
-        if unknown:
-            known = [name for action in self._actions for name in action.option_strings]
-            raise ConfigError(f"unknown option '{unknown[0]}'{did_you_mean(unknown[0].split('=')[0], known)}")
-        return namespace, unknown
-
     def error(self, message: str) -> NoReturn:
         raise ConfigError(message)
 
 
 def parse(arguments: Sequence[str]) -> Any:
     """The command that was typed, an instance of its dataclass; raises ConfigError."""
-    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
+    if arguments and arguments[0] in ("-h", "--help"):
+        print("usage: run_a3c.py [COMMAND] [OPTION ...]\n\nAsynchronous advantage actor-critic (A3C).\n")
+        for name, kind in COMMANDS.items():
+            print(f"  {name:<10}{kind.__doc__.splitlines()[0]}")
+        print("\nWithout a command, train is meant. Options: run_a3c.py COMMAND --help")
+        raise SystemExit(0)
+    if not arguments or arguments[0].startswith("-"):
         arguments = ["train", *arguments]
-    if empty := [argument for argument in arguments if argument.endswith("=--")]:  # which argparse drops
-        raise ConfigError(f"{empty[0].removesuffix('=--')}: expected a value, got '--'")
-    command = arguments[0]
-    if command not in COMMANDS and not command.startswith("-"):
+    command, *words = arguments
+    if command not in COMMANDS:
         raise ConfigError(f"unknown command '{command}'{did_you_mean(command, COMMANDS)}")
-    typed = vars(_parser(command).parse_args(arguments))
-    kind = COMMANDS[typed.pop("command")]
+    if empty := [word for word in words if word.endswith("=--")]:  # which argparse drops
+        raise ConfigError(f"{empty[0].removesuffix('=--')}: expected a value, got '--'")
+    kind, parser = COMMANDS[command], _parser(command)
+    namespace, unknown = parser.parse_known_args(words)
+    if unknown:
+        near = did_you_mean(unknown[0].split("=")[0], parser._option_string_actions)
+        raise ConfigError(f"unknown option '{unknown[0]}'{near}")
+    typed = vars(namespace)
     own = {spec: typed.pop(spec.name) for spec in option_specs(kind) if spec.name in typed}
     for spec, value in own.items():
         if spec.type is Path:
@@ -205,24 +206,17 @@ def parse(arguments: Sequence[str]) -> Any:
 
 
 def _parser(command: str) -> Parser:
-    """A parser of all commands, with the options of one."""
-    epilog = "Without a command, train is meant; its options: run_a3c.py train --help"
-    parser = Parser("run_a3c.py", description="Asynchronous advantage actor-critic (A3C).", epilog=epilog)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, kind in COMMANDS.items():
-        meaning = kind.__doc__.split("\n")[0]
-        described = commands.add_parser(name, help=meaning, description=kind.__doc__, allow_abbrev=False)
-        if name != command:
-            continue
-        own = {spec.name: spec for spec in option_specs(kind)}
-        for spec in own.values():
-            _add_option(described, spec)
-        groups: dict[str, Any] = {}
-        for spec in option_specs() if kind in (Train, Compare) else ():
-            if spec.section not in groups:
-                groups[spec.section] = described.add_argument_group(spec.section or "training")
-            if spec.name not in own:
-                _add_option(groups[spec.section], spec, several=kind is Compare)
+    kind = COMMANDS[command]
+    parser = Parser(f"run_a3c.py {command}", description=kind.__doc__, allow_abbrev=False)
+    own = option_specs(kind)
+    for spec in own:
+        _add_option(parser, spec)
+    groups: dict[str, Any] = {}  # one for each section
+    for spec in option_specs() if kind in (Train, Compare) else ():
+        if spec.section not in groups:
+            groups[spec.section] = parser.add_argument_group(spec.section or "training")
+        if spec.name not in {spec.name for spec in own}:
+            _add_option(groups[spec.section], spec, several=kind is Compare)
     return parser
 
 

@@ -25,7 +25,7 @@ from workers.extras import missing
 from workers.playing import terminal_view
 from workers.playing.episode import Player, Step
 from workers.playing.evaluating import load
-from workers.playing.recording import Recording
+from workers.playing.recording import recording
 from workers.processes.output import environment_output
 from workers.runs.stored import stored_config
 
@@ -117,19 +117,19 @@ def _view(
     declared, pace = env.metadata.get("render_fps"), Pace(speed)
     fps = float(declared) if isinstance(declared, int | float) and 0 < declared < 1000 else DEFAULT_FPS
     with ExitStack() as stack:
-        recording = None
+        film = None
         if record is not None:
             stack.enter_context(_offscreen())
-            recording = stack.enter_context(Recording(record, fps))
+            film = stack.enter_context(recording(record, fps))
         screen = stack.enter_context(Screen(Console(), renderer == "terminal"))
         if renderer == "terminal" and not screen.is_live:  # as in a pipe
             print("run_a3c.py: there is no terminal here to draw in; the episodes follow as text", file=sys.stderr)
 
         def show(step: Step) -> None:
-            if recording is not None:
+            if film is not None:
                 with environment_output():
                     picture = env.render()
-                recording.add(picture)
+                film(picture)
             if screen.is_live:
                 screen.draw(lambda width, height: terminal_view.render(step, width, height))
                 pace.wait(LAST_FRAME_SECONDS if step.ending else 1 / fps)

@@ -8,8 +8,10 @@ import errno
 import os
 import subprocess
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -25,89 +27,62 @@ FORMATS = {
 }
 
 
-class Recording:
-    """A film that replaces `path` at the end of a `with` that ends without an error.
+@contextmanager
+def recording(path: Path, fps: float) -> Iterator[Callable[[Any], None]]:
+    """Yield a function that appends a picture; the film replaces `path` where the `with` ends without an error.
 
     Args:
         path: its ending says what it becomes.
         fps: pictures per second. GIF counts in hundredths of a second, so there it is close to that.
+    Raises:
+        ConfigError: the ending is another, the film cannot be written, a package is missing, or a picture is not one of
+            [height, width, 3] RGB bytes.
+        OSError: ffmpeg failed, such as on a full disk.
     """
+    kind, temporary = path.suffix.lower(), path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    if kind not in FORMATS:
+        raise ConfigError(f"record: '{path}' ends in neither .mp4 nor .gif, the two kinds that there are")
+    if path.is_dir():
+        raise ConfigError(f"record: '{path}' is a directory; name a file in it")
+    source = f"-y -v error -f image2pipe -c:v ppm -framerate {fps:g} -i -"
+    command = [_ffmpeg(), *source.split(), *FORMATS[kind].split(), "-f", kind[1:], f"file:{temporary}"]
+    try:
+        temporary.touch()
+    except OSError as error:
+        raise ConfigError(f"record: '{path}' cannot be written: {error.strerror}") from error
+    with ExitStack() as stack:
+        stack.callback(discard, temporary)  # which is gone once it is renamed
+        errors = stack.enter_context(tempfile.TemporaryFile())  # a pipe would have to be read all the time
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors)
+        stack.callback(process.communicate)  # closes the pipe and waits
+        stack.callback(process.kill)  # which does nothing to one that has ended
+        pipe = process.stdin
+        assert pipe is not None
 
-    def __init__(self, path: Path, fps: float):
-        self._path, self._fps = path, fps
-        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        self._process: subprocess.Popen[bytes] | None = None
-        self._shape: tuple[int, ...] = ()
+        def fail() -> NoReturn:
+            process.wait()
+            errors.seek(0)
+            lines = errors.read().decode(errors="replace").split("\n")
+            reason = next((line for line in lines if line.strip()), f"exit code {process.returncode}")
+            raise OSError(errno.EIO, f"ffmpeg: {reason}", str(path))
 
-    def __enter__(self) -> Self:
-        """Raises ConfigError where the ending is another, the film cannot be written, or a package is missing."""
-        if self._path.suffix.lower() not in FORMATS:
-            raise ConfigError(f"record: '{self._path}' ends in neither .mp4 nor .gif, the two kinds that there are")
-        if self._path.is_dir():
-            raise ConfigError(f"record: '{self._path}' is a directory; name a file in it")
-        self._program = _ffmpeg()
-        try:
-            self._temporary.touch()
-        except OSError as error:
-            raise ConfigError(f"record: '{self._path}' cannot be written: {error.strerror}") from error
-        self._errors = tempfile.TemporaryFile()  # a pipe would have to be read all the time
-        return self
-
-    def add(self, picture: Any) -> None:
-        """Append a picture: [height, width, 3], RGB bytes, all of one size.
-
-        Raises:
-            ConfigError: it is something else.
-            OSError: it cannot be written.
-        """
-        if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.shape[2:] != (3,):
-            raise ConfigError("record: the environment's pictures are not [height, width, 3] bytes of red, green, blue")
-        if self._process is None:
-            self._shape, self._process = picture.shape, self._start(*picture.shape[:2])
-        if picture.shape != self._shape:
-            raise ConfigError("record: the environment's pictures change their size, which those of a film cannot")
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(picture.tobytes())
-        except OSError:  # ffmpeg has ended
-            self._fail(self._process)
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        process, taken = self._process, True
-        try:
-            if process is None:
-                return
-            if kind is not None:
-                process.kill()
-            assert process.stdin is not None
+        def add(picture: Any) -> None:
+            if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.shape[2:] != (3,):
+                raise ConfigError("record: the environment's pictures are not [height, width, 3] bytes of RGB")
+            height, width = picture.shape[:2]
             try:
-                process.stdin.close()
-            except OSError:  # the last of it was not taken
-                taken = False
-            if kind is None:
-                if process.wait() != 0 or not taken:
-                    self._fail(process)
-                os.replace(self._temporary, self._path)
-        finally:
-            if process is not None:
-                process.kill()  # which does nothing to one that has ended
-                process.wait()
-            self._errors.close()
-            discard(self._temporary)  # which is gone once it is renamed
+                pipe.write(b"P6 %d %d 255\n" % (width, height) + picture.tobytes())
+            except OSError:  # ffmpeg has ended
+                fail()
 
-    def _start(self, height: int, width: int) -> "subprocess.Popen[bytes]":
-        source = f"-y -v error -f rawvideo -pix_fmt rgb24 -s {width}x{height} -r {self._fps:g} -i -"
-        kind = self._path.suffix.lower()
-        output = [*FORMATS[kind].split(), "-f", kind[1:], f"file:{self._temporary}"]
-        command = [self._program, *source.split(), *output]
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._errors)
-
-    def _fail(self, process: "subprocess.Popen[bytes]") -> NoReturn:
-        process.wait()
-        self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").split("\n")
-        reason = next((line for line in lines if line.strip()), f"exit code {process.returncode}")
-        raise OSError(errno.EIO, f"ffmpeg: {reason}", str(self._path))
+        yield add
+        try:
+            pipe.close()
+        except OSError:  # the last of it was not taken
+            fail()
+        if process.wait() != 0:
+            fail()
+        os.replace(temporary, path)
 
 
 def _ffmpeg() -> str:
