@@ -17,7 +17,7 @@ import pytest
 import workers
 from a3c import Config
 from tests.process.command import ESCAPE, ROOT, Program, run, run_here
-from workers.comparison.ledger import measure_lost_updates
+from workers.comparison.lost_updates import measure_lost_updates
 from workers.comparison.results import Comparison
 from workers.processes.start import start_forkserver
 from workers.training import describe_environment
@@ -319,7 +319,7 @@ def test_what_pushes_lose_is_counted_exactly(tmp_path: Path, mode: str, workers_
 
 
 def test_a_slow_environment_sleeps_and_its_evaluation_does_not(tmp_path: Path) -> None:
-    summary = workers.training(
+    summary = workers.train(
         run_dir=tmp_path / "run",
         dashboard="off",
         env_latency_ms=1000.0,

@@ -73,7 +73,7 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class LostUpdates:
-    """What a push without a lock loses at an arm's workers and network size (`workers.comparison.ledger`)."""
+    """What a push without a lock loses at an arm's workers and network size (`workers.comparison.lost_updates`)."""
 
     updates: int
     lost: float  # share of the element updates of these that another worker's overwrote: exact
