@@ -7,13 +7,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from a3c.files import absolute_path, typed_path
 from workers import exit_codes
+from workers.comparison.analysis import arm_result, contrasts
+from workers.comparison.findings import findings
 from workers.comparison.results import Comparison, LostUpdates, Run
 from workers.comparison.stored_runs import UnreadableRunError, check_one_version, is_outcome, machine_of, versions_of
 from workers.comparison.study import Arm, Study, StudyDirectory, open_study_directory, plan
+from workers.comparison.study_view import StudyStatus, StudyView
 from workers.console.drawing import clean
 from workers.extras import installing
 from workers.processes.limits import check_descriptors, leave_deleted_folder
@@ -22,8 +25,7 @@ from workers.processes.start import start_forkserver
 from workers.runs.directory import RunDirectory
 from workers.training import check_dashboard, console_for, describe_environment, process_started
 
-if TYPE_CHECKING:
-    from workers.comparison.study_view import StudyView
+Runs = Mapping[tuple[str, int], Run]  # by arm and seed
 
 
 def compare(
@@ -53,14 +55,10 @@ def compare(
 def run(
     study: Study, study_dir: str | Path | None, dashboard: str, command: str, any_version: bool = False
 ) -> tuple[Comparison | None, int]:
-    """Make every run of a study that has not been made yet, then report.
+    """As `compare`, of a study that is planned already; returns the comparison and the exit code.
 
     Args:
         command: what was typed, which resumes the study.
-        any_version: keep runs that another version of the program has made.
-    Returns: the comparison, None where the study was stopped before its end; and the exit code.
-    Raises:
-        ConfigError: an option, the environment or the study's directory cannot be used; nothing was started.
     """
     check_dashboard(dashboard)
     typed = study.default_path() if study_dir is None else typed_path("study_dir", study_dir)
@@ -74,8 +72,6 @@ def run(
         if not any_version:
             check_one_version(runs.values(), directory.made_with, len(runs) < len(study.schedule()), path)
         start_forkserver(path / "forkserver.log")
-        from workers.comparison.study_view import StudyStatus, StudyView  # while the forkserver makes its own imports
-
         finished = {arm.name: tuple(runs[a, seed] for a, seed in runs if a == arm.name) for arm in study.arms}
         elapsed, target = time.monotonic() - process_started(), _target(study, environments)
         env_id, planned = study.arms[0].config.env, len(study.schedule())
@@ -84,21 +80,9 @@ def run(
 
 
 def comparison_of(
-    study: Study,
-    found: Mapping[tuple[str, int], Run],
-    lost: Mapping[str, LostUpdates],
-    target: float | None,
-    command: str,
+    study: Study, found: Runs, lost: Mapping[str, LostUpdates], target: float | None, command: str
 ) -> Comparison:
-    """What a study whose runs are all there has found.
-
-    Args:
-        found: the runs, by arm and seed.
-        lost: what was measured of lost updates, by arm.
-        target: the return that counts as solved, where all arms have the same.
-    """
-    from workers.comparison.analysis import arm_result, contrasts
-
+    """What a study whose runs are all there has found; `lost` is by arm, and `target` counts as solved in all arms."""
     by_arm = {arm.name: [found[arm.name, seed] for seed in study.seeds] for arm in study.arms}
     runs = tuple(run for arm_runs in by_arm.values() for run in arm_runs)
     versions = versions_of(runs)
@@ -136,14 +120,10 @@ class _Runner:
     environments: dict[str, Any]  # by arm
     target: float | None
     runs: dict[tuple[str, int], Run]  # with an outcome, by arm and seed
-    view: "StudyView"
+    view: StudyView
 
     def run(self, notes: Sequence[str] = ()) -> tuple[Comparison | None, int]:
-        """Make the missing runs, measure what is lost, report.
-
-        Args:
-            notes: lines to print first.
-        """
+        """Print the notes, make the missing runs, measure what is lost, report."""
         try:
             with self.view:
                 for note in notes:
@@ -208,8 +188,6 @@ class _Runner:
 
     def _report(self, lost: dict[str, LostUpdates]) -> Comparison:
         """Write everything that a finished study leaves behind, and print the tables."""
-        from workers.comparison.findings import findings
-
         directory = self.directory
         comparison = comparison_of(directory.study, self.runs, lost, self.target, directory.command)
         sentences = findings(comparison)

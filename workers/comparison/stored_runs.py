@@ -35,10 +35,8 @@ class UnreadableRunError(ValueError):
 
 
 def read_run(path: Path, arm: str, seed: int, name: str) -> Run:
-    """A run that has ended, from its directory.
+    """A run that has ended, from its directory, which the study calls `name`.
 
-    Args:
-        name: of the directory, relative to the study's.
     Raises:
         UnreadableRunError: one of its files is missing, damaged, or lacks what the comparison is made from.
     """
@@ -51,11 +49,7 @@ def read_run(path: Path, arm: str, seed: int, name: str) -> Run:
 
 
 def options_of(path: Path) -> dict[str, Any]:
-    """The options that a run was started with, as config.json has them.
-
-    Raises:
-        UnreadableRunError: the file is missing or damaged.
-    """
+    """The options that a run was started with; raises as `read_run`."""
     return dict(_attempt(path / "config.json", lambda file: dict(json_object(file.read_bytes())["options"])))
 
 
@@ -66,10 +60,7 @@ def flat_provenance(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_outcome(summary: Summary) -> bool:
-    """Whether a run has come to an end that says something of its arm: solved, budget spent, or diverged.
-
-    A run that was interrupted, or that the machine, the disk or the environment has ended, says nothing.
-    """
+    """Whether a run ended in a way that says something of its arm: not by an interrupt, the machine or the disk."""
     return summary.status in ("solved", "budget_exhausted") or diverged(summary)
 
 
@@ -131,16 +122,11 @@ def _staleness(path: Path) -> tuple[int, ...]:
 
 def _rows(path: Path, kind: type[Record]) -> tuple[Record, ...]:
     """A table's rows as dataclasses; a column with a default may be missing."""
-    return tuple(
-        kind(
-            **{
-                field.name: CELLS[field.type](row[field.name])
-                for field in fields(kind)  # type: ignore[arg-type]
-                if field.name in row or field.default is MISSING
-            }
-        )
-        for row in _table(path)
-    )
+    rows, every = _table(path), fields(kind)  # type: ignore[arg-type]
+    if not rows:
+        return ()
+    known = [(field.name, CELLS[field.type]) for field in every if field.default is MISSING or field.name in rows[0]]
+    return tuple(kind(**{name: parse(row[name]) for name, parse in known}) for row in rows)
 
 
 def _table(path: Path) -> list[dict[str, str]]:
@@ -155,31 +141,30 @@ def _table(path: Path) -> list[dict[str, str]]:
 
 
 def versions_of(runs: Iterable[Run]) -> tuple[Version, ...]:
-    """The versions that made the runs, in the order of their first ones."""
-    made: dict[str, tuple[dict[str, Any], list[str]]] = {}
+    """The versions that made the runs, in the order of their first ones.
+
+    Each is named by its commit; where two have the same, also by whatever else differs.
+    """
+    made: dict[str, list[Run]] = {}
     for run in runs:
-        made.setdefault(json.dumps(run.made_with, sort_keys=True), (run.made_with, []))[1].append(run.path)
-    names = _names([facts for facts, _ in made.values()])
-    return tuple(Version(name, facts, tuple(paths)) for name, (facts, paths) in zip(names, made.values(), strict=True))
+        made.setdefault(json.dumps(run.made_with, sort_keys=True), []).append(run)
+    every = [group[0].made_with for group in made.values()]
+    names = [_commit(facts) for facts in every]
+    if len(set(names)) < len(names):
+        differing = [name for name, values in _values(every).items() if len(values) > 1 and name != "git_commit"]
+        names = [", ".join([_commit(facts), *(f"{k} {_short(facts.get(k))}" for k in differing)]) for facts in every]
+    return tuple(map(Version, names, every, (tuple(run.path for run in group) for group in made.values())))
 
 
 def check_one_version(runs: Iterable[Run], now: dict[str, Any], missing: bool, where: object) -> None:
-    """Refuse to pool runs of several versions.
+    """Refuse to pool runs of several versions; `now` is this one, which has to make what is `missing`.
 
-    Args:
-        now: what this program makes runs with.
-        missing: whether it has runs to make.
-        where: the study's directory.
     Raises:
         ConfigError: there are several; names them, some of their runs, and what to do.
     """
     versions = versions_of(runs)
     here = now if missing or not versions or now in [version.facts for version in versions] else versions[0].facts
-    others = [
-        f"{_listed(version.runs)} with {_difference(version.facts, here)}"
-        for version in versions
-        if version.facts != here
-    ]
+    others = [f"{_listed(one.runs)} with {_difference(one.facts, here)}" for one in versions if one.facts != here]
     if others:
         raise ConfigError(
             f"study_dir: '{where}' holds runs of another version of the program: {'; '.join(others)}; "
@@ -191,8 +176,7 @@ def check_one_version(runs: Iterable[Run], now: dict[str, Any], missing: bool, w
 def machine_of(versions: Sequence[Version]) -> dict[str, Any]:
     """What holds for all runs; of what differs, every value."""
     every = [version.facts for version in versions]
-    values = {name: _values(every, name) for name in _keys(every)}
-    return {name: every[0].get(name) if len(found) == 1 else " / ".join(found) for name, found in values.items()}
+    return {k: every[0].get(k) if len(found) == 1 else " / ".join(found) for k, found in _values(every).items()}
 
 
 def version_runs(version: Version) -> str:
@@ -200,27 +184,15 @@ def version_runs(version: Version) -> str:
     return f"{version.name} made {_listed(version.runs)}"
 
 
-def _names(every: Sequence[dict[str, Any]]) -> list[str]:
-    """The commit of each; where two have the same, also whatever else differs."""
-    commits = [_commit(facts) for facts in every]
-    if len(set(commits)) == len(commits):
-        return commits
-    differing = [name for name in _keys(every) if name != "git_commit" and len(_values(every, name)) > 1]
-    more = [[f"{name} {_short(facts.get(name))}" for name in differing] for facts in every]
-    return [", ".join([commit, *facts]) for commit, facts in zip(commits, more, strict=True)]
-
-
-def _keys(every: Sequence[dict[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(name for facts in every for name in facts))
-
-
-def _values(every: Sequence[dict[str, Any]], name: str) -> list[str]:
-    return list(dict.fromkeys(str(facts.get(name)) for facts in every))
+def _values(every: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
+    """The different values of each key."""
+    keys = dict.fromkeys(key for facts in every for key in facts)
+    return {key: list(dict.fromkeys(str(facts.get(key)) for facts in every)) for key in keys}
 
 
 def _difference(then: dict[str, Any], now: dict[str, Any]) -> str:
     """What differs; the source is left out where the commits differ, which says the same."""
-    names = [name for name in _keys([now, then]) if then.get(name) != now.get(name)]
+    names = [name for name, values in _values([now, then]).items() if len(values) > 1]
     names = [name for name in names if name != "source_sha256" or "git_commit" not in names]
     return ", ".join(f"{name} {_short(then.get(name))}, not {_short(now.get(name))}" for name in names)
 
@@ -231,9 +203,8 @@ def _commit(facts: dict[str, Any]) -> str:
 
 def _short(value: Any) -> str:
     """A hash by its first digits, "-dirty" kept; anything else as it is."""
-    text = "unknown" if value is None else str(value)
-    head, mark, _ = text.partition("-dirty")
-    return f"{head[:SHORT]}{mark}" if len(head) in (40, 64) and head.isalnum() else text
+    head, mark, _ = ("unknown" if value is None else str(value)).partition("-dirty")
+    return f"{head[:SHORT] if len(head) in (40, 64) and head.isalnum() else head}{mark}"
 
 
 def _listed(paths: Sequence[str]) -> str:

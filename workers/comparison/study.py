@@ -22,6 +22,7 @@ from workers.runs.lock import LOCK, DirectoryLock
 from workers.runs.records import Evaluation, Staleness
 
 DEFAULT_MODES = ("async", "sync")
+PARTS: dict[str, Any] = {"evaluation": Evaluation, "staleness": Staleness}  # of a summary that may be None
 NAME_BYTES = 120  # of a run's directory; file systems take 255
 
 
@@ -133,10 +134,8 @@ def _shown(value: Any) -> str:
 
 @contextmanager
 def open_study_directory(path: Path, study: Study, command: str) -> Iterator["StudyDirectory"]:
-    """Make a directory the study's, or find the study there, and keep it from others.
+    """Make a directory the study's, or find the study there, and keep it from others; `command` resumes the study.
 
-    Args:
-        command: what resumes the study.
     Raises:
         ConfigError: the directory is in use, holds another study or other things, or cannot be written.
     """
@@ -172,11 +171,10 @@ class StudyDirectory:
         return self.path / "runs" / f"{_file_name(arm.name)}-seed-{seed}"
 
     def read_run(self, arm: Arm, seed: int) -> Run:
-        """A run that has ended, from its files.
+        """A run that has ended, from its files; raises UnreadableRunError where one cannot be read.
 
         Raises:
             ConfigError: the directory holds a run with other options: one that was resumed with another budget.
-            UnreadableRunError: one of its files cannot be read.
         """
         path = self.run_path(arm, seed)
         run = read_run(path, arm.name, seed, str(path.relative_to(self.path)))
@@ -236,15 +234,14 @@ def runs_row(run: Run, values: dict[str, Any], version: str = "") -> dict[str, A
     """One run as a flat row: its arm's values, its summary, and the version that made it."""
     row: dict[str, Any] = {"arm": run.arm, "seed": run.seed, "run": run.path}
     row |= {f"factor_{name}": value for name, value in values.items()}
-    last: dict[str, Any] = {}  # in every row, known or not
     for name, value in asdict(run.summary).items():
-        if name in (kinds := {"evaluation": Evaluation, "staleness": Staleness}):
-            last |= {f"{name}_{field.name}": (value or {}).get(field.name) for field in fields(kinds[name])}
-        elif isinstance(value, dict):
+        if name in PARTS:  # in every row, known or not
+            value = {field.name: (value or {}).get(field.name) for field in fields(PARTS[name])}
+        if isinstance(value, dict):
             row |= {f"{name}_{part}": item for part, item in value.items()}
         elif name != "profile":  # of each worker: not a column
             row[name] = value
-    return {**row, **last, "version": version}
+    return {**row, "version": version}
 
 
 def _check_same_study(path: Path, study: Study) -> None:

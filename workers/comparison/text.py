@@ -109,17 +109,13 @@ def budget_of(comparison: Comparison, arm: str) -> int:
 
 
 def shortened(names: Sequence[str], cells: int) -> list[str]:
-    """The names in at most so many cells each, in the same order, every one different.
+    """Different names in at most so many cells each, in the same order, still different.
 
     Those that are too long lose their end; where that makes two of them the same, the ends of their words, so that
-    the values stay; else their middle. Where nothing keeps them apart, each begins with its number.
-
-    Args:
-        names: different ones.
-        cells: at least as many as the number of names has digits.
+    the values stay. Where that keeps them not apart either, each begins with its number.
     """
     whole = [clean(name) for name in names]
-    for cut in (_without_end, _abbreviated, _without_middle):
+    for cut in (_without_end, _abbreviated):
         short = [cut(name, cells) for name in whole]
         if len(set(short)) == len(short):
             return short
@@ -142,12 +138,3 @@ def _abbreviated(name: str, cells: int) -> str:
         if cell_len(name) > cells:
             name = re.sub(rf"([a-z_]{{{letters}}})[a-z_{CUT}]{{2,}}", rf"\1{CUT}", name)
     return _without_end(name, cells)
-
-
-def _without_middle(name: str, cells: int) -> str:
-    if cell_len(name) <= cells:
-        return name
-    tail = name[len(name) - cells // 2 :]
-    while cell_len(tail) > cells // 2:
-        tail = tail[1:]
-    return set_cell_size(name, cells - 1 - cell_len(tail)) + CUT + tail
