@@ -12,7 +12,7 @@ from shared.parameters import bind, flat_zeros
 from shared.scoreboard import Scoreboard
 from shared.store import LockedStore, SharedStore
 from shared.sync_store import SyncStore
-from workers.runs.lock import require_locks
+from workers.runs.directory import require_locks
 
 
 def build_store(config: Config, environment: EnvironmentSpec, scoreboard: Scoreboard, lock_path: Path) -> SharedStore:

@@ -19,7 +19,7 @@ from workers.extras import installing
 from workers.processes.limits import check_descriptors, leave_deleted_folder
 from workers.processes.signals import Signals
 from workers.processes.start import start_forkserver
-from workers.runs.directory import RunDirectory
+from workers.runs.directory import open_run_directory
 from workers.training import check_dashboard, console_for, describe_environment, process_started
 
 
@@ -151,7 +151,7 @@ class _Session:
         """One run; its exit code where the study must not go on."""
         self._view.begin(arm.name, seed)
         path = self._directory.clear(arm, seed)
-        directory = RunDirectory(path)
+        directory = open_run_directory(path)
         try:
             with Signals() as signals:
                 from workers.supervisor import Supervisor  # imports torch
