@@ -82,7 +82,7 @@ class Compare:
         preset = {name: [value] for name, value in PRESETS[self.preset].items()}
         study = plan({**preset, **self.training, "seed": [self.seed]}, self.seeds, self.tuned)
         from workers.comparison.run_study import run
-        from workers.runs.invocation import program
+        from workers.runs.program import program
 
         command = f"{program()} {shlex.join(sys.argv[1:])}"
         return run(study, self.study_dir, self.dashboard, command, self.any_version)[1]

@@ -13,7 +13,7 @@ from a3c.checkpoint import Checkpoint, load_checkpoint
 from a3c.config import CheckpointError, ConfigError
 from a3c.environments import EnvironmentSpec, describe
 from a3c.evaluation import evaluate
-from a3c.registry import UnknownError
+from a3c.lookup import UnknownError
 from workers.processes.output import environment_output
 
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from a3c.batches import close_all
 from a3c.config import ConfigError
 from a3c.environments import EnvironmentSpec
+from a3c.serial import close_all
 from workers import exit_codes
 from workers.console.drawing import UNKNOWN, Frame, plural
 from workers.extras import require

@@ -12,7 +12,7 @@ from rich.console import Console
 from a3c.actors import Policy
 from a3c.checkpoint import Checkpoint
 from a3c.config import CheckpointError, ConfigError
-from a3c.environments import EnvironmentSpec
+from a3c.environments import EnvironmentSpec, sizes
 from a3c.evaluation import Greedy, Returns, evaluate
 from a3c.files import write_durably
 from a3c.onnx_names import FORMAT
@@ -193,9 +193,7 @@ def _facts(checkpoint: Checkpoint, environment: EnvironmentSpec) -> dict[str, st
     facts = {
         "format": FORMAT,
         "env_id": environment.env_id,
-        "observation_size": environment.observation_size,
-        "action_count": environment.action_count,
-        "action_start": environment.action_start,
+        **sizes(environment.observation, environment.head),
         "checkpoint_sha256": manifest["weights"]["sha256"],
         "updates": manifest["updates"],
         "env_steps": manifest.get("env_steps"),

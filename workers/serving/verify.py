@@ -84,7 +84,7 @@ def real_observations(policy: Policy, environment: EnvironmentSpec, seed: int) -
 
     The first environments are seeded with `seed`, `seed` + 1 and `seed` + 2, sampled and random actions with `seed`.
     """
-    rng, count = np.random.default_rng(seed), environment.action_count
+    rng, count = np.random.default_rng(seed), environment.head.outputs
     ways: list[Callable[[Array], NDArray[np.int64]]] = [
         policy.actions,
         lambda observations: policy.actions(observations, greedy=False, rng=rng),
