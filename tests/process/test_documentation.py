@@ -175,12 +175,6 @@ def serve(command: str, place: Place) -> None:
         assert server.wait(20) == 0
 
 
-def bench_serve(command: str, place: Place) -> None:
-    """Is parsed; tests/process/test_bench_serve.py runs it."""
-    place.monkeypatch.setattr("workers.serving.bench.bench", lambda *_: 0)
-    here(*words(command, place.solved)[1:])
-
-
 def curl(command: str, place: Place) -> None:
     """Its request is sent, to a server on a free port."""
     with ServerProgram(place.solved / "policy-int8.onnx") as server:
@@ -243,7 +237,6 @@ RULES: list[tuple[str, Callable[[str, Place], None]]] = [  # the first whose pat
     (rf"{PROGRAM} play ", play),
     (rf"{PROGRAM} export ", export),
     (rf"{PROGRAM} serve ", serve),
-    (rf"{PROGRAM} bench-serve ", bench_serve),
     (rf"{PROGRAM} (train |-)", train),
     (r"python -m benchmarks\.studies ", studies),
     (r"python -m benchmarks ", benchmark),
@@ -256,16 +249,30 @@ RULES: list[tuple[str, Callable[[str, Place], None]]] = [  # the first whose pat
 ]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_of_the_documentation_works(command: str, place: Place) -> None:
-    rules = [rule for pattern, rule in RULES if re.match(pattern, command)]
-    assert rules, f"no rule says how to try `{command}`"
-    rules[0](command, place)
+def no_rule(command: str, place: Place) -> None:
+    pytest.fail(f"no rule says how to try `{command}`")
+
+
+def rule_of(command: str) -> Callable[[str, Place], None]:
+    return next((rule for pattern, rule in RULES if re.match(pattern, command)), no_rule)
+
+
+GROUPS = sorted({rule_of(command).__name__ for command in COMMANDS})
+
+
+@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.timeout(600)
+def test_the_commands_of_the_documentation_work(group: str, place: Place, tmp_path: Path) -> None:
+    for number, command in enumerate(one for one in COMMANDS if rule_of(one).__name__ == group):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with place.monkeypatch.context() as monkeypatch:
+            monkeypatch.chdir(folder)
+            rule_of(command)(command, Place(place.solved, place.unfinished, monkeypatch))
 
 
 def test_the_documentation_has_commands_for_all_that_the_program_does() -> None:
-    used = {rule.__name__ for command in COMMANDS for pattern, rule in RULES if re.match(pattern, command)}
-    assert {"train", "resume", "compare", "evaluate", "play", "export", "serve", "bench_serve"} <= used
+    assert {"train", "resume", "compare", "evaluate", "play", "export", "serve"} <= set(GROUPS)
 
 
 @pytest.mark.parametrize("code", snippets())
