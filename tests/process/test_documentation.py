@@ -54,8 +54,10 @@ def commands(page: str) -> Iterator[str]:
 
 
 def snippets() -> list[Any]:
+    """All but those of CONTRIBUTING, which tests/unit/test_contributing.py puts to use."""
+    pages = [path for path in PAGES if path.name != "CONTRIBUTING.md"]
     found = [
-        (path, code) for path in PAGES for code in re.findall(r"^```python\n(.*?)^```", path.read_text(), re.M | re.S)
+        (path, code) for path in pages for code in re.findall(r"^```python\n(.*?)^```", path.read_text(), re.M | re.S)
     ]
     return [pytest.param(code, id=f"{path.name}-{number}") for number, (path, code) in enumerate(found)]
 
