@@ -14,6 +14,9 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
+from a3c.heads import Head, head_for
+from a3c.spaces import ObservationSpec, observation_spec
+
 Step = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
 SEEDS = 2**31  # one more than the largest seed drawn
 REPLAYABLE_STEPS = 100_000  # longer episodes are neither recorded to their end nor replayed: memory is bounded
@@ -31,6 +34,8 @@ class Environments(Protocol):
     """
 
     num_envs: int
+    observation: ObservationSpec
+    head: Head
 
     def reset(self, *, seed: int | None = None) -> tuple[NDArray[np.float32], dict[str, Any]]: ...
     def step(self, actions: NDArray[np.int64], /) -> Step: ...
@@ -60,6 +65,7 @@ class SlowEnvironments:
 
     def __init__(self, environments: Environments, latency_ms: float, beat: Callable[[], None] = lambda: None):
         self._environments, self.num_envs, self._beat = environments, environments.num_envs, beat
+        self.observation, self.head = environments.observation, environments.head
         self._seconds = latency_ms / 1000 * environments.num_envs
 
     def reset(self, *, seed: int | None = None) -> tuple[NDArray[np.float32], dict[str, Any]]:
@@ -96,6 +102,8 @@ class NativeEnvironments:
     def __init__(self, environments: gymnasium.vector.VectorEnv[Any, Any, Any], context: Context | None = None):
         self._run = (context or copy_context()).run
         self._environments, self.num_envs = environments, environments.num_envs
+        self.observation = observation_spec(environments.single_observation_space)
+        self.head = head_for(environments.single_action_space)
         self._batch = (self.num_envs,)
         self._shape = (self.num_envs, *(environments.single_observation_space.shape or ()))
 
@@ -163,6 +171,7 @@ class SerialEnvironments:
         self._run = (context or copy_context()).run
         self.num_envs = count = len(environments)
         space: Any = environments[0].action_space
+        self.observation, self.head = observation_spec(environments[0].observation_space), head_for(space)
         self._action_start = int(space.start)
         self._shape = environments[0].observation_space.shape or ()
         self._observations = np.zeros((count, *self._shape), np.float32)

@@ -12,9 +12,11 @@ from gymnasium.envs.registration import EnvSpec
 
 from a3c.batches import Environments, NativeEnvironments, SerialEnvironments, close_all
 from a3c.config import Config
+from a3c.heads import Categorical
 from a3c.look import Pace, look
 from a3c.making import make_native, make_scalar
 from a3c.registry import find, split, to_json
+from a3c.spaces import ObservationSpec
 
 __all__ = ["EnvironmentSpec", "Pace", "describe", "needs_main"]
 
@@ -32,6 +34,16 @@ class EnvironmentSpec:
     action_start: int = 0  # the environment's number of its first action
     native: bool = False  # whether batches are Gymnasium's own vector version
     pace: Pace = field(default_factory=Pace)
+
+    @property
+    def observation(self) -> ObservationSpec:
+        """What it observes."""
+        return ObservationSpec((self.observation_size,))
+
+    @property
+    def head(self) -> Categorical:
+        """What its actions need of a network."""
+        return Categorical(self.action_count, self.action_start)
 
     @property
     def env_id(self) -> str:

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 from rich.console import Console
 
-from a3c.policy import Policy
+from a3c.actors import Policy
 from tests.process.chromium import Chromium
 from tests.process.http_client import ServerProgram
 from workers.playing.episode import Moment, Player

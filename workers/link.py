@@ -8,7 +8,7 @@ from typing import Protocol
 from torch import Tensor
 
 from a3c.config import NumericsError
-from a3c.gradients import RolloutStatistics
+from a3c.learners import RolloutStatistics
 from a3c.rollouts import Collector
 from a3c.stopwatch import Stopwatch
 from shared.checkpoint_barrier import LAST

@@ -16,12 +16,13 @@ import pytest
 import torch
 from onnx import ModelProto, numpy_helper
 
+from a3c.actors import Policy
 from a3c.checkpoint import load_checkpoint, save_checkpoint
 from a3c.environments import describe
 from a3c.networks import ActorCritic, initialize
-from a3c.policy import Policy
 from tests.process.command import ESCAPE, run, run_here
 from tests.process.onnx_models import model_metadata
+from tests.unit.networks import mlp
 from tests.unit.scripted_environments import Endless, register
 from workers.serving import graph, verify
 from workers.serving.export import export_checked
@@ -101,7 +102,7 @@ def saved(run_dir: Path, env_id: str, model: ActorCritic, target: float | None =
 def untrained(
     observation_size: int, action_count: int, hidden_sizes: tuple[int, ...] = (16,), action_start: int = 0
 ) -> ActorCritic:
-    model = ActorCritic(observation_size, action_count, hidden_sizes, action_start=action_start)
+    model = mlp(observation_size, action_count, hidden_sizes, action_start=action_start)
     initialize(model, 0)
     with torch.no_grad():
         model.policy_head.weight.mul_(100)
@@ -206,7 +207,7 @@ def test_an_int8_export_is_refused_where_it_alone_misses_the_target(
 
 def leaning() -> ActorCritic:
     """Pushes to where the pole leans and falls to: logits are -+ 10 (angle + angular velocity), and a trifle."""
-    model = ActorCritic(4, 2, (2,))
+    model = mlp(4, 2, (2,))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()

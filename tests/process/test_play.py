@@ -20,12 +20,13 @@ from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
-from a3c import ActorCritic, Config, ConfigError, load_policy
+from a3c import Config, ConfigError, load_policy
 from a3c.checkpoint import save_checkpoint
 from a3c.config import LossConfig
 from tests.chaos.signals import left_behind
 from tests.process.command import ESCAPE, Program, run_here
 from tests.process.terminal import CTRL_C, CTRL_Z, HIDE_CURSOR, SUSPENDED, Job
+from tests.unit.networks import mlp
 from tests.unit.scripted_environments import Endless, Script, register
 from tests.unit.test_play_view import value_error_oracle
 from workers.playing.play import play_checkpoint
@@ -41,7 +42,7 @@ def saved(run_dir: Path, env_id: str, sizes: tuple[int, int], config: Config | N
     torch.manual_seed(0)
     (run_dir / "checkpoints").mkdir(parents=True)
     facts = {"env_id": env_id, "max_episode_steps": LIMIT, "updates": 1}
-    save_checkpoint(run_dir / "checkpoints", "best", ActorCritic(*sizes, [8]), facts)
+    save_checkpoint(run_dir / "checkpoints", "best", mlp(*sizes, [8]), facts)
     if config is not None:
         (run_dir / "config.json").write_text(json.dumps({"options": config.to_options()}))
     return run_dir

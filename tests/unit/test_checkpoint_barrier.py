@@ -201,12 +201,12 @@ def test_a_workers_episodes_are_handed_in_and_taken_over_however_wide_and_many(
 
     def joined() -> tuple[SharedMemoryLink, Collector]:
         link = SharedMemoryLink(0, store, scoreboard)
-        collector = Collector(environment.make(count), 3, environment.action_count, np.random.default_rng(0))
+        collector = Collector(environment.make(count), 3, np.random.default_rng(0))
         link.join(collector, Stopwatch())
         return link, collector
 
     link, first = joined()
-    first.collect(lambda _, observations: np.zeros((len(observations), 2), np.float32))
+    first.collect(lambda t, observations, out: out.fill(0))
     link.leave()
     _, second = joined()
     assert json.dumps(second.state()) == json.dumps(first.state())

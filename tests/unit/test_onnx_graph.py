@@ -10,10 +10,11 @@ import pytest
 import torch
 from onnx import ModelProto, TensorProto, numpy_helper
 
+from a3c.actors import Policy
 from a3c.networks import ActorCritic, initialize
-from a3c.policy import Policy
 from tests.process.command import ROOT
 from tests.process.onnx_models import model_metadata
+from tests.unit.networks import mlp
 from tests.unit.scripted_environments import Walk, scripted
 from workers.serving import verify
 from workers.serving.graph import int8_graph, policy_graph, serialize
@@ -29,7 +30,7 @@ Graphs = Callable[..., ModelProto]
 def trained(name: str) -> ActorCritic:
     """A network whose policy is far from uniform, as after training."""
     observations, actions, hidden_sizes = SHAPES[name]
-    model = ActorCritic(observations, actions, hidden_sizes, value_scale=20.0, action_start=START)
+    model = mlp(observations, actions, hidden_sizes, value_scale=20.0, action_start=START)
     initialize(model, 1)
     with torch.no_grad():
         model.policy_head.weight.mul_(300)
@@ -151,7 +152,7 @@ def test_with_8_bits_the_answers_are_near_the_policys(graph: Graphs, name: str) 
 
 def undecided(bias: tuple[float, float]) -> ActorCritic:
     """Logits that are `bias` whatever is observed."""
-    model = ActorCritic(2, 2, (1,), action_start=START)
+    model = mlp(2, 2, (1,), action_start=START)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
@@ -208,7 +209,7 @@ def test_a_difference_that_is_too_large_or_no_number_is_no_agreement(difference:
 def test_the_observations_are_of_greedy_sampled_and_random_play_a_third_each(monkeypatch: pytest.MonkeyPatch) -> None:
     """A walk whose policy goes right and nearly always does so when sampled; random play goes both ways."""
     monkeypatch.setattr(verify, "OBSERVATIONS_CHECKED", 3000)
-    model = ActorCritic(1, 2, (1,))
+    model = mlp(1, 2, (1,))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()

@@ -45,16 +45,17 @@ def environments_of(kind):
 
 
 def collector_of(environments, seed, n_steps=5, beat=lambda: None):
-    return Collector(environments, n_steps, 2, np.random.default_rng(seed), beat)
+    return Collector(environments, n_steps, np.random.default_rng(seed), beat)
 
 
-def policy(_, observations):
+def policy(_, observations, out):
     """Looks at every number, so that the smallest difference changes what follows."""
-    return (observations @ np.linspace(-3, 3, 2 * observations.shape[1]).reshape(-1, 2)).astype(np.float32)
+    shape = observations.shape[1], out.shape[1]
+    out[:] = observations @ np.linspace(-3, 3, shape[0] * shape[1]).reshape(shape)
 
 
 def arrays(rollout):
-    return {field.name: getattr(rollout, field.name) for field in dataclasses.fields(rollout)}
+    return {field.name: getattr(rollout, field.name) for field in dataclasses.fields(rollout) if field.name != "head"}
 
 
 def collect(collector, times):

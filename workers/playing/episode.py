@@ -8,8 +8,8 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from a3c.actors import Policy
 from a3c.environments import EnvironmentSpec
-from a3c.policy import Policy
 from a3c.returns import lambda_returns
 from workers.processes.output import environment_output
 
@@ -82,7 +82,7 @@ class Player:
             with environment_output():
                 picture = str(self.one.render()) if self.one.render_mode == "ansi" else ""
             extent = np.fmax(extent, np.abs(batch[0]))
-            action = None if ending else int(self.policy.indices(batch, greedy=self.greedy, rng=self.rng)[0])
+            action = None if ending else int(self.policy.actions(batch, greedy=self.greedy, rng=self.rng)[0])
             yield Moment(
                 env_id=self.environment.spec.id,
                 title=title,
@@ -100,7 +100,9 @@ class Player:
             if action is None:
                 return
             with environment_output():
-                observation, given, terminated, truncated, _ = self.one.step(action + self.policy.action_start)
+                observation, given, terminated, truncated, _ = self.one.step(
+                    int(self.policy.head.to_env(np.asarray(action)))
+                )
             step, reward, episode_return = step + 1, float(given), episode_return + float(given)
             ending = self._ending(step, terminated, truncated)
 

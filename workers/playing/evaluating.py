@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from a3c.actors import Policy
 from a3c.checkpoint import Checkpoint, load_checkpoint
 from a3c.config import CheckpointError, ConfigError
 from a3c.environments import EnvironmentSpec, describe
 from a3c.evaluation import evaluate
-from a3c.policy import Policy
 from a3c.registry import UnknownError
 from workers.processes.output import environment_output
 
@@ -28,7 +28,7 @@ def evaluate_checkpoint(
     with environment_output():
         checkpoint, environment = load(path, env)
         result = evaluate(
-            Policy(checkpoint.model).logits, environment, episodes, seed, environments_at_once=environments_at_once
+            Policy(checkpoint.model).actions, environment, episodes, seed, environments_at_once=environments_at_once
         )
     assert result is not None  # nobody cancels it
     if spoilt := int(np.count_nonzero(~np.isfinite(result.returns))):
@@ -63,9 +63,9 @@ def load(path: str, env: str | None = None) -> tuple[Checkpoint, EnvironmentSpec
     for line in checkpoint.skipped:
         print(f"run_a3c.py: skipped a damaged checkpoint: {line}", file=sys.stderr)
     environment, model = _environment(checkpoint, env), checkpoint.model
-    if (environment.observation_size, environment.action_count) != (model.observation_size, model.action_count):
+    if (environment.observation, environment.head.outputs) != (model.observation, model.head.outputs):
         raise CheckpointError(f"{checkpoint.path}: its network does not fit the installed {environment.env_id}")
-    model.action_start = environment.action_start  # which old checkpoints do not tell
+    model.head = environment.head  # whose start old checkpoints do not tell
     if checkpoint.manifest["updates"] == 0:
         _warn(f"{checkpoint.path} is an untrained policy, of 0 updates")
     return checkpoint, environment

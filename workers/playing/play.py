@@ -15,10 +15,10 @@ import gymnasium
 import numpy as np
 from rich.console import Console
 
+from a3c.actors import Policy
 from a3c.batches import close_all
 from a3c.config import CheckpointError, ConfigError
 from a3c.environments import EnvironmentSpec
-from a3c.policy import Policy
 from workers.console.screen import Screen
 from workers.extras import missing
 from workers.playing import terminal_view

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from rich.console import Console
 
+from a3c.actors import Policy
 from a3c.checkpoint import Checkpoint
 from a3c.config import CheckpointError, ConfigError
 from a3c.environments import EnvironmentSpec
-from a3c.evaluation import PolicyLogits, Returns, evaluate
+from a3c.evaluation import Greedy, Returns, evaluate
 from a3c.files import write_durably
-from a3c.policy import Policy
+from a3c.heads import Categorical
 from workers import exit_codes
 from workers.console.drawing import UNKNOWN, Frame, Line, clean, number, plural
 from workers.extras import require
@@ -155,8 +156,8 @@ def _try(
     from workers.serving.graph import int8_graph, policy_graph, serialize
     from workers.serving.model import parse_model
 
-    def returns(logits: PolicyLogits) -> Returns:
-        result = evaluate(logits, environment, episodes, seed)
+    def returns(actions: Greedy) -> Returns:
+        result = evaluate(actions, environment, episodes, seed)
         assert result is not None  # nobody cancels it
         return result
 
@@ -174,19 +175,20 @@ def _try(
         except ValueError as error:
             raise CheckpointError(f"{checkpoint.path}: its {precision} export cannot be used: {error}") from error
         exports.append(Export(precision, content, compare(model, policy, observations), returns(greedy(model))))
-    return Trial(checkpoint, environment.env_id, seed, returns(policy.logits), tuple(exports))
+    return Trial(checkpoint, environment.env_id, seed, returns(policy.actions), tuple(exports))
 
 
 def _metadata(
     checkpoint: Checkpoint, environment: EnvironmentSpec, observations: Array, with_critic: bool, seed: int
 ) -> Metadata:
     """What a consumer has to know; `observations` are those of the check."""
-    manifest = checkpoint.manifest
+    manifest, model = checkpoint.manifest, checkpoint.model
+    assert isinstance(model.head, Categorical)
     return Metadata(
         env_id=environment.env_id,
-        observation_size=environment.observation_size,
-        action_count=environment.action_count,
-        action_start=environment.action_start,
+        observation_size=model.observation.shape[0],
+        action_count=model.head.outputs,
+        action_start=model.head.start,
         precision="fp32",
         critic=with_critic,
         checkpoint_sha256=manifest["weights"]["sha256"],

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from a3c.actors import Policy
 from a3c.environments import EnvironmentSpec
-from a3c.evaluation import PolicyLogits
-from a3c.policy import Policy
+from a3c.evaluation import Greedy
 
 if TYPE_CHECKING:
     from workers.serving.model import Model  # whose packages may be missing where this module is read
@@ -62,16 +62,14 @@ def compare(model: "Model", policy: Policy, observations: Array) -> Agreement:
     )
 
 
-def greedy(model: "Model") -> PolicyLogits:
-    """The model for `evaluate`: 1 for the action that it takes and 0 for the others, asked one at a time."""
-    rows = np.eye(model.metadata.action_count, dtype=np.float32)
+def greedy(model: "Model") -> Greedy:
+    """The model's actions [B], counted from 0, for `evaluate`; asked one at a time, as by a client."""
 
-    def logits(observations: Array) -> Array:
-        actions = [int(model.answer(observations[i : i + 1]).actions[0]) for i in range(len(observations))]
-        choices: Array = rows[np.array(actions) - model.metadata.action_start]
-        return choices
+    def actions(observations: Array) -> NDArray[np.int64]:
+        answers = [model.answer(observations[i : i + 1]).actions for i in range(len(observations))]
+        return np.concatenate(answers) - model.metadata.action_start
 
-    return logits
+    return actions
 
 
 def real_observations(policy: Policy, environment: EnvironmentSpec, seed: int) -> Array:
@@ -79,10 +77,10 @@ def real_observations(policy: Policy, environment: EnvironmentSpec, seed: int) -
 
     The first environments are seeded with `seed`, `seed` + 1 and `seed` + 2, sampled and random actions with `seed`.
     """
-    rng, count = np.random.default_rng(seed), environment.action_count
+    rng, count = np.random.default_rng(seed), policy.head.outputs
     ways: list[Callable[[Array], NDArray[np.int64]]] = [
-        policy.indices,
-        lambda observations: policy.indices(observations, greedy=False, rng=rng),
+        policy.actions,
+        lambda observations: policy.actions(observations, greedy=False, rng=rng),
         lambda observations: rng.integers(count, size=len(observations)),
     ]
     parts = [_play(way, environment, (seed + number) % 2**32) for number, way in enumerate(ways)]
