@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The command line: python run_a3c.py [train|resume|compare|evaluate|play|export|serve|bench-serve] ...
+"""The command line: python run_a3c.py [train|resume|compare|evaluate|play|export|serve] ...
 
 `train` is meant where no command is named. Only the standard library is imported until the options are known to be
 right; see `workers.training` for what happens then.
@@ -177,15 +177,6 @@ def serve(options: dict[str, Any]) -> int:
     )
 
 
-def bench_serve(options: dict[str, Any]) -> int:
-    """Measure how fast the server answers."""
-    from workers.serving.bench import bench
-
-    return bench(
-        options["path"], options["clients"], options["batch"], options["seconds"], options["threads"], options["env"]
-    )
-
-
 COMMANDS: dict[str, Callable[[dict[str, Any]], int]] = {
     "train": train,
     "resume": resume,
@@ -194,7 +185,6 @@ COMMANDS: dict[str, Callable[[dict[str, Any]], int]] = {
     "play": play,
     "export": export,
     "serve": serve,
-    "bench-serve": bench_serve,
 }
 
 
@@ -339,28 +329,16 @@ def _add_serving(add: Callable[..., Parser], formatter: Any) -> list[Parser]:
     serving.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: everybody can reach it")
     serving.add_argument("--port", type=_port, default=8000, metavar="P", help="0: a free one, which is printed")
     serving.add_argument("--int8", action="store_true", help="of a run directory: serve it with weights of 8 bits")
-    measuring = add(
-        "bench-serve",
-        help="measure the server",
-        formatter_class=formatter,
-        allow_abbrev=False,
-        description="Latency and requests/s of the server, fp32 and int8, single and batched.",
-    )
-    measuring.add_argument("--clients", type=_positive, default=4, metavar="N", help="that ask at the same time")
-    measuring.add_argument("--batch", type=_positive, default=64, metavar="B", help="observations of a batched request")
-    measuring.add_argument("--seconds", type=_duration, default=5.0, metavar="S", help="of each measurement")
-    for command in (exporting, measuring):
-        command.add_argument("path", metavar="RUN_DIR|CHECKPOINT", help="a run directory or a checkpoint's .json")
+    exporting.add_argument("path", metavar="RUN_DIR|CHECKPOINT", help="a run directory or a checkpoint's .json")
     serving.add_argument("path", metavar="RUN_DIR|MODEL.onnx", help="a run directory or an exported model")
-    for command in (serving, measuring):
-        command.add_argument(
-            "--threads",
-            type=_positive,
-            default=1,
-            metavar="N",
-            help="that answer; small networks are served fastest by one",
-        )
-    return [exporting, serving, measuring]
+    serving.add_argument(
+        "--threads",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="that answer; small networks are served fastest by one",
+    )
+    return [exporting, serving]
 
 
 def _add_option(parser: argparse.ArgumentParser, spec: OptionSpec) -> None:
@@ -425,12 +403,6 @@ def _positive(text: str) -> int:
 def _natural(text: str) -> int:
     if not 0 <= (number := int(text)) < 2**32:
         raise argparse.ArgumentTypeError(f"must be between 0 and 2^32 - 1, got {text}")
-    return number
-
-
-def _duration(text: str) -> float:
-    if not 0 < (number := float(text)) <= 3600:
-        raise argparse.ArgumentTypeError(f"must be above 0 and at most 3600, got {text}")
     return number
 
 
