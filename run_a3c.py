@@ -88,23 +88,18 @@ def train(options: dict[str, Any]) -> int:
     run_dir, dashboard, preset = options.pop("run_dir"), options.pop("dashboard"), PRESETS[options.pop("preset")]
     profile = options.pop("profile")
     config = Config.from_options({**preset, **options})
-    from workers.training import run
+    from workers.training import process_started, train
 
-    return run(config, run_dir, dashboard, profile)[1]
+    summary = train(config, run_dir=run_dir, dashboard=dashboard, profile=profile, started=process_started())
+    return summary.exit_code or exit_codes.FINISHED
 
 
 def resume(options: dict[str, Any]) -> int:
     """Go on with a run where its last checkpoint left it."""
-    from workers.training import run_resumed
+    from workers.training import resume
 
-    return run_resumed(
-        options["run_dir"],
-        options["max_env_steps"],
-        options["workers"],
-        options["any_version"],
-        options["dashboard"],
-        options["profile"],
-    )[1]
+    summary = resume(options.pop("run_dir"), **options)
+    return summary.exit_code or exit_codes.FINISHED if summary else exit_codes.FINISHED
 
 
 def compare(options: dict[str, Any]) -> int:

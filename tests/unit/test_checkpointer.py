@@ -20,11 +20,11 @@ from shared.scoreboard import CLOSE, STOP, Scoreboard
 from shared.store import SharedStore, Snapshot
 from tests.unit.processes import exit_code, forked, wait_until
 from workers import checkpointer as module
-from workers.assembly import build_store
 from workers.checkpointer import ROLLBACKS, Checkpointer
 from workers.processes.entry import DiskError
 from workers.runs.evaluations import Evaluations, Judged, Progress
 from workers.runs.records import Evaluation
+from workers.training import build_store
 
 ENVIRONMENT = describe("CartPole-v1", 10)
 EVALUATION = Evaluation(env_steps=0, updates=0, seconds=1.0, episodes=2, mean=9.5, std=0.5, min=9.0, max=10.0, seed=3)

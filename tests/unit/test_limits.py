@@ -79,7 +79,7 @@ def test_a_kernel_that_refuses_is_a_configuration_error(monkeypatch: pytest.Monk
 def test_more_workers_than_cores_are_told_what_it_costs(
     workers: int, said: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "usable_cores", lambda: 2)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
     line = crowding(Config(workers=workers))
     assert (line is not None) == said
     if line is not None:

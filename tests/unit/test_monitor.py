@@ -23,7 +23,6 @@ from shared.store import SharedStore
 from tests.unit.processes import die, killed
 from tests.unit.scripted_environments import scripted
 from workers import monitor as module
-from workers.assembly import build_store
 from workers.monitor import (
     FAILURES_IN_A_ROW,
     FREE_SECONDS,
@@ -35,6 +34,7 @@ from workers.monitor import (
 )
 from workers.runs.evaluations import Evaluations, Progress
 from workers.runs.records import Evaluation
+from workers.training import build_store
 
 SEED = 7
 OPTIONS = {"seed": SEED, "hidden_sizes": (4,), "eval_interval": 10, "eval_episodes": 4, "eval_share": 0.05}

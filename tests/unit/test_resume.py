@@ -12,10 +12,10 @@ from a3c.environments import describe
 from a3c.networks import build
 from shared.scoreboard import Scoreboard
 from shared.store import SharedStore
-from workers.assembly import build_store
 from workers.runs.directory import versions
 from workers.runs.evaluations import Progress
 from workers.runs.resume import Resumed, load
+from workers.training import build_store
 
 ENVIRONMENT = describe("CartPole-v1")
 SHAPES = {"async": {"workers": 2}, "sync": {"workers": 2, "mode": "sync"}, "one worker": {"workers": 1}}

@@ -20,10 +20,9 @@ from shared.parameters import flat_zeros
 from shared.scoreboard import STOP, Scoreboard
 from shared.store import SharedStore
 from workers import actor_learner
-from workers.assembly import store_around
 from workers.comparison.results import LostUpdates
-from workers.processes.start import new_process, start_process
-from workers.supervisor import PUSH_LOCK
+from workers.processes.start import context, start_process
+from workers.training import PUSH_LOCK, store_around
 
 SECONDS = 0.5  # of training
 START_SECONDS = 60.0  # for all workers to have made an update
@@ -60,8 +59,8 @@ def measure_lost_updates(
     try:
         for index in range(config.workers):
             arguments = (index, 0, config, environment, store, scoreboard, folder)
-            process = new_process(actor_learner.main, arguments, f"worker-{index}", environment.needs_main)
-            start_process(process)
+            process = context().Process(target=actor_learner.main, args=arguments, name=f"worker-{index}")
+            start_process(process, environment.needs_main)
             processes.append(process)
         _wait(scoreboard, processes, seconds, folder)
         scoreboard.request(STOP)

@@ -16,11 +16,12 @@ from workers.comparison.study_directory import StudyDirectory
 from workers.comparison.versions import check_one_version, machine_of, versions_of
 from workers.console.drawing import clean
 from workers.extras import installing
-from workers.processes.limits import check_descriptors, leave_deleted_folder
+from workers.processes.limits import check_limits, leave_deleted_folder
+from workers.processes.preflight import describe_environment
 from workers.processes.signals import Signals
 from workers.processes.start import start_forkserver
 from workers.runs.directory import RunDirectory
-from workers.training import check_dashboard, console_for, describe_environment, process_started
+from workers.training import check_dashboard, console_for, process_started, supervise
 
 
 def compare(
@@ -64,7 +65,7 @@ def run(
     place = absolute_path("study_dir", typed)
     leave_deleted_folder()
     for arm in study.arms:
-        check_descriptors(arm.config)
+        check_limits(arm.config)
     environments = {arm.name: describe_environment(arm.config) for arm in study.arms}
     directory = StudyDirectory(place, study, command)
     try:
@@ -154,16 +155,12 @@ class _Session:
         directory = RunDirectory(path)
         try:
             with Signals() as signals:
-                from workers.supervisor import Supervisor  # imports torch
-
                 environment = self._environments[arm.name]
-                supervisor = Supervisor(arm.run(seed), environment, directory, self._view, signals, time.monotonic())
-                signals.check()
-                summary = supervisor.run()
+                summary = supervise(arm.run(seed), environment, directory, self._view, signals, time.monotonic())
                 stopped_by = signals.seen[0] if signals.seen else None
         finally:
             directory.close()
-        code = supervisor.exit_code
+        code = summary.exit_code or exit_codes.FINISHED
         if is_outcome(summary) and code in (exit_codes.FINISHED, exit_codes.NUMERICS):
             code = self._keep(arm, seed, path)
         if stopped_by is not None:  # a run that was solved meanwhile counts, and is the last all the same

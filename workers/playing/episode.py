@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from a3c.environments import EnvironmentSpec
 from a3c.policy import Policy
 from a3c.returns import lambda_returns
-from workers.processes.output import environment_output
+from workers.processes.preflight import environment_output
 
 TERMINATED = "terminated"
 

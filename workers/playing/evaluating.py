@@ -13,7 +13,7 @@ from a3c.environments import EnvironmentSpec, describe
 from a3c.evaluation import evaluate
 from a3c.policy import Policy
 from a3c.registry import UnknownError
-from workers.processes.output import environment_output
+from workers.processes.preflight import environment_output
 
 
 def evaluate_checkpoint(

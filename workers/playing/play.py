@@ -25,7 +25,7 @@ from workers.playing import terminal_view
 from workers.playing.episode import Moment, Player
 from workers.playing.evaluating import load
 from workers.playing.recording import Recording
-from workers.processes.output import environment_output
+from workers.processes.preflight import environment_output
 from workers.runs.stored import stored_config
 
 UNKNOWN_FPS = 30.0  # of an environment that does not tell its own

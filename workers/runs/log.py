@@ -65,6 +65,10 @@ class Report:
         self._directory.write_event(event)
         self._dashboard.event(event)
 
+    def crash(self, report: str) -> None:
+        """Show the crash report of a process."""
+        self._dashboard.traceback(report)
+
     def take(self, kind: str, data: Any) -> None:
         """A message of the monitor's or the checkpointer's (see `workers.monitor` and `workers.checkpointer`)."""
         if kind == "evaluated":

@@ -13,7 +13,6 @@ from shared.scoreboard import Scoreboard
 from shared.exact import exact_sum
 from shared.phases import PHASES
 from workers.runs.records import Losses, Staleness, WorkerStatus
-from workers.processes.usage import Usage
 
 EQUAL = 2**80  # mean squares of float32 numbers that are not all equal are less than so many times their variance
 EXACT = 2**98  # how much of a total is surely kept (shared/exact.py)
@@ -125,7 +124,7 @@ class Telemetry:
         counts = np.trim_zeros(self._stale.sum(0), "b")
         return [int(count) for count in counts]
 
-    def worker(self, index: int, pid: int | None, state: str, usage: Usage | None, restarts: int) -> WorkerStatus:
+    def worker(self, index: int, pid: int | None, state: str, memory_bytes: int | None, restarts: int) -> WorkerStatus:
         """One worker's row."""
         row, counts = self.rows[index], self._stale[index] - self._stale_before[index]
         mean = float(row["mean_return"])
@@ -140,7 +139,7 @@ class Telemetry:
             mean_return=None if math.isnan(mean) else mean,
             staleness=_mean_of(counts) if counts.sum() else None,
             cpu_percent=100 * self._rate(self._gained("cpu_seconds")[index]) if row["updates"] else None,
-            memory_bytes=usage.memory_bytes if usage else None,
+            memory_bytes=memory_bytes,
             restarts=restarts,
         )
 

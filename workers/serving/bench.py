@@ -20,7 +20,7 @@ from workers import exit_codes
 from workers.console.drawing import UNKNOWN, Frame, plural
 from workers.extras import require
 from workers.playing.evaluating import load
-from workers.processes.output import environment_output
+from workers.processes.preflight import environment_output
 from workers.serving.export import export_checked
 from workers.serving.load import get, latencies, post
 from workers.serving.requests import BODY_LIMIT, OBSERVATION_LIMIT

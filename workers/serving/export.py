@@ -19,7 +19,7 @@ from a3c.policy import Policy
 from workers import exit_codes
 from workers.extras import require
 from workers.playing.evaluating import load
-from workers.processes.output import environment_output
+from workers.processes.preflight import environment_output
 from workers.serving.text import Row, render_trial, render_written
 from workers.serving.verify import Agreement, Array, ExportedPolicy, real_observations
 
