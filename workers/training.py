@@ -181,7 +181,7 @@ def supervise(
     from shared.scoreboard import Scoreboard
     from workers import actor_learner, checkpointer, monitor
     from workers.processes.child import Child, Patience
-    from workers.runs.evaluations import Evaluations
+    from workers.runs.evaluations import Evaluations, SharedRun
     from workers.runs.log import Report
     from workers.runs.resume import cut_back
     from workers.supervisor import SAVE_SECONDS, Supervisor
@@ -194,14 +194,13 @@ def supervise(
         resumed.restore(store, scoreboard)
         resumed = cut_back(directory.path, resumed)  # now that everything is known to fit
     log = Report(config, environment, scoreboard, store, directory, view, resumed)
-    shared = (config, environment, store, scoreboard)
-    notes = (Evaluations(log.progress), Notifier())  # the latter wakes the checkpointer
+    run = SharedRun(config, environment, store, scoreboard, Evaluations(log.progress), Notifier(), directory.path)
 
     # The processes: none of them is started here.
-    pace, options, run_dir = environment.pace, config.evaluation, directory.path
+    pace, options = environment.pace, config.evaluation
 
     def child(name: str, target: Any, arguments: Any, index: int, patience: Patience, **more: Any) -> Child:
-        pulse, path = functools.partial(scoreboard.beats, index), run_dir / "logs" / f"{name}.log"
+        pulse, path = functools.partial(scoreboard.beats, index), directory.path / "logs" / f"{name}.log"
         return Child(name, target, arguments, pulse, patience, path, needs_main=environment.needs_main, **more)
 
     def patience(environments: int, latency: float, least: float) -> Patience:
@@ -212,7 +211,7 @@ def supervise(
         return child(
             f"worker-{index}",
             actor_learner.main,
-            lambda _: (index, scoreboard.incarnation(index), *shared, run_dir),
+            lambda _: (index, scoreboard.incarnation(index), config, environment, store, scoreboard, directory.path),
             index,
             patience(config.envs_per_worker, config.env_latency_ms / 1000, 0.0),
             computing=functools.partial(scoreboard.is_learning, index),
@@ -223,14 +222,14 @@ def supervise(
         config,
         store,
         scoreboard,
-        notes[1],
+        run.notifier,
         log,
         signals,
         workers=[worker(index) for index in range(config.workers)],
         monitor=child(
             "monitor",
             monitor.main,
-            lambda messages: (*shared, *notes, messages, run_dir),
+            lambda messages: (run, messages),
             scoreboard.monitor,
             patience(batch_size(environment, options.eval_episodes, options.eval_envs), 0.0, START_SECONDS),
         )
@@ -239,7 +238,7 @@ def supervise(
         checkpointer=child(
             "checkpointer",
             checkpointer.main,
-            lambda messages: (*shared, *notes, messages, run_dir, view.terminal),
+            lambda messages: (run, messages, view.terminal),
             scoreboard.checkpointer,
             Patience(START_SECONDS, SAVE_SECONDS),
         ),

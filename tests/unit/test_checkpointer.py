@@ -22,7 +22,7 @@ from tests.unit.processes import exit_code, forked, wait_until
 from workers import checkpointer as module
 from workers.checkpointer import ROLLBACKS, Checkpointer
 from workers.processes.entry import DiskError
-from workers.runs.evaluations import Evaluations, Judged, Progress
+from workers.runs.evaluations import EvaluatedSnapshot, Evaluations, Progress, SharedRun
 from workers.runs.records import Evaluation
 from workers.training import build_store
 
@@ -44,9 +44,8 @@ class Run:
         self.notifier = Notifier()
         self.path, self.checkpoints = path, path / "checkpoints"
         self.checkpoints.mkdir(exist_ok=True)
-        self.checkpointer = Checkpointer(
-            self.config, ENVIRONMENT, self.store, self.scoreboard, self.evaluations, self.sent.append, path
-        )
+        shared = (self.config, ENVIRONMENT, self.store, self.scoreboard, self.evaluations, self.notifier, path)
+        self.checkpointer = Checkpointer(SharedRun(*shared), self.sent.append)
 
     @property
     def due(self) -> list[int]:
@@ -75,12 +74,12 @@ class Run:
         """Some workers leave; the run is closed."""
         self.hand_in(*workers, number=LAST, content=content)
         self.scoreboard.request(CLOSE)
-        self.checkpointer.watch(self.notifier)
+        self.checkpointer.watch()
 
     def judge(self, snapshot: Snapshot, mean: float = 9.5, **changed: Any) -> None:
         """The monitor has found a better policy."""
         evaluation = dataclasses.replace(EVALUATION, mean=mean, **changed)
-        self.evaluations.note_best(Judged(snapshot, evaluation))
+        self.evaluations.note_best(EvaluatedSnapshot(snapshot, evaluation))
         self.evaluations.note_progress(dataclasses.replace(self.evaluations.progress(), best=evaluation))
 
     def disable_the_disk(self) -> None:
@@ -101,7 +100,7 @@ class Run:
     @contextmanager
     def watching(self) -> Iterator[BaseProcess]:
         """The checkpointer at work in a process of its own; what it sends is not seen here."""
-        with forked(self.checkpointer.watch, self.notifier) as process:
+        with forked(self.checkpointer.watch) as process:
             yield process
 
 
@@ -247,7 +246,7 @@ def test_the_evaluation_of_an_interrupted_runs_end_is_in_the_checkpoint_of_the_s
     updates_since: int, run: Run
 ) -> None:
     snapshot = run.pushed()
-    run.evaluations.note_last(Judged(snapshot, dataclasses.replace(EVALUATION, updates=1)))
+    run.evaluations.note_last(EvaluatedSnapshot(snapshot, dataclasses.replace(EVALUATION, updates=1)))
     for _ in range(updates_since):
         run.pushed()
     run.end(0, 1)
@@ -455,4 +454,4 @@ def test_it_guards_as_it_goes_also_while_the_workers_are_stopped(run: Run) -> No
 def test_where_nothing_was_ever_finite_the_run_ends(run: Run) -> None:
     run.store.parameters[0] = torch.nan
     with pytest.raises(NumericsError, match="the shared parameters are not finite"):
-        run.checkpointer.watch(run.notifier)
+        run.checkpointer.watch()

@@ -1,11 +1,8 @@
 """What this system allows a run: descriptors, processes, sockets, cores. Standard library and configuration alone."""
 
 import errno
-import multiprocessing
 import os
 import sys
-import tempfile
-from contextlib import suppress
 
 from a3c.config import Config, ConfigError
 
@@ -17,36 +14,27 @@ if sys.platform != "win32":
 # other end, and where workers wait for each other 2 more.
 BASE_DESCRIPTORS = 128
 DESCRIPTORS_PER_WORKER = {"async": 3, "locked": 3, "sync": 5}
-# Threads count as processes, and each process of a run has two; beside the workers there are the parent, the
-# forkserver, the resource tracker, the monitor, the checkpointer, and git for a moment.
-BASE_PROCESSES, PROCESSES_PER_WORKER = 12, 2
-FEW_PROCESSES = 5_000  # beyond what a run needs: above it the running ones are not counted, which takes a while
 SOCKET_PATH = 107 if sys.platform == "linux" else 103  # bytes of the longest name of a socket
 SOCKET_NAME = len("/pymp-12345678/listener-12345678")  # multiprocessing's, within the directory for temporary files
 
 
 def check_limits(config: Config) -> None:
-    """Check that the run's processes can be started, raising limits that are too low: before any process is started.
+    """Check that the run's processes can be started and may open enough files, raising that limit if need be.
+
+    Before the first process is started: a limit is inherited.
 
     Raises:
-        ConfigError: the run needs more than this system allows, or this process may not have children.
+        ConfigError: this process may not have children, or the run needs more than this system allows.
     """
+    import multiprocessing  # not needed where an option is wrong
+
     if multiprocessing.current_process().daemon:
         raise ConfigError(
             "workers: this process may not start any: it is a daemonic one, as those of "
             "multiprocessing.Pool are; use concurrent.futures.ProcessPoolExecutor instead"
         )
-    if sys.platform != "win32":  # which has no such limits
-        check_descriptors(config)
-        check_processes(config)
-
-
-def check_descriptors(config: Config) -> None:
-    """Check that the run's processes may open as many files as they need, raising their limit if need be.
-
-    Raises:
-        ConfigError: the run needs more than this system allows.
-    """
+    if sys.platform == "win32":  # which has no such limit
+        return
     needed = needed_descriptors(config)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
@@ -61,28 +49,6 @@ def check_descriptors(config: Config) -> None:
         ) from None
 
 
-def check_processes(config: Config) -> None:
-    """Check that the user may have as many processes as the run needs, raising their limit if need be.
-
-    Raises:
-        ConfigError: this system does not allow as many.
-    """
-    if os.getuid() == 0:  # whom the limit does not bind
-        return
-    needed = BASE_PROCESSES + PROCESSES_PER_WORKER * config.workers
-    soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
-    if soft == resource.RLIM_INFINITY or soft >= needed + FEW_PROCESSES:
-        return
-    with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NPROC, (hard, hard))
-        soft = hard
-    if soft != resource.RLIM_INFINITY and soft < needed + (running := _running_processes()):
-        raise ConfigError(
-            f"workers: {config.workers} need about {needed} processes and threads, this system allows {soft} of which "
-            f"{running} are running; raise it with `ulimit -u {needed + running}`, or use fewer workers"
-        )
-
-
 def process_refusal(config: Config, error: OSError) -> ConfigError | None:
     """The error to raise where the system refused to start one more process; None where `error` is of another kind."""
     if error.errno not in (errno.EAGAIN, errno.ENOMEM):
@@ -92,14 +58,6 @@ def process_refusal(config: Config, error: OSError) -> ConfigError | None:
         f"workers: the system refused to start one more of the run's processes: {error.strerror}; "
         f"allow more {remedy}, or use fewer workers than {config.workers}"
     )
-
-
-def _running_processes() -> int:
-    """Processes and threads of this user, as far as they can be seen."""
-    import psutil  # only where the limit is low
-
-    processes = [process.info for process in psutil.process_iter(["uids", "num_threads"], ad_value=None)]
-    return sum(one["num_threads"] or 1 for one in processes if one["uids"] and one["uids"].real == os.getuid())
 
 
 def leave_deleted_folder() -> None:
@@ -116,18 +74,17 @@ def short_temporary_directory() -> str | None:
     Raises:
         ConfigError: none can be found.
     """
+    import tempfile  # which multiprocessing imports as well
+
     try:
         usual = tempfile.gettempdir()
-    except FileNotFoundError:  # nothing that it knows of can be written
-        usual = os.environ.get("TMPDIR", "")
-    else:
         if _holds_sockets(usual):
             return None
+    except FileNotFoundError:  # nothing that it knows of can be written
+        usual = os.environ.get("TMPDIR", "")
     for folder in ("/tmp", "/var/tmp", "/dev/shm", os.environ.get("XDG_RUNTIME_DIR", "")):
-        if folder and _holds_sockets(folder):
-            with suppress(OSError):
-                tempfile.TemporaryFile(dir=folder).close()
-                return folder
+        if folder and _holds_sockets(folder) and os.access(folder, os.W_OK):
+            return folder
     raise ConfigError(
         f"TMPDIR: no directory for the sockets by which processes are started: '{usual}' is longer than "
         f"{SOCKET_PATH - SOCKET_NAME} bytes or cannot be written, as are the others; set TMPDIR to one "
