@@ -141,13 +141,13 @@ class Monitor:
             self._fail(f"the monitor died of it {TRIES} times")
         else:
             self._update(tries=before.tries + 1)
-            self._evaluations.note_progress(self._progress)  # for a successor of this process
+            self._evaluations.note(self._progress)  # for a successor of this process
             try:
                 solved = self._solves(snapshot, whole=is_last)
                 self._update(failures=0)
             except CancelledError:
                 self._progress = before  # a resumed run evaluates it
-                self._evaluations.note_progress(before)
+                self._evaluations.note(before)
                 return False
             except (Exception, SystemExit) as error:
                 self._fail(error)
@@ -157,7 +157,7 @@ class Monitor:
     def _release(self, snapshots: int = 1) -> None:
         """Drop the first snapshots of the queue, where there is one."""
         self._update(released=self._progress.released + snapshots * self._store.queues, tries=0)
-        self._evaluations.note_progress(self._progress)
+        self._evaluations.note(self._progress)
         self._store.release(self._progress.released)
 
     def _fail(self, error: BaseException | str) -> None:
@@ -173,7 +173,7 @@ class Monitor:
         """After a failure, begin no evaluation for a while where training is under way; the seconds."""
         failures = self._progress.failures + 1
         self._update(failures=failures)
-        self._evaluations.note_progress(self._progress)
+        self._evaluations.note(self._progress)
         delay = min(2.0 ** (failures - 1), LONGEST_DELAY) if self._scoreboard.requested() == RUN else 0.0
         self._resting_until = time.monotonic() + delay
         return delay
@@ -191,7 +191,7 @@ class Monitor:
         solved = evaluation.verification and self._reaches_target(evaluation)
         self._update(evaluated=snapshot.updates)
         if solved or self._progress.best is None or evaluation.mean > self._progress.best.mean:
-            self._evaluations.note_best(EvaluatedSnapshot(snapshot, evaluation))
+            self._evaluations.note(best=EvaluatedSnapshot(snapshot, evaluation))
             self._update(best=evaluation)
             self._send(("best", evaluation))
         return solved
@@ -291,7 +291,7 @@ class Monitor:
         result = self._play(seed, lambda: time.monotonic() > deadline)
         if result is not None:
             evaluation = self._evaluation(snapshot, result, verification=False)
-            self._evaluations.note_last(EvaluatedSnapshot(snapshot, evaluation))
+            self._evaluations.note(last=EvaluatedSnapshot(snapshot, evaluation))
             self._send(("last", evaluation))
 
 

@@ -1,9 +1,11 @@
 """One training run from its options to its summary. This page builds all its parts, top-down.
 
-train() or resume() -> checks -> run directory -> forkserver -> build() -> supervisor.run()
+train() or resume() -> checks -> run directory -> forkserver -> supervise(): shared memory, log, processes, Supervisor.run()
 
-torch is imported in `build`, beside the forkserver's own import of it: that takes most of a short run's time.
+torch is imported in `supervise`, beside the forkserver's own import of it: that takes most of a short run's time.
 """
+
+from __future__ import annotations
 
 import dataclasses
 import functools
@@ -25,8 +27,6 @@ from workers.runs.records import Summary, starting
 from workers.runs.stored import changed, nothing_to_do, stored_config
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from a3c.environments import EnvironmentSpec
     from shared.optimizers import SharedOptimizer
     from shared.scoreboard import Scoreboard
@@ -106,7 +106,7 @@ def resume(
         return None
     check_limits(config)
 
-    def load_checkpoint() -> "tuple[EnvironmentSpec, Resumed]":
+    def load_checkpoint() -> tuple[EnvironmentSpec, Resumed]:
         from workers.runs.resume import load  # imports torch
 
         environment = _described(config, content.get("environment"))
@@ -126,7 +126,7 @@ def _checked(dashboard: str, path: str | Path) -> tuple[Path, Path]:
     return typed, absolute
 
 
-def _described(config: Config, stored: Any = None) -> "EnvironmentSpec":
+def _described(config: Config, stored: Any = None) -> EnvironmentSpec:
     from workers.processes.preflight import describe_environment
 
     return describe_environment(config, stored)
@@ -135,7 +135,7 @@ def _described(config: Config, stored: Any = None) -> "EnvironmentSpec":
 def _run_in(
     directory: RunDirectory,
     config: Config,
-    load: "Callable[[], tuple[EnvironmentSpec | None, Resumed | None]]",
+    load: Callable[[], tuple[EnvironmentSpec | None, Resumed | None]],
     dashboard: str,
     profile: bool,
     started: float,
@@ -166,12 +166,12 @@ def _run_in(
 
 def supervise(
     config: Config,
-    environment: "EnvironmentSpec",
+    environment: EnvironmentSpec,
     directory: RunDirectory,
-    view: "View",
+    view: View,
     signals: Signals,
     started: float,
-    resumed: "Resumed | None" = None,
+    resumed: Resumed | None = None,
 ) -> Summary:
     """Build shared memory, log and processes of a run, and run it to its end."""
     import numpy as np
@@ -262,22 +262,35 @@ def supervise(
 
 
 def build_store(
-    config: Config, environment: "EnvironmentSpec", scoreboard: "Scoreboard", lock_path: Path
-) -> "SharedStore":
+    config: Config, environment: EnvironmentSpec, scoreboard: Scoreboard, lock_path: Path, optimizer: Any = None
+) -> SharedStore:
     """The shared parameters, initialised by the run's seed, the shared optimizer, and the mode's way to push.
 
+    Args:
+        optimizer: another one than that of the configuration, called with the number of parameters.
     Raises:
         ConfigError: they do not fit into memory, or the mode needs what the file system has not.
     """
     from a3c.networks import build, initialize
     from shared.parameters import bind, flat_zeros
+    from shared.store import LockedStore, SharedStore
+    from shared.sync_store import SyncStore
 
     try:
         model = build(config, environment)
         initialize(model, config.seed)
         vector = flat_zeros(model)
         bind(model, vector)
-        return store_around(vector, build_optimizer(config.optimizer, len(vector)), config, scoreboard, lock_path)
+        stepped = optimizer(len(vector)) if optimizer else build_optimizer(config.optimizer, len(vector))
+        if config.mode == "sync" or config.workers == 1:  # a single worker is reproducible too
+            interval = config.evaluation.eval_interval if config.evaluation.eval_episodes else None
+            return SyncStore(vector, stepped, scoreboard, interval)
+        if config.mode == "locked":
+            from workers.runs.lock import require_locks
+
+            require_locks(lock_path)
+            return LockedStore(vector, stepped, scoreboard, str(lock_path))
+        return SharedStore(vector, stepped, scoreboard)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "allocate memory" not in str(error):  # torch has no class of its own
             raise
@@ -285,25 +298,7 @@ def build_store(
         raise ConfigError(f"hidden_sizes: the network and its copies do not fit into memory: {reason}") from error
 
 
-def store_around(
-    vector: "Tensor", optimizer: "SharedOptimizer", config: Config, scoreboard: "Scoreboard", lock_path: Path
-) -> "SharedStore":
-    """The mode's store for parameters that begin as `vector` [P]; a single worker is reproducible, as in `sync`."""
-    from shared.store import LockedStore, SharedStore
-    from shared.sync_store import SyncStore
-
-    if config.mode == "sync" or config.workers == 1:
-        interval = config.evaluation.eval_interval if config.evaluation.eval_episodes else None
-        return SyncStore(vector, optimizer, scoreboard, interval)
-    if config.mode == "locked":
-        from workers.runs.lock import require_locks
-
-        require_locks(lock_path)
-        return LockedStore(vector, optimizer, scoreboard, str(lock_path))
-    return SharedStore(vector, optimizer, scoreboard)
-
-
-def build_optimizer(options: OptimizerConfig, size: int) -> "SharedOptimizer":
+def build_optimizer(options: OptimizerConfig, size: int) -> SharedOptimizer:
     """The shared optimizer of a run for `size` parameters."""
     from shared.optimizers import AdamOptions, RMSPropOptions, SharedAdam, SharedRMSProp
 

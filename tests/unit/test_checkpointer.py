@@ -79,8 +79,8 @@ class Run:
     def judge(self, snapshot: Snapshot, mean: float = 9.5, **changed: Any) -> None:
         """The monitor has found a better policy."""
         evaluation = dataclasses.replace(EVALUATION, mean=mean, **changed)
-        self.evaluations.note_best(EvaluatedSnapshot(snapshot, evaluation))
-        self.evaluations.note_progress(dataclasses.replace(self.evaluations.progress(), best=evaluation))
+        self.evaluations.note(best=EvaluatedSnapshot(snapshot, evaluation))
+        self.evaluations.note(dataclasses.replace(self.evaluations.progress(), best=evaluation))
 
     def disable_the_disk(self) -> None:
         """A file in the folder's place: even root cannot write there."""
@@ -220,7 +220,7 @@ def test_what_is_saved_is_the_capture_the_board_the_snapshots_and_the_monitors_p
 
 
 def test_rows_that_a_checkpoint_counts_on_may_have_been_deleted(run: Run) -> None:
-    run.evaluations.note_progress(Progress(rows=3))
+    run.evaluations.note(Progress(rows=3))
     run.save()
     assert run.sent == [("checkpointed", "latest")]
 
@@ -246,7 +246,7 @@ def test_the_evaluation_of_an_interrupted_runs_end_is_in_the_checkpoint_of_the_s
     updates_since: int, run: Run
 ) -> None:
     snapshot = run.pushed()
-    run.evaluations.note_last(EvaluatedSnapshot(snapshot, dataclasses.replace(EVALUATION, updates=1)))
+    run.evaluations.note(last=EvaluatedSnapshot(snapshot, dataclasses.replace(EVALUATION, updates=1)))
     for _ in range(updates_since):
         run.pushed()
     run.end(0, 1)

@@ -14,15 +14,13 @@ from torch import Tensor
 
 from a3c.config import Config
 from a3c.environments import EnvironmentSpec
-from a3c.networks import build
 from shared.optimizers import AdamOptions, SharedAdam
-from shared.parameters import flat_zeros
 from shared.scoreboard import STOP, Scoreboard
 from shared.store import SharedStore
 from workers import actor_learner
 from workers.comparison.results import LostUpdates
 from workers.processes.start import context, start_process
-from workers.training import PUSH_LOCK, store_around
+from workers.training import PUSH_LOCK, build_store
 
 SECONDS = 0.5  # of training
 START_SECONDS = 60.0  # for all workers to have made an update
@@ -53,8 +51,9 @@ def measure_lost_updates(
     unjudged = replace(config.evaluation, eval_episodes=0)
     config = replace(config, max_env_steps=2**62, log_interval=0, evaluation=unjudged)
     (folder / "logs").mkdir(parents=True, exist_ok=True)
-    scoreboard, vector = Scoreboard(config.workers), flat_zeros(build(config, environment))
-    store = store_around(vector, LedgerAdam(len(vector)), config, scoreboard, folder / PUSH_LOCK)
+    scoreboard = Scoreboard(config.workers)
+    store = build_store(config, environment, scoreboard, folder / PUSH_LOCK, LedgerAdam)
+    store.parameters.zero_()
     processes: list[BaseProcess] = []
     try:
         for index in range(config.workers):

@@ -7,11 +7,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -29,8 +28,7 @@ LARGEST_LOG, KEPT_LOG = 16 * 2**20, 2**20  # bytes of a log at which its beginni
 USAGE_SECONDS = 1.0  # between two looks at a process's CPU time and memory
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
+class Patience(NamedTuple):
     """Seconds without a sign of life that are allowed."""
 
     start: float  # until the first: imports, environments that are made and reset
@@ -188,7 +186,8 @@ class Child:
                 self._measured = now, cpu_seconds
         if _size(self._log) > LARGEST_LOG:
             with suppress(OSError):
-                _keep_end(self._log)
+                end = self._log.read_bytes()[-KEPT_LOG:]  # what is appended meanwhile may be lost
+                self._log.write_bytes(b"(the beginning of this log was dropped)\n" + end)
                 self._log_start = 0
 
     @staticmethod
@@ -285,13 +284,3 @@ def _size(path: Path | None) -> int:
         return path.stat().st_size if path is not None else 0
     except OSError:
         return 0
-
-
-def _keep_end(path: Path) -> None:
-    """Shorten a file to its end; what is appended meanwhile may be lost."""
-    with open(path, "r+b") as file:
-        file.seek(-KEPT_LOG, os.SEEK_END)
-        end = file.read()
-        file.seek(0)
-        file.write(b"(the beginning of this log was dropped)\n" + end)
-        file.truncate()

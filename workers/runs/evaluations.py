@@ -60,37 +60,30 @@ class Evaluations:
 
     def __init__(self, progress: Progress):
         self._slots = Slots(3)
-        self.note_progress(progress)
+        self.note(progress)
 
-    def note_progress(self, progress: Progress) -> None:
-        """Leave how far the evaluations have come."""
-        self._put(PROGRESS, progress)
+    def note(
+        self,
+        progress: Progress | None = None,
+        best: EvaluatedSnapshot | None = None,
+        last: EvaluatedSnapshot | None = None,
+    ) -> None:
+        """Leave how far they have come, the best policy so far, or the one that an interrupted run ends with."""
+        for index, note in ((BEST, best), (LAST, last), (PROGRESS, progress)):
+            if note is not None:
+                self._slots.put(index, pickle.dumps(note))
 
     def progress(self) -> Progress:
         """How far they have come."""
-        progress: Progress = self._get(PROGRESS)
-        return progress
-
-    def note_best(self, evaluated: EvaluatedSnapshot) -> None:
-        """Leave the best policy so far."""
-        self._put(BEST, evaluated)
+        return self._get(PROGRESS)  # type: ignore[no-any-return]
 
     def best(self) -> EvaluatedSnapshot | None:
         """The best policy since the run was started or resumed; None where there was none."""
-        best: EvaluatedSnapshot | None = self._get(BEST)
-        return best
-
-    def note_last(self, evaluated: EvaluatedSnapshot) -> None:
-        """Leave the policy that an interrupted run ends with."""
-        self._put(LAST, evaluated)
+        return self._get(BEST)  # type: ignore[no-any-return]
 
     def last(self) -> EvaluatedSnapshot | None:
         """The policy that an interrupted run ended with."""
-        last: EvaluatedSnapshot | None = self._get(LAST)
-        return last
-
-    def _put(self, index: int, note: object) -> None:
-        self._slots.put(index, pickle.dumps(note))
+        return self._get(LAST)  # type: ignore[no-any-return]
 
     def _get(self, index: int) -> Any:
         content = self._slots.get(index)
