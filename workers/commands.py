@@ -119,7 +119,7 @@ class Play:
     render: str = option("auto", "auto: a window where there is a screen, else the terminal", choices=RENDERERS)
     terminal: bool = option(False, "the same as --render terminal")
     record: Path | None = option(None, "film the episodes, as .mp4 or .gif; needs no screen", metavar="FILE")
-    speed: float = option(1.0, "of the terminal, as a multiple of real time; 0: as fast as it goes")
+    speed: float = option(1.0, "of the terminal, as a multiple of real time; 0: as fast as it goes", low=0, high=1000)
     greedy: bool = option(True, "the most probable action, or a sampled one")
 
     def run(self) -> int:

@@ -41,10 +41,6 @@ def play(options: Play) -> None:
         ConfigError, CheckpointError: an option cannot be used here; raised before the first step.
         OSError: the film cannot be written.
     """
-    if options.speed and not 1e-3 <= options.speed <= 1e3:
-        raise ConfigError(
-            f"speed: must be 0, as fast as it can be drawn, or between 0.001 and 1000, got {options.speed:g}"
-        )
     checkpoint, environment = load(options.path, options.env)
     policy, gamma = Policy(checkpoint.model), _gamma(checkpoint.path.absolute().parent.parent)
     renderer = _renderer("terminal" if options.terminal else options.render, options.record)
@@ -155,7 +151,7 @@ class Pace:
         """Wait until so many seconds after the end of the wait before."""
         if self._speed:
             now = time.monotonic()
-            self._due = max(self._due + seconds / self._speed, now)  # a suspension is not made up for
+            self._due = max(self._due + min(seconds / self._speed, 3600), now)  # a suspension is not made up for
             time.sleep(self._due - now)
 
 
