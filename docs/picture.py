@@ -17,7 +17,7 @@ from workers.console.dashboard import Dashboard
 from workers.console.panels import render
 from workers.processes.signals import Signals
 from workers.processes.start import start_forkserver
-from workers.runs.directory import RunDirectory
+from workers.runs.directory import open_run_directory
 from workers.runs.records import Status
 from workers.training import supervise
 
@@ -43,7 +43,7 @@ def main(seed: int) -> None:
     start_forkserver()
     recorder = Recorder()
     with tempfile.TemporaryDirectory() as folder:
-        directory = RunDirectory(Path(folder) / "runs" / "CartPole-v1")
+        directory = open_run_directory(Path(folder) / "runs" / "CartPole-v1")
         with Signals() as signals:
             supervise(config, describe(config.env), directory, recorder, signals, started)
         directory.close()

@@ -18,9 +18,9 @@ from shared.parameters import bind, flat_zeros
 from shared.scoreboard import FINISH, RUN, STOP
 from shared.store import Snapshot
 from workers.processes import entry
+from workers.runs.directory import Table, open_table
 from workers.runs.evaluations import EvaluatedSnapshot, SharedRun
 from workers.runs.records import Evaluation
-from workers.runs.tables import Table
 
 POLL_SECONDS = 0.005  # between two looks at the env steps; each costs a worker its core for a moment
 FREE_SECONDS = 1.0  # of evaluations beyond their share of the time
@@ -35,7 +35,7 @@ def main(run: SharedRun, messages: Connection) -> None:
 
     def watch() -> None:
         columns = [field.name for field in dataclasses.fields(Evaluation)]
-        Monitor(run, messages.send).watch(Table(run.run_dir / "evaluations.csv", columns))
+        Monitor(run, messages.send).watch(open_table(run.run_dir / "evaluations.csv", columns))
 
     entry.run(run.run_dir / "logs" / "monitor.log", watch)
 

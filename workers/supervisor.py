@@ -14,7 +14,7 @@ from workers import exit_codes
 from workers.console.drawing import plural
 from workers.processes.child import LOST, Budget, Child
 from workers.processes.signals import Signals
-from workers.runs.log import Report
+from workers.runs.log import RunLog
 from workers.runs.records import Summary, WorkerStatus
 
 TICK_SECONDS = 0.2  # between two ticks: telemetry, signs of life
@@ -38,7 +38,7 @@ class Supervisor:
         store: SharedStore,
         scoreboard: Scoreboard,
         notifier: Notifier,
-        log: Report,
+        log: RunLog,
         signals: Signals,
         workers: Sequence[Child],
         monitor: Child | None,
@@ -99,14 +99,14 @@ class Supervisor:
     def _read_messages(self) -> None:
         for child in self._children:
             for kind, data in child.receive():
-                self._log.take(kind, data)
+                self._log.receive(kind, data)
 
     def _tick(self) -> None:
         now = time.monotonic()
         elapsed, self._ticked = now - self._ticked, now
         for child in self._children:
             child.measure()
-        self._log.look(self._phase, self._worker_statuses, self._monitor.cpu_percent if self._monitor else None)
+        self._log.update(self._phase, self._worker_statuses, self._monitor.cpu_percent if self._monitor else None)
         self._kill_hung(min(elapsed, AWAKE_SECONDS))
 
     def _kill_hung(self, elapsed: float) -> None:

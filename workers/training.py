@@ -1,6 +1,6 @@
 """One training run from its options to its summary. This page builds all its parts, top-down.
 
-train() or resume() -> checks -> run directory -> forkserver -> supervise(): shared memory, log, processes, Supervisor.run()
+train() or resume() -> checks -> run directory -> forkserver -> supervise() -> Supervisor.run()
 
 torch is imported in `supervise`, beside the forkserver's own import of it: that takes most of a short run's time.
 """
@@ -22,9 +22,9 @@ from workers import exit_codes
 from workers.processes.limits import check_limits, crowding, leave_deleted_folder, process_refusal
 from workers.processes.signals import Signals
 from workers.processes.start import start_forkserver
-from workers.runs.directory import RunDirectory, new_run_dir
+from workers.runs.directory import RunDirectory, new_run_dir, open_run_directory, require_locks
 from workers.runs.records import Summary, starting
-from workers.runs.stored import changed, nothing_to_do, stored_config
+from workers.runs.resume import changed, cut_back, load, nothing_to_do, stored_config
 
 if TYPE_CHECKING:
     from a3c.environments import EnvironmentSpec
@@ -71,7 +71,7 @@ def train(
     if run_dir is None:
         path = new_run_dir(path, config)
         typed = typed / path.name
-    directory = RunDirectory(path, shown=str(typed))
+    directory = open_run_directory(path, shown=str(typed))
     return _run_in(directory, config, lambda: (environment, None), dashboard, profile, started)
 
 
@@ -107,13 +107,11 @@ def resume(
     check_limits(config)
 
     def load_checkpoint() -> tuple[EnvironmentSpec, Resumed]:
-        from workers.runs.resume import load  # imports torch
-
         environment = _described(config, content.get("environment"))
         say = functools.partial(print, file=sys.stderr)
         return environment, load(path, config, environment, content, any_version, say)
 
-    directory = RunDirectory(path, resume=True, shown=str(typed))
+    directory = open_run_directory(path, resume=True, shown=str(typed))
     return _run_in(directory, config, load_checkpoint, dashboard, profile, time.monotonic())
 
 
@@ -149,7 +147,7 @@ def _run_in(
                 raise process_refusal(config, error) or error from error
             environment, resumed = load()
             from workers.console.dashboard import Dashboard
-            from workers.runs.invocation import changed_options
+            from workers.runs.program import changed_options
 
             with Dashboard(*console_for(dashboard), changed_options(config)) as view:
                 view.update(starting(config, directory.shown, time.monotonic() - started))
@@ -182,8 +180,7 @@ def supervise(
     from workers import actor_learner, checkpointer, monitor
     from workers.processes.child import Child, Patience
     from workers.runs.evaluations import Evaluations, SharedRun
-    from workers.runs.log import Report
-    from workers.runs.resume import cut_back
+    from workers.runs.log import RunLog
     from workers.supervisor import SAVE_SECONDS, Supervisor
 
     # What the processes share.
@@ -193,7 +190,7 @@ def supervise(
     if resumed is not None:
         resumed.restore(store, scoreboard)
         resumed = cut_back(directory.path, resumed)  # now that everything is known to fit
-    log = Report(config, environment, scoreboard, store, directory, view, resumed)
+    log = RunLog(config, environment, scoreboard, store, directory, view, resumed)
     run = SharedRun(config, environment, store, scoreboard, Evaluations(log.progress), Notifier(), directory.path)
 
     # The processes: none of them is started here.
@@ -245,7 +242,7 @@ def supervise(
     )
 
     def announce() -> None:
-        kind, origin = ("started", "") if resumed is None else ("resumed", f"; {resumed.words()}")
+        kind, origin = ("started", "") if resumed is None else ("resumed", f"; {resumed.describe()}")
         workers = f"{config.workers} worker{'s' * (config.workers != 1)}"
         others = " and a monitor" if options.eval_episodes else ", no evaluations"
         log.event(kind, f"{workers}{others}, seed {config.seed}{origin}")
@@ -286,8 +283,6 @@ def build_store(
             interval = config.evaluation.eval_interval if config.evaluation.eval_episodes else None
             return SyncStore(vector, stepped, scoreboard, interval)
         if config.mode == "locked":
-            from workers.runs.lock import require_locks
-
             require_locks(lock_path)
             return LockedStore(vector, stepped, scoreboard, str(lock_path))
         return SharedStore(vector, stepped, scoreboard)

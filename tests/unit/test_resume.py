@@ -12,8 +12,8 @@ from a3c.environments import describe
 from a3c.networks import build
 from shared.scoreboard import Scoreboard
 from shared.store import SharedStore
-from workers.runs.directory import versions
 from workers.runs.evaluations import Progress
+from workers.runs.program import versions
 from workers.runs.resume import Resumed, load
 from workers.training import build_store
 

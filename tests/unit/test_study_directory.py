@@ -20,7 +20,7 @@ from workers.comparison.results import Comparison
 from workers.comparison.study import Study, plan
 from workers.comparison.study_directory import StudyDirectory
 from workers.comparison.versions import check_one_version, versions_of
-from workers.runs.directory import provenance
+from workers.runs.program import provenance
 
 OPTIONS: dict[str, Any] = {"mode": ["async", "sync"], "workers": 1}
 STUDY = plan({"mode": ["async", "sync"], "workers": [1]}, seeds=2)

@@ -20,7 +20,7 @@ from workers.processes.limits import check_limits, leave_deleted_folder
 from workers.processes.preflight import describe_environment
 from workers.processes.signals import Signals
 from workers.processes.start import start_forkserver
-from workers.runs.directory import RunDirectory
+from workers.runs.directory import open_run_directory
 from workers.training import check_dashboard, console_for, process_started, supervise
 
 
@@ -152,7 +152,7 @@ class _Session:
         """One run; its exit code where the study must not go on."""
         self._view.begin(arm.name, seed)
         path = self._directory.clear(arm, seed)
-        directory = RunDirectory(path)
+        directory = open_run_directory(path)
         try:
             with Signals() as signals:
                 environment = self._environments[arm.name]

@@ -16,8 +16,8 @@ from a3c.files import discard_leftovers, json_bytes, json_object, write_durably
 from workers.comparison.results import Comparison, LostUpdates, Run
 from workers.comparison.stored_runs import UnreadableRunError, flat_provenance, is_outcome, options_of, read_run
 from workers.comparison.study import Arm, Study
-from workers.runs.directory import provenance
-from workers.runs.lock import LOCK, DirectoryLock
+from workers.runs.directory import LOCK, lock_directory
+from workers.runs.program import provenance
 from workers.runs.records import Evaluation, Staleness
 
 NAME_BYTES = 120  # of a run's directory; file systems take 255
@@ -34,7 +34,7 @@ class StudyDirectory:
         self.path, self._study = path, study
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._lock = DirectoryLock(path, f"study_dir: '{path}'")
+            self._lock = lock_directory(path, f"study_dir: '{path}'")
             try:
                 self.facts = self._claim(command)
             except BaseException:
