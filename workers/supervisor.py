@@ -11,7 +11,6 @@ from shared.notifier import Notifier
 from shared.scoreboard import CLOSE, FINISH, RUN, STOP, Scoreboard
 from shared.store import SharedStore
 from workers import exit_codes
-from workers.console.drawing import plural
 from workers.processes.child import LOST, Budget, Child
 from workers.processes.signals import Signals
 from workers.runs.log import RunLog
@@ -212,8 +211,7 @@ class Supervisor:
         elif ending:
             return
         elif not lost and not self._budget.take():
-            budget = plural(self._budget.restarts, "restart")
-            spent = f"the budget of {budget} within ten minutes is spent (--max-restarts)"
+            spent = f"the budget of {self._budget} within ten minutes is spent (--max-restarts)"
             self._fail(exit_codes.WORKER, f"{child.name} {cause}; {spent}")
             return
         else:
@@ -235,8 +233,7 @@ class Supervisor:
                 continue
             child.start()
             if child.pid is not None:
-                taken = f"; {self._budget.taken} of {plural(self._budget.restarts, 'restart')}"
-                restarts = taken if child in self._workers else ""
+                restarts = f"; {self._budget.taken} of {self._budget}" if child in self._workers else ""
                 self._log.event("restarted", f"{child.name}{self._seed_of(child)}, pid {child.pid}{restarts}")
 
     # -- stopping -------------------------------------------------------------------------------------------------

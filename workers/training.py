@@ -24,7 +24,6 @@ from workers.processes.signals import Signals
 from workers.processes.start import start_forkserver
 from workers.runs.directory import RunDirectory, new_run_dir, open_run_directory, require_locks
 from workers.runs.records import Summary, starting
-from workers.runs.resume import changed, cut_back, load, nothing_to_do, stored_config
 
 if TYPE_CHECKING:
     from a3c.environments import EnvironmentSpec
@@ -96,6 +95,8 @@ def resume(
         CheckpointError: there is nothing to resume, or it does not fit; files are left as they are.
         ConfigError: the directory or an option cannot be used.
     """
+    from workers.runs.resume import changed, load, nothing_to_do, stored_config
+
     typed, path = _checked(dashboard, run_dir)
     if not path.is_dir():
         raise CheckpointError(f"{typed}: no such run directory")
@@ -188,6 +189,8 @@ def supervise(
     scoreboard.began = started
     store = build_store(config, environment, scoreboard, directory.path / PUSH_LOCK)
     if resumed is not None:
+        from workers.runs.resume import cut_back
+
         resumed.restore(store, scoreboard)
         resumed = cut_back(directory.path, resumed)  # now that everything is known to fit
     log = RunLog(config, environment, scoreboard, store, directory, view, resumed)
@@ -271,7 +274,6 @@ def build_store(
     from a3c.networks import build, initialize
     from shared.parameters import bind, flat_zeros
     from shared.store import LockedStore, SharedStore
-    from shared.sync_store import SyncStore
 
     try:
         model = build(config, environment)
@@ -280,6 +282,8 @@ def build_store(
         bind(model, vector)
         stepped = optimizer(len(vector)) if optimizer else build_optimizer(config.optimizer, len(vector))
         if config.mode == "sync" or config.workers == 1:  # a single worker is reproducible too
+            from shared.sync_store import SyncStore
+
             interval = config.evaluation.eval_interval if config.evaluation.eval_episodes else None
             return SyncStore(vector, stepped, scoreboard, interval)
         if config.mode == "locked":
