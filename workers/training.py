@@ -199,13 +199,13 @@ def supervise(
     # The processes: none of them is started here.
     pace, options = environment.pace, config.evaluation
 
+    def patience(environments: int, latency: float = 0.0, least: float = 0.0) -> Patience:
+        step = PATIENCE * max(pace.make_seconds, pace.reset_seconds, environments * (pace.step_seconds + latency))
+        return Patience(START_SECONDS + step, max(config.supervision.heartbeat_timeout, least, step))
+
     def child(name: str, target: Any, arguments: Any, index: int, patience: Patience, **more: Any) -> Child:
         pulse, path = functools.partial(scoreboard.beats, index), directory.path / "logs" / f"{name}.log"
         return Child(name, target, arguments, pulse, patience, path, needs_main=environment.needs_main, **more)
-
-    def patience(environments: int, latency: float, least: float) -> Patience:
-        step = PATIENCE * max(pace.make_seconds, pace.reset_seconds, environments * (pace.step_seconds + latency))
-        return Patience(START_SECONDS + step, max(config.supervision.heartbeat_timeout, least, step))
 
     def worker(index: int) -> Child:
         return child(
@@ -213,42 +213,28 @@ def supervise(
             actor_learner.main,
             lambda _: (index, scoreboard.incarnation(index), config, environment, store, scoreboard, directory.path),
             index,
-            patience(config.envs_per_worker, config.env_latency_ms / 1000, 0.0),
+            patience(config.envs_per_worker, config.env_latency_ms / 1000),
             computing=functools.partial(scoreboard.is_learning, index),
             early=config.envs_per_worker,
         )
 
-    supervisor = Supervisor(
-        config,
-        store,
-        scoreboard,
-        run.notifier,
-        log,
-        signals,
-        workers=[worker(index) for index in range(config.workers)],
-        monitor=child(
-            "monitor",
-            monitor.main,
-            lambda messages: (run, messages),
-            scoreboard.monitor,
-            patience(batch_size(environment, options.eval_episodes, options.eval_envs), 0.0, START_SECONDS),
-        )
-        if options.eval_episodes
-        else None,
-        checkpointer=child(
-            "checkpointer",
-            checkpointer.main,
-            lambda messages: (run, messages, view.terminal),
-            scoreboard.checkpointer,
-            Patience(START_SECONDS, SAVE_SECONDS),
-        ),
+    workers, watching = [worker(index) for index in range(config.workers)], None
+    if options.eval_episodes:
+        patient = patience(batch_size(environment, options.eval_episodes, options.eval_envs), least=START_SECONDS)
+        watching = child("monitor", monitor.main, lambda messages: (run, messages), scoreboard.monitor, patient)
+    saving = child(
+        "checkpointer",
+        checkpointer.main,
+        lambda messages: (run, messages, view.terminal),
+        scoreboard.checkpointer,
+        Patience(START_SECONDS, SAVE_SECONDS),
     )
+    supervisor = Supervisor(run, log, signals, workers, watching, saving)
 
     def announce() -> None:
         kind, origin = ("started", "") if resumed is None else ("resumed", f"; {resumed.describe()}")
-        workers = f"{config.workers} worker{'s' * (config.workers != 1)}"
-        others = " and a monitor" if options.eval_episodes else ", no evaluations"
-        log.event(kind, f"{workers}{others}, seed {config.seed}{origin}")
+        plural, others = "s" * (config.workers != 1), " and a monitor" if watching else ", no evaluations"
+        log.event(kind, f"{config.workers} worker{plural}{others}, seed {config.seed}{origin}")
         if (line := crowding(config)) is not None:
             log.event("warning", line)
         directory.write_config(config, environment.facts())
