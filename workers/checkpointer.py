@@ -18,8 +18,7 @@ from torch import Tensor
 from a3c.checkpoint import Training, save_checkpoint
 from a3c.config import NumericsError
 from a3c.files import sync_file
-from a3c.networks import ActorCritic, build
-from shared.parameters import bind, flat_zeros
+from a3c.networks import ActorCritic, bind, build, flat_zeros
 from shared.scoreboard import CLOSE
 from shared.store import Capture, Snapshot
 from workers.processes import entry

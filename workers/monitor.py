@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from a3c.closed_form import ClosedForm
+from a3c.actors import actor_for
 from a3c.evaluation import Returns, evaluate
-from a3c.networks import build
-from shared.parameters import bind, flat_zeros
+from a3c.networks import bind, build, flat_zeros
 from shared.scoreboard import FINISH, RUN, STOP
 from shared.store import Snapshot
 from workers.processes import entry
@@ -59,7 +58,7 @@ class Monitor:
         model = build(config, self._environment)
         self._parameters = flat_zeros(model)
         bind(model, self._parameters)
-        self._network = ClosedForm(model)
+        self._greedy = actor_for(model).greedy
         self._progress = self._evaluations.progress()
         self._resting_until = 0.0
         self._episode_seconds: float | None = None  # of the last evaluation
@@ -238,8 +237,7 @@ class Monitor:
         self, seed: int, cancelled: Callable[[], bool], goes_on: Callable[[Returns], bool] = lambda returns: True
     ) -> Returns | None:
         episodes, batch = self._options.eval_episodes, self._options.eval_envs
-        logits = self._network.policy_logits
-        return evaluate(logits, self._environment, episodes, seed, cancelled, batch, goes_on)
+        return evaluate(self._greedy, self._environment, episodes, seed, cancelled, batch, goes_on)
 
     def _promises(self, returns: Returns, seconds: float) -> bool:
         """Whether the rest of an evaluation's episodes is worth it, after `seconds` for the first of them.

@@ -237,7 +237,7 @@ def supervise(
         log.event(kind, f"{config.workers} worker{plural}{others}, seed {config.seed}{origin}")
         if (line := crowding(config)) is not None:
             log.event("warning", line)
-        directory.write_config(config, environment.facts())
+        directory.write_config(config, environment.description())
 
     signals.check()
     with np.errstate(all="ignore"):  # whatever the caller has NumPy raise
@@ -257,8 +257,7 @@ def build_store(
     Raises:
         ConfigError: they do not fit into memory, or the mode needs what the file system has not.
     """
-    from a3c.networks import build, initialize
-    from shared.parameters import bind, flat_zeros
+    from a3c.networks import bind, build, flat_zeros, initialize
     from shared.store import LockedStore, SharedStore
 
     try:

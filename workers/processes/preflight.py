@@ -29,7 +29,7 @@ def describe_environment(config: Config, stored: Any = None) -> "EnvironmentSpec
             it is made, reset or stepped.
     """
     from a3c.environments import describe  # imports gymnasium
-    from a3c.registry import find
+    from a3c.lookup import find
 
     kept = stored.get("env_spec") if isinstance(stored, dict) else None
     with environment_output(), no_input():
