@@ -24,7 +24,6 @@ from shared.store import Capture, Snapshot
 from workers.processes import entry
 from workers.runs.evaluations import EvaluatedSnapshot, SharedRun
 from workers.runs.records import Evaluation
-from workers.runs.resume import best_on_disk
 
 WAIT_SECONDS = 0.05  # until it looks at what there is to do, where it is not notified
 GUARD_SECONDS = 0.05  # between two checks that the parameters are finite, more where a check takes long
@@ -68,7 +67,10 @@ class Checkpointer:
 
         Raises DiskError where that cannot be written, NumericsError where the shared numbers do not stay finite.
         """
-        self._best = best_on_disk(self._checkpoints)
+        if (self._checkpoints / "best.json").exists():  # of a run that was resumed, or of a checkpointer that died
+            from workers.runs.resume import best_on_disk
+
+            self._best = best_on_disk(self._checkpoints)
         self._saves_requested = self._scoreboard.saves_requested()
         while self._scoreboard.requested() != CLOSE:
             self._scoreboard.beat(self._scoreboard.checkpointer)

@@ -127,7 +127,7 @@ class Run:
 
     def watch(self) -> None:
         columns = [field.name for field in dataclasses.fields(Evaluation)]
-        self.monitor().watch(module.Table(self.path / "evaluations.csv", columns))
+        self.monitor().watch(module.open_table(self.path / "evaluations.csv", columns))
 
     def finish(self) -> None:
         """Watch a run whose training has ended."""

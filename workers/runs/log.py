@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from a3c.config import Config
 from a3c.environments import EnvironmentSpec
@@ -11,8 +11,10 @@ from shared.store import SharedStore
 from workers.runs.directory import RunDirectory
 from workers.runs.evaluations import Progress
 from workers.runs.records import Evaluation, Event, Faults, Races, Status, Summary, WorkerStatus
-from workers.runs.resume import Resumed
 from workers.runs.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from workers.runs.resume import Resumed
 
 Workers = Callable[[], Sequence[WorkerStatus]]  # asked after the telemetry's interval has ended
 EVENTS_SHOWN = 50
@@ -47,7 +49,7 @@ class RunLog:
         store: SharedStore,
         directory: RunDirectory,
         dashboard: View,
-        resumed: Resumed | None,
+        resumed: "Resumed | None",
     ):
         self._config, self._environment = config, environment
         self._scoreboard, self._store = scoreboard, store
