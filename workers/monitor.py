@@ -12,19 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from a3c.closed_form import ClosedForm
+from a3c.actors import actor_for
 from a3c.config import Config
 from a3c.environments import EnvironmentSpec
 from a3c.evaluation import Returns, evaluate
-from a3c.networks import build
+from a3c.networks import bind, build, flat_zeros
 from shared.notifier import Notifier
-from shared.parameters import bind, flat_zeros
 from shared.scoreboard import FINISH, RUN, STOP, Scoreboard
 from shared.store import SharedStore, Snapshot
 from workers.processes import entry
+from workers.runs.directory import open_table
 from workers.runs.evaluations import Evaluations, Judged
 from workers.runs.records import Evaluation
-from workers.runs.tables import Table
 
 Send = Callable[[tuple[str, Any]], None]  # to the supervisor
 POLL_SECONDS = 0.005  # between two looks at the env steps; each costs a worker its core for a moment
@@ -81,7 +80,7 @@ class Monitor:
         self._model = build(config, environment)
         self._parameters = flat_zeros(self._model)
         bind(self._model, self._parameters)
-        self._network = ClosedForm(self._model)
+        self._greedy = actor_for(self._model).greedy
         self._path = run_dir / "evaluations.csv"
         self._progress = evaluations.progress()
         self._resting_until = 0.0
@@ -89,7 +88,7 @@ class Monitor:
 
     def watch(self) -> None:
         """Evaluate at every interval of env steps, and what is left when training has ended."""
-        self._table = Table(self._path, [field.name for field in dataclasses.fields(Evaluation)])
+        self._table = open_table(self._path, [field.name for field in dataclasses.fields(Evaluation)])
         self._store.release(self._progress.judged)
         if self._progress.tries:  # the monitor before this one died of an evaluation
             self._rest()
@@ -257,13 +256,7 @@ class Monitor:
     ) -> Returns | None:
         options = self._config.evaluation
         return evaluate(
-            self._network.policy_logits,
-            self._environment,
-            options.eval_episodes,
-            seed,
-            cancelled,
-            options.eval_envs,
-            goes_on,
+            self._greedy, self._environment, options.eval_episodes, seed, cancelled, options.eval_envs, goes_on
         )
 
     def _promises(self, returns: Returns, seconds: float) -> bool:

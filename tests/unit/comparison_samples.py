@@ -13,9 +13,9 @@ from a3c import Config
 from a3c.files import json_bytes
 from workers.comparison.results import LogRow, Run
 from workers.comparison.study import Study, StudyDirectory, open_study_directory
-from workers.runs.directory import provenance
+from workers.runs.directory import open_table
+from workers.runs.program import provenance
 from workers.runs.records import Evaluation, Faults, Races, Staleness, Summary
-from workers.runs.tables import Table
 
 BUDGET = 20_000
 
@@ -93,7 +93,7 @@ def write_run(path: Path, run: Run, config: Config, made_with: dict[str, Any] | 
     path.mkdir(parents=True)
     content = {"options": config.to_options(), "environment": {}, **provenance(), **(made_with or {})}
     (path / "config.json").write_bytes(json_bytes(content))
-    table = Table(path / "evaluations.csv", [field.name for field in dataclasses.fields(Evaluation)])
+    table = open_table(path / "evaluations.csv", [field.name for field in dataclasses.fields(Evaluation)])
     for evaluation in run.evaluations:
         table.write(dataclasses.asdict(evaluation))
     table.close()

@@ -19,7 +19,7 @@ from workers import compare
 from workers.comparison.results import Comparison
 from workers.comparison.stored_runs import ABSENT, check_one_version, versions_of
 from workers.comparison.study import Study, StudyDirectory, open_study_directory, plan
-from workers.runs.directory import provenance
+from workers.runs.program import provenance
 
 OPTIONS: dict[str, Any] = {"mode": ["async", "sync"], "workers": 1}
 STUDY = plan({"mode": ["async", "sync"], "workers": [1]}, seeds=2)

@@ -14,9 +14,8 @@ from torch import Tensor
 
 from a3c.config import Config
 from a3c.environments import EnvironmentSpec
-from a3c.networks import build
+from a3c.networks import build, flat_zeros
 from shared.optimizers import AdamOptions, SharedAdam
-from shared.parameters import flat_zeros
 from shared.scoreboard import STOP, Scoreboard
 from workers import actor_learner
 from workers.assembly import store_around

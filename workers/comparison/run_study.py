@@ -22,7 +22,7 @@ from workers.extras import installing
 from workers.processes.limits import check_descriptors, leave_deleted_folder
 from workers.processes.signals import Signals
 from workers.processes.start import start_forkserver
-from workers.runs.directory import RunDirectory
+from workers.runs.directory import open_run_directory
 from workers.training import check_dashboard, console_for, describe_environment, process_started
 
 Runs = Mapping[tuple[str, int], Run]  # by arm and seed
@@ -142,7 +142,7 @@ class _Runner:
         self.view.begin(arm.name, seed)
         path = self.directory.run_path(arm, seed)
         shutil.rmtree(path, ignore_errors=True)  # an unfinished run is made again
-        with closing(RunDirectory(path)) as files, Signals() as signals:
+        with closing(open_run_directory(path)) as files, Signals() as signals:
             from workers.supervisor import Supervisor  # imports torch
 
             environment = self.environments[arm.name]

@@ -54,7 +54,7 @@ def options_of(path: Path) -> dict[str, Any]:
 
 
 def flat_provenance(content: dict[str, Any]) -> dict[str, Any]:
-    """What `workers.runs.directory.provenance` has put into a file, in one level."""
+    """What `workers.runs.program.provenance` has put into a file, in one level."""
     own = {name: content.get(name) for name in ("git_commit", "source_sha256")}
     return {**own, **content["versions"], **content["machine"]}
 

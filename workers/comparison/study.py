@@ -17,8 +17,8 @@ from a3c.files import discard_leftovers, json_bytes, json_object, write_durably
 from a3c.presets import TUNED
 from workers.comparison.results import Comparison, LostUpdates, Run
 from workers.comparison.stored_runs import UnreadableRunError, flat_provenance, is_outcome, options_of, read_run
-from workers.runs.directory import provenance
-from workers.runs.lock import LOCK, DirectoryLock
+from workers.runs.directory import LOCK, lock_directory
+from workers.runs.program import provenance
 from workers.runs.records import Evaluation, Staleness
 
 DEFAULT_MODES = ("async", "sync")
@@ -142,7 +142,7 @@ def open_study_directory(path: Path, study: Study, command: str) -> Iterator["St
     with ExitStack() as stack:
         try:
             path.mkdir(parents=True, exist_ok=True)
-            stack.callback(DirectoryLock(path, f"study_dir: '{path}'").release)
+            stack.callback(lock_directory(path, f"study_dir: '{path}'").release)
             discard_leftovers(path)
             file = path / "study.json"
             if file.exists():
