@@ -24,7 +24,7 @@ from benchmarks.figures import Figure, Limit, Row
 from benchmarks.program import TRAIN, Program, run_directory
 from benchmarks.serving_load import get, latencies, post
 from workers.playing.evaluating import load
-from workers.processes.output import environment_output
+from workers.processes.preflight import environment_output
 from workers.serving.export import export_checked
 from workers.serving.requests import BODY_LIMIT, OBSERVATION_LIMIT
 

@@ -26,7 +26,7 @@ from workers.playing import terminal_view
 from workers.playing.episode import Player, Step
 from workers.playing.evaluating import load
 from workers.playing.recording import recording
-from workers.processes.output import environment_output
+from workers.processes.preflight import environment_output
 from workers.runs.resume import stored_config
 
 DEFAULT_FPS = 30.0  # of an environment that has none of its own
