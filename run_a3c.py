@@ -115,7 +115,7 @@ def compare(options: dict[str, Any]) -> int:
 
     study = plan({**{name: [value] for name, value in preset.items()}, **options}, seeds, tuned)
     from workers.comparison.run_study import run
-    from workers.runs.invocation import program
+    from workers.runs.program import program
 
     return run(study, study_dir, dashboard, f"{program()} {shlex.join(sys.argv[1:])}", any_version)[1]
 

@@ -8,12 +8,10 @@ that at every moment NAME.json is either the old checkpoint or the new one, whol
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -23,32 +21,27 @@ from torch import Tensor
 from a3c.actors import Policy
 from a3c.config import CheckpointError
 from a3c.environments import sizes
-from a3c.files import discard_leftovers, json_object
+from a3c.files import json_object
 from a3c.heads import Categorical
 from a3c.manifest import (
     FACTS,
     NUMBER_LIMIT,
     TENSORS,
     WEIGHTS,
-    DamageError,
     checkpoints_of,
-    copy_path,
     entry_of,
     malformed_is_damage,
-    manifests,
-    part_entry,
+    manifest_of,
+    newest_whole,
     preferred,
-    prune,
     read_manifest,
     read_part,
+    retried,
+    save,
     whole_number,
-    write_limited,
-    write_manifest,
 )
 from a3c.networks import ActorCritic, mlp_actor_critic
 from a3c.spaces import ObservationSpec
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,18 +98,7 @@ def save_checkpoint(
     if training is not None:
         contents[TENSORS] = _pack(training.tensors)
         contents[FACTS] = json.dumps(training.facts, allow_nan=False, separators=(",", ":")).encode()
-    parts = {kind: part_entry(name, kind, content) for kind, content in contents.items()}
-    manifest = {**entries, "network": _described(model), **parts}
-    discard_leftovers(directory)
-    prune(directory, name)  # of saves that failed: their room may be what this one needs
-    for kind, content in contents.items():
-        write_limited(directory / parts[kind]["file"], content)
-    path = directory / f"{name}.json"
-    write_manifest(path, manifest)
-    if keep > 1:  # only now: NAME.json is to be the newest at every moment
-        write_manifest(copy_path(directory, name, entries["updates"]), manifest)
-    prune(directory, name, entries["updates"], keep if keep > 1 else 0)
-    return path
+    return save(directory, name, {**entries, "network": _described(model)}, contents, keep)
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -130,10 +112,10 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """
     path = Path(path)
     if path.is_dir():
-        return _newest_whole(path, preferred(checkpoints_of(path)), _load)
+        return newest_whole(path, preferred(checkpoints_of(path)), _load)
     if not os.path.lexists(path):
         raise CheckpointError(f"{path}: no such run directory or checkpoint")
-    return _retried(_load, _manifest_of(path) if path.suffix == ".safetensors" else path)
+    return retried(_load, manifest_of(path) if path.suffix == ".safetensors" else path)
 
 
 def load_training(run_dir: str | os.PathLike[str]) -> tuple[Checkpoint, Training]:
@@ -144,7 +126,7 @@ def load_training(run_dir: str | os.PathLike[str]) -> tuple[Checkpoint, Training
     """
     if not os.path.isdir(run_dir):
         raise CheckpointError(f"{run_dir}: no such run directory")
-    return _newest_whole(Path(run_dir), ("latest",), _load_with_training)
+    return newest_whole(Path(run_dir), ("latest",), _load_with_training)
 
 
 def load_policy(path: str | os.PathLike[str]) -> Policy:
@@ -154,49 +136,6 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
         CheckpointError: there is none, or it is damaged.
     """
     return Policy(load_checkpoint(path).model)
-
-
-def _newest_whole(run_dir: Path, names: Sequence[str], load: Callable[[Path, tuple[str, ...]], T]) -> T:
-    """Load the first checkpoint that is not damaged, and pass it a line for each that was."""
-    folder = checkpoints_of(run_dir)
-    skipped: tuple[str, ...] = ()
-    for path in (path for name in names for path in manifests(folder, name)):
-        try:
-            return _retried(load, path, skipped)
-        except DamageError as error:
-            skipped += (str(error),) if str(error) not in skipped else ()  # a damaged part has two manifests
-    if skipped:
-        others = f" (and {len(skipped) - 1} more)" if len(skipped) > 1 else ""
-        raise CheckpointError(f"{run_dir}: every checkpoint is damaged: {skipped[0]}{others}")
-    wanted = " and ".join(f"{name}.json" for name in names)
-    raise CheckpointError(f"{run_dir}: there is no checkpoint yet (looked for {wanted} in {folder})")
-
-
-def _retried(load: Callable[[Path, tuple[str, ...]], T], path: Path, skipped: tuple[str, ...] = ()) -> T:
-    """Load; again where a running run has meanwhile replaced the manifest, and removed what the old one named."""
-
-    def version() -> tuple[int, int] | None:
-        with suppress(OSError):
-            status = os.stat(path)  # of what a link leads to: that is what a run replaces
-            return status.st_ino, status.st_mtime_ns
-        return None
-
-    while True:
-        before = version()
-        try:
-            return load(path, skipped)
-        except DamageError:
-            if version() == before:
-                raise
-
-
-def _manifest_of(weights: Path) -> Path:
-    """The manifest beside a weights file that names it."""
-    for path in manifests(weights.parent, weights.name.rpartition("-")[0]):
-        with suppress(DamageError):
-            if read_manifest(path)[WEIGHTS]["file"] == weights.name:
-                return path
-    raise CheckpointError(f"{weights}: no whole manifest beside it names it as its weights")
 
 
 def _load(path: Path, skipped: tuple[str, ...]) -> Checkpoint:

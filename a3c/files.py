@@ -7,6 +7,7 @@ import math
 import os
 import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +62,16 @@ def write_durably(path: Path, content: bytes) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        _write_synced(temporary, content)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, 0o666)
+        try:
+            rest = memoryview(content)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            sync(descriptor)
+        finally:
+            os.close(descriptor)  # some file systems report only here that the content was lost
         os.replace(temporary, path)
-        _sync_directory(path.parent)
+        sync_file(path.parent)
     except BaseException as error:
         discard(temporary)
         if isinstance(error, OSError):  # a full disk is reported without a name, other failures with the temporary one
@@ -71,47 +79,26 @@ def write_durably(path: Path, content: bytes) -> None:
         raise
 
 
-def _write_synced(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, 0o666)
-    try:
-        rest = memoryview(content)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-        sync(descriptor)
-    finally:
-        os.close(descriptor)  # some file systems report only here that the content was lost
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make the names in a directory durable, where the system can: one that may be written need not be readable."""
-    try:
-        sync_file(directory)
-    except OSError as error:
-        if error.errno not in _CANNOT_SYNC:
-            raise
-
-
 def sync_file(path: Path) -> None:
-    """Make durable what a file holds, or the names in a directory.
-
-    Raises:
-        OSError: it cannot be.
-    """
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        sync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Make durable what a file holds, or the names in a directory, where its file system can; else OSError."""
+    with _where_possible():  # a directory that may be written need not be readable
+        descriptor = os.open(path, os.O_RDONLY | _BINARY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def sync(descriptor: int) -> None:
-    """Make what was written to an open file or directory durable, where its file system can.
-
-    Raises:
-        OSError: it can, and failed to.
-    """
-    try:
+    """Make what was written to an open file durable, where its file system can; else OSError."""
+    with _where_possible():
         os.fsync(descriptor)
+
+
+@contextlib.contextmanager
+def _where_possible() -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         if error.errno not in _CANNOT_SYNC:
             raise

@@ -10,14 +10,14 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
 from a3c.config import CheckpointError
-from a3c.files import discard, json_bytes, json_object, read_file, write_durably
+from a3c.files import discard, discard_leftovers, json_bytes, json_object, read_file, write_durably
 
 FORMAT = 2  # 1 had no seal, and weights alone
 WEIGHTS, TENSORS, FACTS = "weights", "training_tensors", "training_facts"
@@ -43,35 +43,60 @@ def malformed_is_damage(path: Path) -> Iterator[None]:
         raise DamageError(f"{path}: damaged: {error}") from error
 
 
-def part_entry(name: str, kind: str, content: bytes) -> dict[str, Any]:
-    """A part's place in its manifest. Its file is named by its content, so that no save touches an older one's."""
-    digest = sha256(content).hexdigest()
-    return {"file": f"{name}-{digest[:12]}.{ENDINGS[kind]}", "bytes": len(content), "sha256": digest}
+def save(directory: Path, name: str, entries: dict[str, Any], contents: dict[str, bytes], keep: int) -> Path:
+    """Write a name's newest manifest and its parts, and prune; the manifest's path.
 
+    A part's file is named by its content, so that no save touches an older one's. Older ones are removed last.
 
-def write_limited(path: Path, content: bytes, limit: int = PART_LIMIT) -> None:
-    """Put a part or a manifest on disk.
-
+    Args:
+        entries: what the manifest holds besides the parts.
+        contents: of the parts, by their kind.
+        keep: as for `a3c.checkpoint.save_checkpoint`.
     Raises:
-        OSError: it cannot be written, or is so large that it would be refused on the way back.
+        OSError: something cannot be written, or is so large that it would be refused on the way back.
     """
+    manifest, updates = {"format": FORMAT, **entries}, entries["updates"]
+    for kind, content in contents.items():
+        digest = sha256(content).hexdigest()
+        file = f"{name}-{digest[:12]}.{ENDINGS[kind]}"
+        manifest[kind] = {"file": file, "bytes": len(content), "sha256": digest}
+    body = json_bytes(manifest).removesuffix(b"\n}\n")
+    path, copy = directory / f"{name}.json", directory / f"{name}-{updates:012d}.json"
+    discard_leftovers(directory)
+    _prune_parts(directory, name)  # of saves that failed: their room may be what this one needs
+    for kind, content in contents.items():
+        _write(directory / manifest[kind]["file"], content, PART_LIMIT)
+    for place in (path, copy) if keep > 1 else (path,):  # in this order: NAME.json is to be the newest at every moment
+        _write(place, body + _seal(body), MANIFEST_LIMIT)
+    copies = _copies(directory, name)
+    kept = [copy for copy in copies if _updates_of(copy) <= updates][: keep if keep > 1 else 0]
+    for copy in copies:
+        if copy not in kept:
+            discard(copy)
+    _prune_parts(directory, name)
+    return path
+
+
+def _write(path: Path, content: bytes, limit: int) -> None:
     if len(content) > limit:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), os.fspath(path))
     write_durably(path, content)
 
 
-def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
-    """Put a manifest on disk, sealed.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    body = json_bytes({"format": FORMAT, **manifest}).removesuffix(b"\n}\n")
-    write_limited(path, body + _seal(body), MANIFEST_LIMIT)
-
-
 def _seal(body: bytes) -> bytes:
     return b',\n  "seal": "%s"\n}\n' % sha256(body).hexdigest().encode()
+
+
+def _prune_parts(directory: Path, name: str) -> None:
+    """Remove the parts that no manifest names; all stay while a manifest is damaged, for it may have named any."""
+    try:
+        found = [read_manifest(path) for path in manifests(directory, name)]
+    except CheckpointError:
+        return
+    needed = {manifest[kind]["file"] for manifest in found for kind in ENDINGS if kind in manifest}
+    for path in _files(directory, name, rf"[0-9a-f]{{12}}\.({'|'.join(map(re.escape, ENDINGS.values()))})"):
+        if path.name not in needed:
+            discard(path)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -175,11 +200,6 @@ def manifests(directory: Path, name: str) -> list[Path]:
     return [newest, *_copies(directory, name)] if os.path.lexists(newest) else _copies(directory, name)
 
 
-def copy_path(directory: Path, name: str, updates: int) -> Path:
-    """Where the copy of a manifest is kept."""
-    return directory / f"{name}-{updates:012d}.json"
-
-
 def _copies(directory: Path, name: str) -> list[Path]:
     return sorted(_files(directory, name, r"[0-9]{12,19}\.json"), key=_updates_of, reverse=True)
 
@@ -197,23 +217,44 @@ def _files(directory: Path, name: str, rest: str) -> list[Path]:
         return []
 
 
-def prune(directory: Path, name: str, updates: int | None = None, keep: int = 0) -> None:
-    """Remove the parts that no manifest names, and first, after a save of so many updates, all copies but `keep`.
+def newest_whole(run_dir: Path, names: Sequence[str], load: Callable[[Path, tuple[str, ...]], T]) -> T:
+    """Load the first checkpoint that is not damaged, and pass it a line for each that was."""
+    folder = checkpoints_of(run_dir)
+    skipped: tuple[str, ...] = ()
+    for path in (path for name in names for path in manifests(folder, name)):
+        try:
+            return retried(load, path, skipped)
+        except DamageError as error:
+            skipped += (str(error),) if str(error) not in skipped else ()  # a damaged part has two manifests
+    if skipped:
+        others = f" (and {len(skipped) - 1} more)" if len(skipped) > 1 else ""
+        raise CheckpointError(f"{run_dir}: every checkpoint is damaged: {skipped[0]}{others}")
+    wanted = " and ".join(f"{name}.json" for name in names)
+    raise CheckpointError(f"{run_dir}: there is no checkpoint yet (looked for {wanted} in {folder})")
 
-    Copies of more updates go too. What cannot be removed is left to the next save, and all parts stay while a manifest
-    is damaged, for it may have named any.
-    """
-    if updates is not None:
-        copies = _copies(directory, name)
-        kept = [copy for copy in copies if _updates_of(copy) <= updates][:keep]
-        for copy in copies:
-            if copy not in kept:
-                discard(copy)
-    try:
-        found = [read_manifest(path) for path in manifests(directory, name)]
-    except CheckpointError:
-        return
-    needed = {manifest[kind]["file"] for manifest in found for kind in ENDINGS if kind in manifest}
-    for path in _files(directory, name, rf"[0-9a-f]{{12}}\.({'|'.join(map(re.escape, ENDINGS.values()))})"):
-        if path.name not in needed:
-            discard(path)
+
+def retried(load: Callable[[Path, tuple[str, ...]], T], path: Path, skipped: tuple[str, ...] = ()) -> T:
+    """Load; again where a running run has meanwhile replaced the manifest, and removed what the old one named."""
+
+    def version() -> tuple[int, int] | None:
+        with suppress(OSError):
+            status = os.stat(path)  # of what a link leads to: that is what a run replaces
+            return status.st_ino, status.st_mtime_ns
+        return None
+
+    while True:
+        before = version()
+        try:
+            return load(path, skipped)
+        except DamageError:
+            if version() == before:
+                raise
+
+
+def manifest_of(weights: Path) -> Path:
+    """The manifest beside a weights file that names it."""
+    for path in manifests(weights.parent, weights.name.rpartition("-")[0]):
+        with suppress(DamageError):
+            if read_manifest(path)[WEIGHTS]["file"] == weights.name:
+                return path
+    raise CheckpointError(f"{weights}: no whole manifest beside it names it as its weights")

@@ -16,7 +16,7 @@ from a3c.environments import describe
 from workers.console.dashboard import Dashboard
 from workers.console.panels import render
 from workers.processes.start import start_forkserver
-from workers.runs.directory import RunDirectory
+from workers.runs.directory import open_run_directory
 from workers.runs.records import Status
 from workers.supervisor import Supervisor
 
@@ -42,7 +42,7 @@ def main(seed: int) -> None:
     start_forkserver()
     recorder = Recorder()
     with tempfile.TemporaryDirectory() as folder:
-        directory = RunDirectory(Path(folder) / "runs" / "CartPole-v1")
+        directory = open_run_directory(Path(folder) / "runs" / "CartPole-v1")
         Supervisor(config, describe(config.env), directory, recorder, started).run()
         directory.close()
     training = [status for status in recorder.statuses if status.phase == "training" and status.losses]

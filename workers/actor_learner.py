@@ -16,7 +16,7 @@ from shared.scoreboard import Scoreboard
 from shared.store import SharedStore
 from workers.link import Link, SharedMemoryLink
 from workers.processes import entry
-from workers.runs.update_log import UpdateLog
+from workers.runs.telemetry import UpdateLog
 
 # Workers are many and in no hurry; an evaluation is one process, and a run is over as soon as it says so. Where there
 # are more processes than cores this puts the monitor, the console and the user's other programs first.

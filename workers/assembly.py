@@ -11,7 +11,7 @@ from shared.optimizers import AdamOptions, RMSPropOptions, SharedAdam, SharedOpt
 from shared.scoreboard import Scoreboard
 from shared.store import LockedStore, SharedStore
 from shared.sync_store import SyncStore
-from workers.runs.lock import require_locks
+from workers.runs.directory import require_locks
 
 
 def build_store(config: Config, environment: EnvironmentSpec, scoreboard: Scoreboard, lock_path: Path) -> SharedStore:

@@ -21,9 +21,9 @@ from shared.notifier import Notifier
 from shared.scoreboard import FINISH, RUN, STOP, Scoreboard
 from shared.store import SharedStore, Snapshot
 from workers.processes import entry
+from workers.runs.directory import open_table
 from workers.runs.evaluations import Evaluations, Judged
 from workers.runs.records import Evaluation
-from workers.runs.tables import Table
 
 Send = Callable[[tuple[str, Any]], None]  # to the supervisor
 POLL_SECONDS = 0.005  # between two looks at the env steps; each costs a worker its core for a moment
@@ -88,7 +88,7 @@ class Monitor:
 
     def watch(self) -> None:
         """Evaluate at every interval of env steps, and what is left when training has ended."""
-        self._table = Table(self._path, [field.name for field in dataclasses.fields(Evaluation)])
+        self._table = open_table(self._path, [field.name for field in dataclasses.fields(Evaluation)])
         self._store.release(self._progress.judged)
         if self._progress.tries:  # the monitor before this one died of an evaluation
             self._rest()

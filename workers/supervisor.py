@@ -18,7 +18,7 @@ from workers.processes.limits import crowding
 from workers.processes.signals import Signals
 from workers.runs.directory import RunDirectory
 from workers.runs.evaluations import Evaluations
-from workers.runs.log import Report, View
+from workers.runs.log import RunLog, View
 from workers.runs.records import Summary, WorkerStatus
 from workers.runs.resume import Resumed, cut_back
 
@@ -55,7 +55,7 @@ class Supervisor:
             resumed.restore(self._store, self._scoreboard)
             resumed = cut_back(directory.path, resumed)  # now that nothing can be found not to fit
         self._resumed = resumed
-        self._report = Report(config, environment, self._scoreboard, self._store, directory, dashboard, resumed)
+        self._report = RunLog(config, environment, self._scoreboard, self._store, directory, dashboard, resumed)
         self._evaluations = Evaluations(self._report.progress)
         self._notifier = Notifier()  # wakes the checkpointer
         self._workers = [self._worker(index) for index in range(config.workers)]
@@ -156,7 +156,7 @@ class Supervisor:
         for child in self._children():
             child.start()
         self._phase = "training"
-        kind, what = ("started", "") if self._resumed is None else ("resumed", f"; {self._resumed.words()}")
+        kind, what = ("started", "") if self._resumed is None else ("resumed", f"; {self._resumed.describe()}")
         others = " and a monitor" if self._monitor else ", no evaluations"
         self._report.event(kind, f"{plural(self._config.workers, 'worker')}{others}, seed {self._config.seed}{what}")
         if (line := crowding(self._config)) is not None:
@@ -182,7 +182,7 @@ class Supervisor:
     def _read_messages(self) -> None:
         for child in self._children():
             for kind, data in child.receive():
-                self._report.take(kind, data)
+                self._report.receive(kind, data)
 
     def _look(self) -> None:
         now = time.monotonic()
@@ -191,7 +191,7 @@ class Supervisor:
             child.bound_log()
             if child.usage is not None:
                 child.usage.look()
-        self._report.look(self._phase, self._worker_statuses, self._monitor_cpu_percent())
+        self._report.update(self._phase, self._worker_statuses, self._monitor_cpu_percent())
         self._listen(min(elapsed, AWAKE_SECONDS))
 
     def _listen(self, elapsed: float) -> None:

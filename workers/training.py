@@ -14,9 +14,9 @@ from workers.processes.output import environment_output, no_input
 from workers.processes.preflight import check_environment, check_process
 from workers.processes.signals import Signals
 from workers.processes.start import start_forkserver
-from workers.runs.directory import RunDirectory, new_run_dir
+from workers.runs.directory import RunDirectory, new_run_dir, open_run_directory
 from workers.runs.records import Summary, starting
-from workers.runs.stored import changed, nothing_to_do, stored_config
+from workers.runs.resume import changed, nothing_to_do, stored_config
 
 DASHBOARDS = ("auto", "on", "off")
 
@@ -67,7 +67,7 @@ def run(
     if run_dir is None:
         path = new_run_dir(path, config)
         typed = typed / path.name
-    directory = RunDirectory(path, shown=str(typed))
+    directory = open_run_directory(path, shown=str(typed))
     try:
         with Signals() as signals:
             _start_forkserver(config, directory)
@@ -124,7 +124,7 @@ def run_resumed(
         return None, exit_codes.FINISHED
     check_descriptors(config)
     check_processes(config)
-    directory = RunDirectory(path, resume=True, shown=str(typed))
+    directory = open_run_directory(path, resume=True, shown=str(typed))
     try:
         with Signals() as signals:
             _start_forkserver(config, directory)
@@ -177,7 +177,7 @@ def _supervise(
 ) -> tuple[Summary, int]:
     """The imports from here on run beside the forkserver's own."""
     from workers.console.dashboard import Dashboard
-    from workers.runs.invocation import changed_options
+    from workers.runs.program import changed_options
 
     started = process_started() if started is None else started
     with Dashboard(*console_for(dashboard), changed_options(config)) as view:

@@ -30,7 +30,7 @@ from workers.console.drawing import UNKNOWN, braille, round_range, round_up, spa
 from workers.console.panels import render
 from workers.console.screen import console_environment, outlast_interrupts
 from workers.console.text import plain_line, render_summary
-from workers.runs.invocation import changed_options
+from workers.runs.program import changed_options
 from workers.runs.records import Event, Faults, Status, Summary
 
 SIZES = [(80, 24), (80, 23), (200, 60), (200, 24), (200, 15), (60, 14), (100, 9), (40, 10), (20, 5), (1, 1)]

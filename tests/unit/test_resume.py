@@ -13,8 +13,8 @@ from a3c.networks import build
 from shared.scoreboard import Scoreboard
 from shared.store import SharedStore
 from workers.assembly import build_store
-from workers.runs.directory import versions
 from workers.runs.evaluations import Progress
+from workers.runs.program import versions
 from workers.runs.resume import Resumed, load
 
 ENVIRONMENT = describe("CartPole-v1")

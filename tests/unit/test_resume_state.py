@@ -75,7 +75,7 @@ def assert_equal_futures(one, other, times=6):
 
 
 def assert_continued(original, other):
-    """`other` resumes from the state of `original` as that one does; also from JSON, as older checkpoints hold it."""
+    """`other` resumes from the state of `original` as that one does itself; also from JSON, its older form."""
     state = original.state()
     for form in (state, through_json(state)):
         assert other.restore(form)

@@ -26,7 +26,7 @@ from workers.playing.episode import Moment, Player
 from workers.playing.evaluating import load
 from workers.playing.recording import Recording
 from workers.processes.output import environment_output
-from workers.runs.stored import stored_config
+from workers.runs.resume import stored_config
 
 UNKNOWN_FPS = 30.0  # of an environment that does not tell its own
 LINGER = 0.8  # seconds for which the end of an episode can be seen

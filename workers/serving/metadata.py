@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from a3c.onnx_names import FORMAT, PREFIX
-from workers.runs.invocation import command
+from workers.runs.program import command
 
 _WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from rich.console import RenderableType
 
 from a3c.evaluation import Returns
 from workers.console.drawing import UNKNOWN, Frame, Line, clean, number, plural
-from workers.runs.invocation import command
+from workers.runs.program import command
 from workers.serving.verify import BATCHES, Agreement
 
 
