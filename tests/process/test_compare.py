@@ -19,8 +19,8 @@ from a3c import Config
 from tests.process.command import ESCAPE, ROOT, Program, run, run_here
 from workers.comparison.lost_updates import measure_lost_updates
 from workers.comparison.results import Comparison
+from workers.processes.preflight import describe_environment
 from workers.processes.start import start_forkserver
-from workers.training import describe_environment
 
 # Nothing is learnt in so few steps; what is tested here is everything around it.
 SHORT = ("--max-env-steps", "2000", "--eval-episodes", "5", "--workers", "2", "--n-steps", "16")

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-import run_a3c
 from a3c import Config, ConfigError
 from a3c.presets import PRESETS, TUNED
 from tests.unit.comparison_samples import sample_runs
+from workers.commands import parse
 from workers.comparison.study import arm_name, open_study_directory, plan, runs_row
 
 
@@ -161,8 +161,8 @@ def test_every_command_of_the_page_is_one_that_can_be_typed() -> None:
     commands += [f"run_a3c.py compare {options}" for options in re.findall(r"`(--[^`]* [^`]+)`", text)]
     assert len(commands) > 5
     for command in commands:
-        options = vars(run_a3c.build_parser().parse_args(shlex.split(command)[1:]))
-        plan({name: options[name] for name in Config().to_options() if name in options}, options["seeds"])
+        compare = parse(shlex.split(command)[1:])
+        plan(compare.training, compare.seeds)
 
 
 def test_the_python_of_the_page_names_what_there_is() -> None:

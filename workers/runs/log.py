@@ -73,6 +73,10 @@ class RunLog:
         self._directory.write_event(event)
         self._dashboard.event(event)
 
+    def crash(self, report: str) -> None:
+        """Show the crash report of a process."""
+        self._dashboard.traceback(report)
+
     def receive(self, kind: str, data: Any) -> None:
         """A message of the monitor's or the checkpointer's (see `workers.monitor` and `workers.checkpointer`)."""
         if kind == "evaluated":

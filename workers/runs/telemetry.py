@@ -15,7 +15,6 @@ from shared.exact import exact_sum
 from shared.phases import PHASES
 from shared.scoreboard import Scoreboard
 from shared.store import SharedStore
-from workers.processes.usage import Usage
 from workers.runs.directory import Table, open_table
 from workers.runs.records import Losses, Staleness, WorkerStatus
 
@@ -140,7 +139,7 @@ class Telemetry:
         counts = np.trim_zeros(self._stale.sum(0), "b")
         return [int(count) for count in counts]
 
-    def worker(self, index: int, pid: int | None, state: str, usage: Usage | None, restarts: int) -> WorkerStatus:
+    def worker(self, index: int, pid: int | None, state: str, memory_bytes: int | None, restarts: int) -> WorkerStatus:
         """One worker's row."""
         row, counts = self.rows[index], self._stale[index] - self._stale_before[index]
         mean = float(row["mean_return"])
@@ -155,7 +154,7 @@ class Telemetry:
             mean_return=None if math.isnan(mean) else mean,
             staleness=_mean_of(counts) if counts.sum() else None,
             cpu_percent=100 * self._rate(self._gained("cpu_seconds")[index]) if row["updates"] else None,
-            memory_bytes=usage.memory_bytes if usage else None,
+            memory_bytes=memory_bytes,
             restarts=restarts,
         )
 
