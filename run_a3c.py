@@ -156,16 +156,16 @@ def export(options: dict[str, Any]) -> int:
     """Write the policy as ONNX, checked against the checkpoint."""
     from workers.serving.export import export_policy
 
-    return export_policy(
+    export_policy(
         options["path"],
-        options["format"],
+        options["output"],
         options["int8"],
         options["with_critic"],
-        options["output"],
         options["episodes"],
         options["seed"],
         options["env"],
     )
+    return exit_codes.FINISHED
 
 
 def serve(options: dict[str, Any]) -> int:
