@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from a3c.batches import SEEDS, Environments, array_from_json, array_to_json
+from a3c.environments import Environments
 from a3c.heads import Array, Head
+from a3c.serial import SEEDS, array_from_json
 from a3c.spaces import ObservationSpec
 from a3c.stopwatch import Stopwatch
 
@@ -111,14 +112,14 @@ class Collector:
         self._beat()
 
     def state(self) -> dict[str, Any]:
-        """All that the next rollouts depend on, as plain JSON; for a moment between two rollouts."""
+        """All that the next rollouts depend on, in JSON values and arrays; for a moment between two rollouts."""
         return {
             "generator": self._rng.bit_generator.state,
             "env_steps": self.env_steps,
             "episodes": self.episodes,
             "return_sum": self.return_sum,
             "recent_returns": list(self.recent_returns),
-            "observations": array_to_json(np.asarray(self._observations, self._rollout.observations.dtype)),
+            "observations": np.array(self._observations, self._rollout.observations.dtype),
             "ended": self._ended[-1].tolist(),
             "running_returns": self._running_returns.tolist(),
             "environments": self._environments.state(),

@@ -59,7 +59,8 @@ def imported() -> dict[str, int]:
     """Files that all processes of one short run import."""
     with tempfile.TemporaryDirectory() as folder:
         site, out = Path(folder, "site"), Path(folder, "out")
-        site.mkdir(), out.mkdir()
+        site.mkdir()
+        out.mkdir()
         (site / "sitecustomize.py").write_text(HOOK)
         places = {"PYTHONPATH": str(site), "HOUSE_ROOT": str(ROOT), "HOUSE_OUT": str(out)}
         words = ["run_a3c.py", "--workers", "2", "--max-env-steps", "2000", "--dashboard", "off", "--run-dir", "run"]

@@ -16,15 +16,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from a3c.batches import close_all
 from a3c.config import CheckpointError, ConfigError
 from a3c.environments import EnvironmentSpec
+from a3c.serial import close_all
 from benchmarks.benchmark import Benchmark, BenchmarkError, Parameters, Size, Trial, Values
 from benchmarks.figures import Figure, Limit, Row
 from benchmarks.program import TRAIN, Program, run_directory
 from benchmarks.serving_load import get, latencies, post
 from workers.playing.evaluating import load
-from workers.processes.output import environment_output
+from workers.processes.preflight import environment_output
 from workers.serving.export import export_policy
 from workers.serving.requests import BODY_LIMIT, OBSERVATION_LIMIT
 

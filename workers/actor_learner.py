@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from a3c.batches import Environments, SlowEnvironments
 from a3c.config import Config
 from a3c.environments import EnvironmentSpec
 from a3c.learners import NonFiniteError, clipped_gradients, learner_for
@@ -17,7 +16,7 @@ from shared.scoreboard import Scoreboard
 from shared.store import SharedStore
 from workers.link import Link, SharedMemoryLink
 from workers.processes import entry
-from workers.runs.update_log import UpdateLog
+from workers.runs.telemetry import UpdateLog
 
 # Workers are many and in no hurry; an evaluation is one process, and a run is over as soon as it says so. Where there
 # are more processes than cores this puts the monitor, the console and the user's other programs first.
@@ -51,7 +50,7 @@ def learn(worker_index: int, config: Config, environment: EnvironmentSpec, link:
     bind(model, parameters, gradient)
     max_norm, watch = config.optimizer.max_grad_norm, Stopwatch()
     learner = learner_for(model, config, watch)
-    environments = _environments(config, environment, link.beat)
+    environments = environment.make(config.envs_per_worker, link.beat, config.env_latency_ms)
     rng = _generator(config.seed, worker_index, link.incarnation)
     collector = Collector(environments, config.n_steps, rng, link.beat, watch)
     link.join(collector, watch)
@@ -78,11 +77,6 @@ def learn(worker_index: int, config: Config, environment: EnvironmentSpec, link:
             link.drop(fault.what)
     link.leave()
     environments.close()
-
-
-def _environments(config: Config, environment: EnvironmentSpec, beat: Callable[[], None]) -> Environments:
-    environments = environment.make(config.envs_per_worker, beat)
-    return SlowEnvironments(environments, config.env_latency_ms, beat) if config.env_latency_ms else environments
 
 
 def _generator(seed: int, worker_index: int, incarnation: int) -> np.random.Generator:

@@ -160,7 +160,7 @@ def lives(process: psutil.Process) -> bool:
 def run_in_processes(target: Callable[..., None], arguments: Sequence[tuple[object, ...]]) -> None:
     """Run a function in as many processes at once as there are tuples of arguments, all of which must end well."""
     start_forkserver()
-    processes = [context().Process(target=target, args=args) for args in arguments]  # type: ignore[attr-defined]
+    processes = [context().Process(target=target, args=args) for args in arguments]
     with inherited():
         for process in processes:
             process.start()

@@ -29,7 +29,8 @@ from tests.process.terminal import CTRL_C, CTRL_Z, HIDE_CURSOR, SUSPENDED, Job
 from tests.unit.networks import mlp
 from tests.unit.scripted_environments import Endless, Script, register
 from tests.unit.test_play_view import value_error_oracle
-from workers.playing.play import play_checkpoint
+from workers.commands import Play
+from workers.playing.play import play
 
 CLEAR = "\x1b[2J"
 NO_DISPLAY = ":4711"
@@ -96,7 +97,7 @@ def test_the_value_error_takes_each_reward_at_its_step(tmp_path: Path) -> None:
 def test_without_the_runs_config_the_value_error_is_unknown_and_the_rest_is_told(tmp_path: Path) -> None:
     code, output = run_here("play", saved(tmp_path / "run", "CartPole-v1", (4, 2)), "--episodes", 2, "--render", "text")
     assert code == 0
-    assert output.count("does not tell the run's gamma") == 1
+    assert output.count("no value error without the run's gamma") == 1
     assert output.count(f"return {LIMIT}, {LIMIT} steps, reached the time limit, mean value error unknown\n") == 2
 
 
@@ -371,4 +372,4 @@ def test_without_a_terminal_the_episodes_are_told_as_text(short_run: Path) -> No
 @pytest.mark.parametrize("speed", [-1.0, 1e-9, 1e9, float("nan"), float("inf")])
 def test_a_speed_that_nobody_can_watch_is_refused(short_run: Path, speed: float) -> None:
     with pytest.raises(ConfigError, match=r"^speed: must be 0.*or between 0.001 and 1000"):
-        play_checkpoint(str(short_run), 1, 0, "text", greedy=True, record=None, speed=speed)
+        play(Play(short_run, render="text", speed=speed))

@@ -17,7 +17,7 @@ from tests.chaos.resuming import group_kills, rows, sync_kill_points
 from tests.process.command import Program, run, run_here
 from tests.process.test_saving import assert_survived
 from workers.actor_learner import annealed_learning_rate
-from workers.runs.lock import DirectoryLock
+from workers.runs.directory import lock_directory
 
 BUDGET = 40_000
 SHORT = ("--max-env-steps", BUDGET, "--target-return", 501, "--eval-episodes", 10, "--checkpoint-interval", 0.1)
@@ -296,7 +296,7 @@ def test_without_a_checkpoint_nothing_is_begun(copied: Path, capsys: pytest.Capt
 
 
 def test_a_run_in_use_is_refused_and_names_who_uses_it(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lock = DirectoryLock(copied, "run_dir")
+    lock = lock_directory(copied, "run_dir")
     try:
         assert f"is in use by process {os.getpid()}" in refused(capsys, 2, copied)
     finally:

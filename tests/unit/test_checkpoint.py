@@ -351,5 +351,5 @@ def test_a_better_latest_that_is_damaged_gives_way_to_the_best(tmp_path: Path) -
 def test_where_actions_start_comes_back(tmp_path: Path) -> None:
     facts = {"env_id": "E-v0", "max_episode_steps": 1, "updates": 1}
     save_checkpoint(tmp_path, "best", mlp(2, 3, [4], action_start=-2), facts)
-    assert load_checkpoint(tmp_path).model.action_start == -2
+    assert load_checkpoint(tmp_path).model.head.start == -2
     assert set(load_policy(tmp_path)([[0.0, 0.0]]).tolist()) <= {-2, -1, 0}

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from a3c.config import Config
 from a3c.environments import describe
 from a3c.rollouts import Collector
+from a3c.serial import array_to_json
 from a3c.stopwatch import Stopwatch
 from shared.checkpoint_barrier import LAST, CheckpointBarrier
 from shared.scoreboard import Scoreboard
 from tests.unit.processes import die, killed
-from workers.assembly import build_store
 from workers.link import SharedMemoryLink
+from workers.training import build_store
 
 WORKERS = 3
 
@@ -209,6 +210,6 @@ def test_a_workers_episodes_are_handed_in_and_taken_over_however_wide_and_many(
     first.collect(lambda t, observations, out: out.fill(0))
     link.leave()
     _, second = joined()
-    assert json.dumps(second.state()) == json.dumps(first.state())
+    assert json.dumps(second.state(), default=array_to_json) == json.dumps(first.state(), default=array_to_json)
     assert second.env_steps == 3 * count
     assert scoreboard.dropped()["episodes"] == 0

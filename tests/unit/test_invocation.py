@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 from a3c.config import Config
-from workers.runs.invocation import changed_options
+from workers.runs.program import changed_options
 
 ROOT = Path(__file__).resolve().parents[2]
-ASK = "import sys; sys.path.insert(0, {root!r}); from workers.runs.invocation import command; print(command({words}))"
+ASK = "import sys; sys.path.insert(0, {root!r}); from workers.runs.program import command; print(command({words}))"
 AS_SCRIPT = """
 import sys
 sys.path.insert(0, {root!r})
 import run_a3c
-from workers.runs import invocation
-run_a3c.main = lambda: print(invocation.command('play', 'my run')) or 0
+from workers.runs import program
+run_a3c.main = lambda: print(program.command('play', 'my run')) or 0
 run_a3c.command_line()
 """
 

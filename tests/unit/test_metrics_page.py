@@ -20,9 +20,9 @@ from tests.unit.status_samples import FAULTS, faulty_status, sample_status, samp
 from workers.console.panels import render
 from workers.console.text import plain_line, render_summary
 from workers.playing.evaluating import evaluate_checkpoint
-from workers.runs.directory import RunDirectory, metrics_row
+from workers.runs.directory import metrics_row, open_run_directory
 from workers.runs.records import Evaluation, Event, Faults, Races, Staleness, Summary
-from workers.runs.update_log import COLUMNS
+from workers.runs.telemetry import COLUMNS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "metrics.md").read_text()
@@ -46,14 +46,14 @@ def fields(owner: type) -> list[str]:
 
 
 def config_keys(folder: Path) -> Iterable[str]:
-    directory = RunDirectory(folder / "run")
+    directory = open_run_directory(folder / "run")
     directory.write_config(Config(), describe(Config().env).facts())
     directory.close()
     return json.loads((folder / "run" / "config.json").read_text())
 
 
 def staleness_columns(folder: Path) -> Iterable[str]:
-    directory = RunDirectory(folder / "run")
+    directory = open_run_directory(folder / "run")
     directory.write_staleness([1])
     directory.close()
     return (folder / "run" / "staleness.csv").read_text().splitlines()[0].split(",")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from workers.runs import directory
-from workers.runs.directory import provenance
+from workers.runs import program as this_program
+from workers.runs.program import provenance
 
 IDENTITY = {f"GIT_{who}_{what}": "nobody@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
@@ -30,13 +30,13 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     git(root, "init", "-q")
     git(root, "add", ".")
     git(root, "commit", "-qm", "first")
-    monkeypatch.setattr(directory, "ROOT", root)
-    monkeypatch.setattr(directory, "provenance", provenance.__wrapped__)
+    monkeypatch.setattr(this_program, "ROOT", root)
+    monkeypatch.setattr(this_program, "provenance", provenance.__wrapped__)
     return root
 
 
 def of_program() -> tuple[str | None, str | None]:
-    facts = directory.provenance()
+    facts = this_program.provenance()
     return facts["git_commit"], facts["source_sha256"]
 
 

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from a3c.actors import actor_for
-from a3c.batches import NativeEnvironments, SerialEnvironments, SlowEnvironments
 from a3c.config import LossConfig
 from a3c.environments import describe
+from a3c.native import NativeEnvironments
 from a3c.networks import initialize
 from a3c.rollouts import Collector
+from a3c.serial import SerialEnvironments
 from a3c.stopwatch import Stopwatch
 from tests.unit.networks import GRADIENTS, learn, learner_of, mlp
 from tests.unit.scripted_environments import Endless, Script, Walk, copy, scripted
@@ -228,7 +229,7 @@ def test_equal_seeds_give_equal_rollouts_and_others_do_not(count):
 
 def test_acting_books_all_of_its_time():
     watch, sleep = Stopwatch(), 0.002
-    environments = SlowEnvironments(scripted(Endless).make(1), 1000 * sleep)
+    environments = scripted(Endless).make(1, latency_ms=1000 * sleep)
     collector = collector_of(environments, 5, watch=watch)
 
     def policy(t, observations, out):

@@ -10,7 +10,7 @@ import pytest
 
 from a3c.config import Config, ConfigError
 from a3c.files import absolute_path, typed_path
-from workers.runs.directory import RunDirectory, new_run_dir
+from workers.runs.directory import new_run_dir, open_run_directory
 
 
 @pytest.fixture
@@ -79,8 +79,8 @@ def test_in_a_folder_that_is_gone_only_an_absolute_path_will_do() -> None:
 def test_messages_name_a_directory_as_the_user_does(tmp_path: Path) -> None:
     (tmp_path / "config.json").touch()
     with pytest.raises(ConfigError, match=r"^run_dir: 'my runs/one' already holds a run; .* resume 'my runs/one'$"):
-        RunDirectory(tmp_path, shown="my runs/one")
-    held = RunDirectory(tmp_path, resume=True, shown="one")
+        open_run_directory(tmp_path, shown="my runs/one")
+    held = open_run_directory(tmp_path, resume=True, shown="one")
     with pytest.raises(ConfigError, match=r"^run_dir: 'two' is in use by process"):
-        RunDirectory(tmp_path, resume=True, shown="two")
+        open_run_directory(tmp_path, resume=True, shown="two")
     held.close()

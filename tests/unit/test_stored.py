@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from a3c.config import CheckpointError, Config, ConfigError
-from workers.runs.stored import changed, nothing_to_do, stored_config
+from workers.runs.resume import changed, nothing_to_do, stored_config
 
 CONFIG = Config.from_options({"mode": "sync", "workers": 3, "seed": 7, "max_env_steps": 1000})
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from workers.runs.tables import Table, cut_table
+from workers.runs.directory import open_table
+from workers.runs.resume import cut_table
 
 WHOLE = "step,mean\n1,0.5\n2,1.5\n3,2.5\n"
 
@@ -19,7 +20,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_a_row_is_on_disk_as_soon_as_it_is_written(path: Path) -> None:
-    table = Table(path, ["step", "mean"])
+    table = open_table(path, ["step", "mean"])
     table.write({"step": 1, "mean": 0.5})
     assert path.read_text() == "step,mean\n1,0.5\n"
     table.close()
@@ -27,7 +28,7 @@ def test_a_row_is_on_disk_as_soon_as_it_is_written(path: Path) -> None:
 
 def test_a_table_that_exists_is_gone_on_with(path: Path) -> None:
     for step in (1, 2):
-        table = Table(path, ["step", "mean"])
+        table = open_table(path, ["step", "mean"])
         table.write({"step": step, "mean": 0.5})
         table.close()
     assert path.read_text() == "step,mean\n1,0.5\n2,0.5\n"
@@ -58,7 +59,7 @@ def test_a_table_of_which_every_row_is_wanted_is_left_alone(path: Path) -> None:
 def test_a_last_row_that_was_not_written_whole_is_dropped(path: Path, half: str) -> None:
     path.write_text(WHOLE + half)
     assert [row["step"] for row in cut_table(path, every_row)] == ["1", "2", "3"]
-    table = Table(path, ["step", "mean"])
+    table = open_table(path, ["step", "mean"])
     table.write({"step": 4, "mean": 9.5})
     table.close()
     assert path.read_text() == WHOLE + "4,9.5\n"
@@ -68,7 +69,7 @@ def test_a_last_row_that_was_not_written_whole_is_dropped(path: Path, half: str)
 def test_a_table_without_a_whole_header_begins_anew(path: Path, content: str) -> None:
     path.write_text(content)
     assert cut_table(path, every_row) == []
-    Table(path, ["step", "mean"]).close()
+    open_table(path, ["step", "mean"]).close()
     assert path.read_text() == "step,mean\n"
 
 

@@ -9,7 +9,7 @@ from rich.console import RenderableType
 
 from shared.phases import PHASES
 from workers.console.drawing import UNKNOWN, Frame, Line, clean, number, plural
-from workers.runs.invocation import program
+from workers.runs.program import program
 from workers.runs.records import Evaluation, Event, Faults, Status, Summary
 
 STATUS_STYLES = {"solved": "bold green", "failed": "bold red", "training": "cyan", "verifying": "magenta"}

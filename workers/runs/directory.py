@@ -1,27 +1,30 @@
 """The run directory: who may write to it, and the files a run leaves there."""
 
 import contextlib
+import csv
 import dataclasses
-import functools
-import hashlib
 import itertools
 import json
 import os
-import platform
 import re
-import subprocess
+import socket
+import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from a3c.config import Config, ConfigError
-from a3c.files import json_bytes, write_durably
+from a3c.files import discard, json_bytes, sync, write_durably
+from shared.locks import NoLocksError, try_lock
 from shared.phases import PHASES
-from workers.runs.invocation import command
-from workers.runs.lock import DirectoryLock
+from workers.runs.program import command, provenance
 from workers.runs.records import Event, Status, Summary
-from workers.runs.tables import Table
+
+LOCK = ".lock"
 
 
 def new_run_dir(runs: Path, config: Config) -> Path:
@@ -44,35 +47,96 @@ def new_run_dir(runs: Path, config: Config) -> Path:
     raise AssertionError("numbers do not end")
 
 
+@dataclass(frozen=True, slots=True)
+class DirectoryLock:
+    """Holds a directory for this process; the kernel releases it however the process ends."""
+
+    lock: BaseFileLock
+
+    def release(self) -> None:
+        """Let others use the directory."""
+        with contextlib.suppress(OSError):  # Windows removes no open file
+            os.unlink(self.lock.lock_file)  # while it is still held, so that nobody else's is removed
+        self.lock.release()
+
+
+def lock_directory(path: Path, name: str) -> DirectoryLock:
+    """Lock a directory, which one process uses at a time.
+
+    On a file system without locks the existence of a file is the lock. It names its holder, whose death ends it.
+
+    Args:
+        name: the option and what the user calls the directory, for the message where another process holds it.
+    Raises:
+        ConfigError: another process holds it; names its pid.
+        OSError: it cannot be written.
+    """
+    file = path / LOCK
+    native = _has_locks(path)
+    lock = FileLock(file, thread_local=False) if native else SoftFileLock(file, thread_local=False)
+    try:
+        lock.acquire(timeout=0 if native else 1.0)  # the latter to break the lock of a process that has died
+    except Timeout:
+        raise ConfigError(f"{name} is in use by process {_holder(file)}") from None
+    if native:
+        file.write_text(f"{os.getpid()}\n{socket.gethostname()}\n")
+    return DirectoryLock(lock)
+
+
+def _has_locks(path: Path) -> bool:
+    probe = FileLock(path / f".probe-{os.getpid()}", fallback_to_soft=False)
+    try:
+        probe.acquire(timeout=0)
+        probe.release()
+        return True
+    except OSError as error:
+        print(
+            f"run_a3c.py: warning: the file system of '{path}' has no locks ({error.strerror}): the file "
+            f"'{LOCK}' there is the lock",
+            file=sys.stderr,
+        )
+        return False
+    finally:
+        discard(Path(probe.lock_file))
+
+
+def _holder(file: Path) -> str:
+    """The process in a lock's file, and how to remove the lock of one that cannot be asked whether it lives."""
+    try:
+        process, host, *_ = file.read_text().split()
+    except (OSError, ValueError):
+        return "another process"
+    return process if host == socket.gethostname() else f"{process} on {host}; if that has ended, remove '{file}'"
+
+
+def require_locks(path: Path) -> None:
+    """Check that workers can take turns by a lock on the file `path`, which is made.
+
+    Raises:
+        ConfigError: its file system has no locks.
+        OSError: it cannot be written.
+    """
+    with open(path, "a+") as file:
+        try:
+            try_lock(file.fileno())
+        except NoLocksError as error:
+            raise ConfigError(
+                f"mode: locked needs a file system with locks, which that of '{path.parent}' has not "
+                f"({error.strerror}); choose another --run-dir or --mode async"
+            ) from None
+
+
 class RunDirectory:
     """The files of one run that its supervisor writes: all but checkpoints/, logs/, evaluations.csv and updates.csv.
 
     A disk that refuses a line does not end a run: `failure` then says what it was.
-
-    Args:
-        path: absolute, so that an environment may change the current folder.
-        resume: go on with the run that it holds, rather than refuse to.
-        shown: what the user calls it.
-    Raises:
-        ConfigError: the directory is in use, holds a run already, or cannot be written.
     """
 
-    def __init__(self, path: Path, resume: bool = False, shown: str | None = None):
-        self.path, self.shown = path, str(path) if shown is None else shown
+    def __init__(self, path: Path, shown: str, lock: DirectoryLock, events: TextIO):
+        self.path, self.shown = path, shown
         self.failure: str | None = None
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            self._lock = DirectoryLock(path, f"run_dir: '{self.shown}'")
-            if (path / "config.json").exists() and not resume:
-                self._lock.release()
-                raise ConfigError(f"run_dir: '{self.shown}' already holds a run; choose another directory, or resume "
-                                  f"it: {command('resume', self.shown)}")
-            for folder in ("checkpoints", "logs"):
-                (path / folder).mkdir(exist_ok=True)
-            self._events = open(path / "events.jsonl", "a", buffering=1)
-            self._metrics: Table | None = None  # its columns are known with the first row
-        except OSError as error:
-            raise ConfigError(f"run_dir: '{self.shown}' cannot be written: {error.strerror}") from error
+        self._lock, self._events = lock, events
+        self._metrics: Table | None = None  # its columns are known with the first row
 
     def write_config(self, config: Config, environment: dict[str, Any]) -> None:
         """config.json: every option, what the environment made of those left open, and what it ran on."""
@@ -89,7 +153,7 @@ class RunDirectory:
         self._attempt("metrics.csv", lambda: self._write_metrics(metrics_row(status)))
 
     def _write_metrics(self, row: dict[str, Any]) -> None:
-        self._metrics = self._metrics or Table(self.path / "metrics.csv", list(row))
+        self._metrics = self._metrics or open_table(self.path / "metrics.csv", list(row))
         self._metrics.write(row)
 
     def write_staleness(self, counts: Sequence[int]) -> None:
@@ -117,6 +181,33 @@ class RunDirectory:
             self.failure = self.failure or f"{os.path.join(self.shown, name)}: cannot be written: {error.strerror}"
 
 
+def open_run_directory(path: Path, resume: bool = False, shown: str | None = None) -> RunDirectory:
+    """Make the directory of a run, or open one that holds a run, and lock it.
+
+    Args:
+        path: absolute, so that an environment may change the current folder.
+        resume: whether it may hold a run already.
+        shown: the path as the user typed it.
+    Raises:
+        ConfigError: the directory is in use, holds a run already, or cannot be written.
+    """
+    shown = str(path) if shown is None else shown
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = lock_directory(path, f"run_dir: '{shown}'")
+        if (path / "config.json").exists() and not resume:
+            lock.release()
+            raise ConfigError(
+                f"run_dir: '{shown}' already holds a run; choose another directory, or resume it: "
+                f"{command('resume', shown)}"
+            )
+        for folder in ("checkpoints", "logs"):
+            (path / folder).mkdir(exist_ok=True)
+        return RunDirectory(path, shown, lock, open(path / "events.jsonl", "a", buffering=1))
+    except OSError as error:
+        raise ConfigError(f"run_dir: '{shown}' cannot be written: {error.strerror}") from error
+
+
 def metrics_row(status: Status) -> dict[str, Any]:
     """One interval of a run as a flat row; docs/metrics.md defines each column."""
     losses = status.losses
@@ -137,53 +228,34 @@ def metrics_row(status: Status) -> dict[str, Any]:
     }
 
 
-ROOT = Path(__file__).resolve().parents[2]  # of the checkout, or where the packages are installed
-SOURCE = ("a3c", "shared", "workers", "run_a3c.py")  # the program, without its tests and pages
-COMMIT_LINE = "# branch.oid "  # as `git status` begins it
+class Table:
+    """A CSV file that is complete to the last row at every moment.
+
+    Rows that the disk refuses are written with the next one that it takes.
+    """
+
+    def __init__(self, file: TextIO, writer: "csv.DictWriter[str]"):
+        self._file, self._writer = file, writer
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Append a row."""
+        self._writer.writerow(row)
+
+    def sync(self) -> None:
+        """Make the rows written so far durable."""
+        self._file.flush()
+        sync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
-@functools.cache  # what runs is what was loaded, whatever becomes of the files meanwhile
-def provenance() -> dict[str, Any]:
-    """What a run depends on beside its options: the versions, the program's commit and source, the machine."""
-    return {
-        "versions": versions(),
-        "git_commit": _git_commit(),
-        "source_sha256": _source_sha256(),
-        "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
-    }
-
-
-def versions() -> dict[str, str]:
-    """Of Python and of the packages that decide what a run computes."""
-    import importlib.metadata  # not needed before the processes run
-
-    packages = {name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "numpy")}
-    return {"python": platform.python_version(), **packages}
-
-
-def _git_commit() -> str | None:
-    """The commit of the checkout, with "-dirty" where its program differs from it; None where there is no checkout."""
-    if not (ROOT / ".git").exists():  # git would find the repository around a virtual environment
-        return None
-    command = ["git", "--no-optional-locks", "status", "--porcelain=v2", "--branch", "-uno", "--", *SOURCE]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # within hooks
-    try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=5, cwd=ROOT, env=environment)
-    except (OSError, ValueError, subprocess.TimeoutExpired):
-        return None
-    lines = result.stdout.splitlines()
-    commits = [line.removeprefix(COMMIT_LINE) for line in lines if line.startswith(COMMIT_LINE)]
-    dirty = any(not line.startswith("#") for line in lines)
-    return commits[0] + "-dirty" * dirty if commits else None
-
-
-def _source_sha256() -> str | None:
-    """Of the program's files: tells two dirty trees apart, and installed versions that have no commit."""
-    digest = hashlib.sha256()
-    try:
-        for path in sorted(path for name in SOURCE for path in [ROOT / name, *(ROOT / name).rglob("*.py")]):
-            if path.is_file():
-                digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes() + b"\0")
-    except OSError:
-        return None
-    return digest.hexdigest()
+def open_table(path: Path, columns: Sequence[str]) -> Table:
+    """Open a table to append rows; a new one gets its header."""
+    file = open(path, "a", newline="", buffering=1)
+    writer = csv.DictWriter(file, columns, lineterminator="\n")
+    if not file.tell():
+        with contextlib.suppress(OSError):  # then it is written with the first row that the disk takes
+            writer.writeheader()
+    return Table(file, writer)

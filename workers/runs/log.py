@@ -8,10 +8,10 @@ from a3c.config import Config
 from a3c.environments import EnvironmentSpec
 from shared.scoreboard import Scoreboard
 from shared.store import SharedStore
-from workers.runs.evaluations import Progress
-from workers.runs.resume import Resumed
 from workers.runs.directory import RunDirectory
+from workers.runs.evaluations import Progress
 from workers.runs.records import Evaluation, Event, Faults, Races, Status, Summary, WorkerStatus
+from workers.runs.resume import Resumed
 from workers.runs.telemetry import Telemetry
 
 Workers = Callable[[], Sequence[WorkerStatus]]  # asked after the telemetry's interval has ended
@@ -36,11 +36,19 @@ class View(Protocol):
         """The path of the terminal whose cursor is hidden meanwhile, if there is one."""
 
 
-class Report:
+class RunLog:
     """Keeps the history, writes it to the run directory and shows it."""
 
-    def __init__(self, config: Config, environment: EnvironmentSpec, scoreboard: Scoreboard, store: SharedStore,
-                 directory: RunDirectory, dashboard: View, resumed: Resumed | None):
+    def __init__(
+        self,
+        config: Config,
+        environment: EnvironmentSpec,
+        scoreboard: Scoreboard,
+        store: SharedStore,
+        directory: RunDirectory,
+        dashboard: View,
+        resumed: Resumed | None,
+    ):
         self._config, self._environment = config, environment
         self._scoreboard, self._store = scoreboard, store
         self._directory, self._dashboard = directory, dashboard
@@ -65,7 +73,11 @@ class Report:
         self._directory.write_event(event)
         self._dashboard.event(event)
 
-    def take(self, kind: str, data: Any) -> None:
+    def crash(self, report: str) -> None:
+        """Show the crash report of a process."""
+        self._dashboard.traceback(report)
+
+    def receive(self, kind: str, data: Any) -> None:
         """A message of the monitor's or the checkpointer's (see `workers.monitor` and `workers.checkpointer`)."""
         if kind == "evaluated":
             self._evaluations.append(data)
@@ -87,10 +99,13 @@ class Report:
             self.event(kind, data)
 
     def _tell_evaluation(self, kind: str, evaluation: Evaluation) -> None:
-        self.event(kind, f"{evaluation.mean:.1f} +- {evaluation.std:.1f} over {evaluation.episodes} episodes at "
-                         f"{evaluation.env_steps:,} env steps")
+        self.event(
+            kind,
+            f"{evaluation.mean:.1f} +- {evaluation.std:.1f} over {evaluation.episodes} episodes at "
+            f"{evaluation.env_steps:,} env steps",
+        )
 
-    def look(self, phase: str, workers: Workers, monitor_cpu_percent: float | None) -> None:
+    def update(self, phase: str, workers: Workers, monitor_cpu_percent: float | None) -> None:
         """End an interval of the telemetry: a frame of the dashboard and, where one is due, a row of metrics.
 
         Rows are a thousandth of the elapsed time apart at least, so that a short run is told in detail and the file
@@ -111,8 +126,11 @@ class Report:
         fresh = self._scoreboard.dropped()["episodes"] - self._fresh_before
         if fresh and not self._fresh_told:
             self._fresh_told = True
-            self.event("warning", "an environment does not repeat itself: new episodes were begun where those under "
-                       "way could not be brought back; not bit for bit")
+            self.event(
+                "warning",
+                "an environment does not repeat itself: new episodes were begun where those under "
+                "way could not be brought back; not bit for bit",
+            )
 
     def end(self, phase: str, workers: Workers, monitor_cpu_percent: float | None) -> None:
         """The last row of metrics, and a last frame that shows averages over the whole run."""

@@ -1,7 +1,7 @@
 """What a run looks like at one moment: the plain data that the dashboard, the metrics and the summary are made from.
 
-The supervisor fills these from the scoreboard once per interval; whoever shows them reads nothing else, so a view is a pure
-function of a `Status`. Units stand in the comments; `None` means "not known yet".
+The supervisor fills these from the scoreboard once per interval; a view reads nothing else, so it is a pure function of
+a `Status`. Units stand in the comments; `None` means "not known yet".
 """
 
 from dataclasses import dataclass

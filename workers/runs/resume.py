@@ -1,34 +1,107 @@
-"""Going on with a run: what its directory must hold, and how it becomes the state of new processes."""
+"""Resuming a run: what its directory holds, and how that becomes the state of new processes.
 
+Imports neither torch nor gymnasium until a checkpoint is loaded: a mistake is answered before.
+"""
+
+import csv
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from a3c.checkpoint import Checkpoint, Training, load_training
-from a3c.config import CheckpointError, Config
-from a3c.environments import EnvironmentSpec
+from a3c.config import CheckpointError, Config, ConfigError
+from a3c.files import read_file, write_durably
 from a3c.manifest import read_manifest
-from shared.scoreboard import Scoreboard
-from shared.store import SharedStore
-from workers.runs.evaluations import Progress
-from workers.runs.directory import versions
+from workers.runs.program import versions
 from workers.runs.records import Evaluation
-from workers.runs.tables import cut_table
+
+if TYPE_CHECKING:
+    from a3c.checkpoint import Checkpoint, Training
+    from a3c.environments import EnvironmentSpec
+    from shared.scoreboard import Scoreboard
+    from shared.store import SharedStore
+    from workers.runs.evaluations import Progress
+
+SIZE_LIMIT = 2**24  # bytes
+TABLE_LIMIT = 2**31
+Row = list[tuple[str, str]]  # of each cell its text and its value
+
+
+def stored_config(run_dir: Path) -> tuple[Config, dict[str, Any]]:
+    """The configuration of a run, and its config.json as it is.
+
+    Raises:
+        CheckpointError: there is none, or it cannot be understood.
+    """
+    path = run_dir / "config.json"
+    try:
+        content = json.loads(read_file(path, SIZE_LIMIT))
+        return Config.from_options(content["options"]), content
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror}; there is no run to resume") from error
+    except (ConfigError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{path}: cannot be understood: {error}") from error
+
+
+def changed(config: Config, max_env_steps: int | None, workers: int | None) -> Config:
+    """The configuration with what the user wants otherwise.
+
+    Raises:
+        ConfigError: that cannot be changed.
+    """
+    if workers is not None and workers != config.workers and config.mode == "sync":
+        raise ConfigError(
+            f"workers: a sync run goes on with as many as it had, {config.workers}: the average of their "
+            "gradients is what its updates are made of"
+        )
+    wanted = {"max_env_steps": max_env_steps, "workers": workers}
+    return Config.from_options(
+        config.to_options() | {name: value for name, value in wanted.items() if value is not None}
+    )
+
+
+def nothing_to_do(run_dir: Path, config: Config) -> str | None:
+    """Why a run has no need of going on, or None where it has."""
+    summary, best = _read(run_dir / "summary.json"), _read(run_dir / "checkpoints" / "best.json")
+    if summary.get("status") == "solved" or _is_solution(best):
+        return "is solved"
+    spent = summary.get("env_steps") if summary.get("status") == "budget_exhausted" else None
+    if isinstance(spent, int) and spent >= config.max_env_steps:
+        return f"has spent its budget of {config.max_env_steps:,} env steps; give it more with --max-env-steps"
+    return None
+
+
+def _is_solution(best: dict[str, Any]) -> bool:
+    """Whether a best checkpoint is the solution, of a run that was killed before it could write its summary."""
+    try:
+        evaluation = best["evaluation"]
+        return bool(evaluation["verification"] and evaluation["mean"] >= best["target_return"])
+    except (KeyError, TypeError):
+        return False
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where there is none, as in a run that was killed."""
+    try:
+        content = json.loads(read_file(path, SIZE_LIMIT))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
     """A run as of its checkpoint."""
 
-    checkpoint: Checkpoint
-    training: Training
-    progress: Progress  # of the evaluations
+    checkpoint: "Checkpoint"
+    training: "Training"
+    progress: "Progress"  # of the evaluations
     best: Evaluation | None  # of the checkpoint `best`, which may be of a later moment
     evaluations: tuple[Evaluation, ...]
 
-    def restore(self, store: SharedStore, scoreboard: Scoreboard) -> None:
+    def restore(self, store: "SharedStore", scoreboard: "Scoreboard") -> None:
         """Make the state of a new run that of the checkpoint.
 
         Raises:
@@ -45,7 +118,9 @@ class Resumed:
             raise CheckpointError(f"{self.checkpoint.path}: does not fit the run's configuration: {error}") from error
 
     @staticmethod
-    def _restore_worker(index: int, state: dict[str, Any], store: SharedStore, scoreboard: Scoreboard, exactly: bool) -> None:
+    def _restore_worker(
+        index: int, state: dict[str, Any], store: "SharedStore", scoreboard: "Scoreboard", exactly: bool
+    ) -> None:
         collector = state["collector"]
         if exactly:
             scoreboard.restore_worker(index, state["board"])
@@ -54,14 +129,20 @@ class Resumed:
             collector = {**collector, "return_sum": float(row["return_sum"]), "episodes": int(row["episodes"])}
         store.barrier.hand_in(index, 0, json.dumps({"collector": collector}).encode())
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """Where the run goes on from, in a line."""
         manifest = self.checkpoint.manifest
         return f"goes on from {manifest['env_steps']:,} env steps, {manifest['updates']:,} updates"
 
 
-def load(run_dir: Path, config: Config, environment: EnvironmentSpec, content: dict[str, Any], any_version: bool,
-         say: Callable[[str], None]) -> Resumed:
+def load(
+    run_dir: Path,
+    config: Config,
+    environment: "EnvironmentSpec",
+    content: dict[str, Any],
+    any_version: bool,
+    say: Callable[[str], None],
+) -> Resumed:
     """The newest whole checkpoint of a run, known to fit what is installed; files are left as they are.
 
     Args:
@@ -70,6 +151,9 @@ def load(run_dir: Path, config: Config, environment: EnvironmentSpec, content: d
     Raises:
         CheckpointError: there is none, or it does not fit; names every difference.
     """
+    from a3c.checkpoint import load_training  # imports torch
+    from workers.runs.evaluations import Progress
+
     checkpoint, training = load_training(run_dir)
     for line in checkpoint.skipped:
         say(f"skipped a damaged checkpoint: {line}")
@@ -83,12 +167,14 @@ def load(run_dir: Path, config: Config, environment: EnvironmentSpec, content: d
         raise CheckpointError(f"{run_dir}: cannot go on: {'; '.join(differences)}")
     differences = _differences(content.get("versions"), versions())
     if differences and not any_version:
-        raise CheckpointError(f"{run_dir}: was made with other versions: {'; '.join(differences)}; "
-                              "--any-version goes on all the same, not bit for bit")
+        raise CheckpointError(
+            f"{run_dir}: was made with other versions: {'; '.join(differences)}; "
+            "--any-version goes on all the same, not bit for bit"
+        )
     try:
         progress = replace(Progress.of(training.facts["monitor"]), tries=0, failures=0)  # of the monitor that was
         if "queue" not in training.tensors:  # a queue that begins now counts its snapshots from 0
-            progress = replace(progress, judged=0)
+            progress = replace(progress, released=0)
         return Resumed(checkpoint, training, progress, best_on_disk(run_dir / "checkpoints") or progress.best, ())
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{checkpoint.path}: cannot be gone on from: {error}") from error
@@ -130,5 +216,82 @@ def best_on_disk(checkpoints: Path) -> Evaluation | None:
 
 def _differences(before: Any, now: dict[str, Any]) -> list[str]:
     before = before if isinstance(before, dict) else {}
-    return [f"{name} was {before.get(name)!r} and is {value!r}"
-            for name, value in now.items() if before.get(name) != value]
+    return [
+        f"{name} was {before.get(name)!r} and is {value!r}" for name, value in now.items() if before.get(name) != value
+    ]
+
+
+def cut_table(path: Path, keep: Callable[[int, dict[str, str]], bool]) -> list[dict[str, str]]:
+    """Drop the rows of a table from the first on that `keep`, called with its index, does not want; return the others.
+
+    A last row that was not written whole goes too. A table that is not there has no rows. One that a spreadsheet has
+    saved is read all the same, and written again as ours; whole numbers come without a fraction however they stand.
+
+    Raises:
+        ValueError: it cannot be understood; names the file and the line.
+        OSError: it cannot be read or written.
+    """
+    if not path.exists():
+        return []
+    content = read_file(path, TABLE_LIMIT)
+    try:
+        header, rows = _parsed(content)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path.name}: {error}") from error
+    kept = _wanted(path.name, header, rows, keep)
+    whole = b""
+    if header:
+        raw = [header, *([text for text, _ in row] for row in rows[: len(kept)])]
+        whole = "".join(",".join(cells) + "\n" for cells in raw).encode()
+    if whole != content:
+        write_durably(path, whole)
+    return kept
+
+
+def _wanted(
+    name: str, header: list[str], rows: list[Row], keep: Callable[[int, dict[str, str]], bool]
+) -> list[dict[str, str]]:
+    """The rows up to the first that is not whole or that `keep` does not want."""
+    kept: list[dict[str, str]] = []
+    for index, cells in enumerate(rows):
+        row = {column: value for column, (_, value) in zip(header, cells, strict=False)}
+        try:
+            if len(cells) != len(header) or not keep(index, row):
+                break
+        except (KeyError, ValueError) as error:
+            what = f"there is no column {error}" if isinstance(error, KeyError) else str(error)
+            raise ValueError(f"{name}, row {index + 1}: {what}") from error
+        kept.append(row)
+    return kept
+
+
+def _parsed(content: bytes) -> tuple[list[str], list[Row]]:
+    """The columns' names, and of each row's cells the text to write and the value that it stands for."""
+    if _is_ours(content):
+        first, *lines = content.decode().split("\n")[:-1] or [""]
+        rows = [[(cell, _value(cell)) for cell in line.split(",")] for line in lines]
+        return first.split(",") if first else [], rows
+    text = content.decode("utf-8-sig")
+    delimiter = max(",;\t", key=text.partition("\n")[0].count)
+    table = [cells for cells in csv.reader(text.splitlines(), delimiter=delimiter) if any(map(str.strip, cells))]
+    header, *others = table or [[]]
+    header = [cell.strip() for cell in header]
+    values = [[_value(_with_point(cell.strip(), delimiter)) for cell in cells] for cells in others]
+    return header, [list(zip(cells, cells, strict=True)) for cells in values]
+
+
+def _is_ours(content: bytes) -> bool:
+    """Whether a table stands there as it was written, up to a last row that may be in the making."""
+    return not any(mark in content for mark in (b"\r", b'"', b";", b"\t", b"\xef\xbb\xbf", b"\n\n", b"\n,"))
+
+
+def _with_point(cell: str, delimiter: str) -> str:
+    """A number with a decimal point, which is a comma where columns are not."""
+    return cell.replace(",", ".") if delimiter != "," and re.fullmatch(r"[+-]?\d+,\d+", cell) else cell
+
+
+def _value(cell: str) -> str:
+    """What a cell stands for: a whole number without a fraction, a truth value as Python writes it."""
+    if re.fullmatch(r"[+-]?\d+(\.0*|(\.\d*)?[eE][+]?\d{1,2})", cell) and float(cell).is_integer():
+        return str(int(float(cell)))
+    return cell.capitalize() if cell.lower() in ("true", "false") else cell

@@ -1,20 +1,34 @@
 """From the scoreboard's running totals to a `Status`: what happened in the last interval, and since the start."""
 
+import contextlib
 import math
 import time
 from collections.abc import Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.scoreboard import Scoreboard
 from shared.exact import exact_sum
 from shared.phases import PHASES
+from shared.scoreboard import Scoreboard
+from shared.store import SharedStore
+from workers.runs.directory import Table, open_table
 from workers.runs.records import Losses, Staleness, WorkerStatus
-from workers.processes.usage import Usage
 
+LOSSES = ("policy_loss", "value_loss", "entropy", "gradient_norm", "learning_rate")
+COLUMNS = (
+    "updates",
+    "env_steps",
+    "seconds",
+    "episodes",
+    "mean_return",
+    *LOSSES,
+    "policy_loss_variance",
+    "advantage_magnitude",
+)
 EQUAL = 2**80  # mean squares of float32 numbers that are not all equal are less than so many times their variance
 EXACT = 2**98  # how much of a total is surely kept (shared/exact.py)
 
@@ -125,7 +139,7 @@ class Telemetry:
         counts = np.trim_zeros(self._stale.sum(0), "b")
         return [int(count) for count in counts]
 
-    def worker(self, index: int, pid: int | None, state: str, usage: Usage | None, restarts: int) -> WorkerStatus:
+    def worker(self, index: int, pid: int | None, state: str, memory_bytes: int | None, restarts: int) -> WorkerStatus:
         """One worker's row."""
         row, counts = self.rows[index], self._stale[index] - self._stale_before[index]
         mean = float(row["mean_return"])
@@ -140,7 +154,7 @@ class Telemetry:
             mean_return=None if math.isnan(mean) else mean,
             staleness=_mean_of(counts) if counts.sum() else None,
             cpu_percent=100 * self._rate(self._gained("cpu_seconds")[index]) if row["updates"] else None,
-            memory_bytes=usage.memory_bytes if usage else None,
+            memory_bytes=memory_bytes,
             restarts=restarts,
         )
 
@@ -175,3 +189,42 @@ class Telemetry:
 def _mean_of(counts: Sequence[int] | NDArray[Any]) -> float:
     counts = np.asarray(counts)
     return float(counts @ np.arange(len(counts)) / counts.sum())
+
+
+class UpdateLog:
+    """A row per `interval` shared updates, written by worker 0 right after a push of its own.
+
+    In `sync` that is each interval's last update exactly; where pushes are asynchronous it is worker 0's next. The
+    rows of the other workers may be an update behind.
+    """
+
+    def __init__(self, path: Path, interval: int, store: SharedStore, scoreboard: Scoreboard):
+        self._path, self._interval, self._store, self._scoreboard = path, interval, store, scoreboard
+        self._telemetry = Telemetry(scoreboard)
+        self._due = interval
+        self._table: Table | None = None
+
+    def write_due(self) -> None:
+        """Write a row where one is due."""
+        updates = self._store.updates
+        if updates < self._due:
+            return
+        self._due = (updates // self._interval + 1) * self._interval
+        self._telemetry.tick()
+        with contextlib.suppress(OSError):  # training is worth more than its log
+            self._table = self._table or open_table(self._path, COLUMNS)
+            self._table.write(self._row(updates))
+
+    def _row(self, updates: int) -> dict[str, Any]:
+        telemetry = self._telemetry
+        losses = telemetry.losses()
+        return {
+            "updates": updates,
+            "env_steps": telemetry.total("env_steps"),
+            "seconds": round(telemetry.train_seconds(), 4),
+            "episodes": telemetry.total("episodes"),
+            "mean_return": telemetry.mean_return(),
+            **{name: getattr(losses, name, None) for name in LOSSES},
+            "policy_loss_variance": telemetry.policy_loss_variance(),
+            "advantage_magnitude": telemetry.advantage_magnitude(),
+        }

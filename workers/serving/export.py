@@ -16,8 +16,8 @@ from a3c.heads import Categorical
 from workers.console.drawing import UNKNOWN, Frame, Line, clean, number, plural
 from workers.extras import require
 from workers.playing.evaluating import load
-from workers.processes.output import environment_output
-from workers.runs.invocation import command
+from workers.processes.preflight import environment_output
+from workers.runs.program import command
 from workers.serving.metadata import Metadata
 from workers.serving.verify import BATCHES, Agreement, Array, compare, greedy, real_observations
 

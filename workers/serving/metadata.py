@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, get_args
 
-from workers.runs.invocation import command
+from workers.runs.program import command
 
 OBSERVATIONS = "observations"  # input, float32 [B, O]; any B
 PROBABILITIES = "probabilities"  # output, float32 [B, A]

@@ -1,0 +1,126 @@
+"""This program: how the user started it, and of which versions, commit and source it is. Standard library alone."""
+
+import functools
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from a3c.config import Config, option_specs
+
+ROOT = Path(__file__).resolve().parents[2]  # of the checkout, or where the packages are installed
+SOURCE = ("a3c", "shared", "workers", "run_a3c.py")  # the program, without its tests and pages
+COMMIT_LINE = "# branch.oid "  # as `git status` begins it
+SCRIPT = ROOT / "run_a3c.py"
+CONSOLE_SCRIPT = "run-a3c"
+
+
+@functools.cache  # what runs is what was loaded, whatever becomes of the files meanwhile
+def provenance() -> dict[str, Any]:
+    """What a run depends on beside its options: the versions, the program's commit and source, the machine."""
+    return {
+        "versions": versions(),
+        "git_commit": _git_commit(),
+        "source_sha256": _source_sha256(),
+        "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that decide what a run computes."""
+    import importlib.metadata  # not needed before the processes run
+
+    packages = {name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "numpy")}
+    return {"python": platform.python_version(), **packages}
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout, with "-dirty" where its program differs from it; None where there is no checkout."""
+    if not (ROOT / ".git").exists():  # git would find the repository around a virtual environment
+        return None
+    command = ["git", "--no-optional-locks", "status", "--porcelain=v2", "--branch", "-uno", "--", *SOURCE]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # within hooks
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=5, cwd=ROOT, env=environment)
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return None
+    lines = result.stdout.splitlines()
+    commits = [line.removeprefix(COMMIT_LINE) for line in lines if line.startswith(COMMIT_LINE)]
+    dirty = any(not line.startswith("#") for line in lines)
+    return commits[0] + "-dirty" * dirty if commits else None
+
+
+def _source_sha256() -> str | None:
+    """Of the program's files: tells two dirty trees apart, and installed versions that have no commit."""
+    digest = hashlib.sha256()
+    try:
+        for path in sorted(path for name in SOURCE for path in [ROOT / name, *(ROOT / name).rglob("*.py")]):
+            if path.is_file():
+                digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes() + b"\0")
+    except OSError:
+        return None
+    return digest.hexdigest()
+
+
+def program() -> str:
+    """What stands before a command's name: `python run_a3c.py`, `python -m run_a3c` or `run-a3c`, as it was typed."""
+    main, python = sys.modules.get("__main__"), _python()
+    file = str(getattr(main, "__file__", None) or "")  # absolute, wherever the current folder has gone since
+    if getattr(getattr(main, "__spec__", None), "name", None) == SCRIPT.stem:
+        return f"{python} -m {SCRIPT.stem}"
+    if _same(file, SCRIPT):
+        return f"{python} {shlex.quote(sys.argv[0])}"
+    if Path(file).stem == CONSOLE_SCRIPT:
+        return CONSOLE_SCRIPT if _same(shutil.which(CONSOLE_SCRIPT), file) else shlex.quote(sys.argv[0])
+    return _from_python(python)
+
+
+def command(*words: object) -> str:
+    """A command to type, quoted for a shell."""
+    return f"{program()} {shlex.join(map(str, words))}"
+
+
+def changed_options(config: Config) -> list[str]:
+    """The options in which a configuration differs from the defaults, as words of the command line."""
+    options, defaults = config.to_options(), Config().to_options()
+    words: list[str] = []
+    for spec in option_specs():
+        value = options[spec.name]
+        if value == defaults[spec.name]:
+            continue
+        flag = f"--{spec.name.replace('_', '-')}"
+        if spec.type is bool:
+            words.append(flag if value else flag.replace("--", "--no-", 1))
+        elif spec.many:
+            words += [flag, *map(str, value)]
+        else:
+            text = str(value).removesuffix(".0")
+            words += [f"{flag}={text}"] if text.startswith("-") else [flag, text]
+    return words
+
+
+def _from_python(python: str) -> str:
+    """For a user who called `train` from a program or a notebook."""
+    if _same(shutil.which(CONSOLE_SCRIPT), Path(sys.executable).with_name(CONSOLE_SCRIPT)):
+        return CONSOLE_SCRIPT
+    return f"{python} {shlex.quote(str(SCRIPT))}" if SCRIPT.exists() else f"{python} -m {SCRIPT.stem}"
+
+
+def _python() -> str:
+    """The interpreter as it was typed, where that finds it."""
+    typed = sys.orig_argv[0] if sys.orig_argv else ""
+    if typed and shutil.which(typed):
+        return shlex.quote(typed)
+    return shlex.quote(sys.executable) if sys.executable else "python"
+
+
+def _same(one: str | None, other: str | Path) -> bool:
+    try:
+        return one is not None and os.path.samefile(one, other)
+    except OSError:
+        return False
