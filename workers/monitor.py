@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from a3c.actors import actor_for
 from a3c.evaluation import Returns, evaluate
 from a3c.networks import bind, build, flat_zeros
 from shared.scoreboard import FINISH, RUN, STOP
