@@ -154,17 +154,6 @@ def check_dashboard(dashboard: str) -> None:
         raise ConfigError(f"dashboard: must be one of {', '.join(DASHBOARDS)}, got {dashboard!r}")
 
 
-def console_for(dashboard: str) -> tuple[Any, bool]:
-    """The console, and whether to draw live on it."""
-    from rich.console import Console
-
-    from workers.console.screen import console_environment
-
-    live = dashboard == "on" or (dashboard == "auto" and sys.stdout.isatty())
-    forced = True if dashboard == "on" else None
-    return Console(file=sys.stdout, force_terminal=forced, _environ=console_environment(os.environ)), live
-
-
 def _supervise(
     config: Config,
     environment: Any,
@@ -176,11 +165,11 @@ def _supervise(
     resumed: Any = None,
 ) -> tuple[Summary, int]:
     """The imports from here on run beside the forkserver's own."""
-    from workers.console.dashboard import Dashboard
+    from workers.console import run_view
     from workers.runs.program import changed_options
 
     started = process_started() if started is None else started
-    with Dashboard(*console_for(dashboard), changed_options(config)) as view:
+    with run_view(dashboard, changed_options(config)) as view:
         view.update(starting(config, directory.shown, time.monotonic() - started))
         import numpy as np
 

@@ -15,12 +15,13 @@ from workers.comparison.study import Arm, Study, plan
 from workers.comparison.study_directory import StudyDirectory
 from workers.comparison.versions import check_one_version, machine_of, versions_of
 from workers.console.drawing import clean
+from workers.console.screen import console_for
 from workers.extras import installing
 from workers.processes.limits import check_descriptors, leave_deleted_folder
 from workers.processes.signals import Signals
 from workers.processes.start import start_forkserver
 from workers.runs.directory import open_run_directory
-from workers.training import check_dashboard, console_for, describe_environment, process_started
+from workers.training import check_dashboard, describe_environment, process_started
 
 
 def compare(
