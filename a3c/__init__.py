@@ -8,7 +8,7 @@ _HOMES = {
     "CheckpointError": "a3c.config",
     "Config": "a3c.config",
     "ConfigError": "a3c.config",
-    "Policy": "a3c.policy",
+    "Policy": "a3c.actors",
     "describe": "a3c.environments",
     "evaluate": "a3c.evaluation",
     "lambda_returns": "a3c.returns",

@@ -20,8 +20,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from a3c.actors import Policy
 from a3c.config import CheckpointError
 from a3c.files import discard_leftovers, json_object
+from a3c.heads import Categorical
 from a3c.manifest import (
     FACTS,
     NUMBER_LIMIT,
@@ -42,8 +44,8 @@ from a3c.manifest import (
     whole_number,
     write_manifest,
 )
-from a3c.networks import ActorCritic
-from a3c.policy import Policy
+from a3c.networks import ActorCritic, mlp_actor_critic
+from a3c.spaces import ObservationSpec
 
 T = TypeVar("T")
 
@@ -103,12 +105,14 @@ def save_checkpoint(
         text = json.dumps(training.facts, allow_nan=False, separators=(",", ":"))
         parts[TENSORS] = Part.of(name, TENSORS, _pack(training.tensors))
         parts[FACTS] = Part.of(name, FACTS, text.encode())
+    trunk: Any = model.trunk
+    head: Any = model.head
     network = {
-        "observation_size": model.observation_size,
-        "action_count": model.action_count,
-        "hidden_sizes": model.hidden_sizes,
+        "observation_size": model.observation.size,
+        "action_count": head.outputs,
+        "hidden_sizes": trunk.hidden_sizes,
         "value_scale": model.value_scale,
-        "action_start": model.action_start,
+        "action_start": head.start,
     }
     manifest = {**facts, "network": network, **{kind: part.entry() for kind, part in parts.items()}}
     discard_leftovers(directory)
@@ -233,7 +237,8 @@ def _model(network: dict[str, Any], weights: bytes) -> ActorCritic:
         raise ValueError("its weights are fewer than its network's")
     if not isinstance(value_scale, int | float) or not 0 < value_scale <= sys.float_info.max:
         raise ValueError("'value_scale' is missing or out of range")
-    model, state = ActorCritic(layers[0], actions, hidden, value_scale, start), _unpack(weights)
+    observation, head = ObservationSpec((layers[0],)), Categorical(actions, start)
+    model, state = mlp_actor_critic(observation, head, hidden, value_scale), _unpack(weights)
     if _shapes(state) != _shapes(model.state_dict()):
         raise ValueError("its weights do not fit its network")
     model.load_state_dict(state)

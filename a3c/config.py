@@ -7,11 +7,14 @@ answered before torch is loaded.
 
 import dataclasses
 import difflib
-import math
+import functools
 import sys
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, get_args, get_type_hints
+from math import inf
+from types import NoneType
+from typing import Any, get_args
 
 
 class ConfigError(ValueError):
@@ -26,54 +29,24 @@ class NumericsError(ArithmeticError):
     """The run's own numbers are not finite, and stay so (exit code 5); an environment's FloatingPointError is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """The values an option may take: an interval (open where said so) or a set of choices."""
-
-    low: float = -math.inf
-    high: float = math.inf
-    above: bool = False  # the low end itself is excluded
-    below: bool = False  # the high end itself is excluded
-    choices: tuple[str, ...] = ()
-
-    def complaint(self, value: Any) -> str | None:
-        """Why `value` is outside, or None where it is inside."""
-        if self.choices:
-            return None if value in self.choices else f"must be one of {', '.join(self.choices)}"
-        if isinstance(value, str):
-            return None
-        if not -sys.float_info.max <= value <= sys.float_info.max:  # false for NaN too; an int may be larger still
-            return "must be a finite number"
-        if value < self.low or (self.above and value == self.low):
-            return f"must be {'above' if self.above else 'at least'} {self.low:g}"
-        if value > self.high or (self.below and value == self.high):
-            return f"must be {'below' if self.below else 'at most'} {self.high:g}"
-        return None
-
-
 SYNC_WORKERS = 100  # each needs a socket pair, and a new process inherits 256 descriptors at most
-POSITIVE_INT = Bounds(low=1, high=2**62)
-NON_NEGATIVE_INT = Bounds(low=0, high=2**62)
-NON_NEGATIVE = Bounds(low=0)
-POSITIVE = Bounds(low=0, above=True)
-FRACTION = Bounds(low=0, high=1)
-HALF_OPEN_FRACTION = Bounds(low=0, high=1, below=True)
+LARGEST_INT = 2**62  # of an option without a bound of its own
 
 
-def option(default: Any, meaning: str, bounds: Bounds = Bounds()) -> Any:
-    """A dataclass field that is an option of the command line."""
-    return dataclasses.field(default=default, metadata={"meaning": meaning, "bounds": bounds})
+def option(default: Any, meaning: str, **bounds: Any) -> Any:
+    """A dataclass field that is an option of the command line; `bounds` are the last fields of an `OptionSpec`."""
+    return dataclasses.field(default=default, metadata={"meaning": meaning, **bounds})
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
     """The two-head actor-critic (a3c.networks)."""
 
-    hidden_sizes: tuple[int, ...] = option((128, 128), "units of each ReLU layer of the shared trunk", POSITIVE_INT)
+    hidden_sizes: tuple[int, ...] = option((128, 128), "units of each ReLU layer of the shared trunk", low=1)
     gradients: str = option(
         "closed-form",
         "closed-form: the exact derivative written out in NumPy, 2 to 8 times faster; autograd: torch's own",
-        Bounds(choices=("closed-form", "autograd")),
+        choices=("closed-form", "autograd"),
     )
 
 
@@ -81,11 +54,11 @@ class NetworkConfig:
 class LossConfig:
     """What a rollout is turned into (a3c.returns, a3c.losses)."""
 
-    gamma: float = option(0.97, "discount per environment step", FRACTION)
-    gae_lambda: float = option(0.98, "lambda of the returns; 1 is the paper's n-step return, 0 is TD(0)", FRACTION)
-    entropy_coef: float = option(0.01, "weight of the entropy bonus", NON_NEGATIVE)
-    value_coef: float = option(0.5, "weight of the value loss", NON_NEGATIVE)
-    value_scale: float = option(20.0, "unit in which the critic learns returns; 1 leaves them as they are", POSITIVE)
+    gamma: float = option(0.97, "discount per environment step", low=0, high=1)
+    gae_lambda: float = option(0.98, "lambda of the returns; 1 is the paper's n-step return, 0 is TD(0)", low=0, high=1)
+    entropy_coef: float = option(0.01, "weight of the entropy bonus", low=0)
+    value_coef: float = option(0.5, "weight of the value loss", low=0)
+    value_scale: float = option(20.0, "unit in which the critic learns returns; 1 leaves them as they are", above=0)
     normalize_advantages: bool = option(False, "scale the advantages of a rollout to mean 0 and deviation 1")
 
 
@@ -93,40 +66,40 @@ class LossConfig:
 class OptimizerConfig:
     """The shared optimizer (shared.optimizers) and what is done to a gradient before it is pushed."""
 
-    optimizer: str = option("adam", "shared optimizer; rmsprop is the paper's", Bounds(choices=("adam", "rmsprop")))
-    learning_rate: float = option(4e-3, "learning rate at the first environment step", POSITIVE)
+    optimizer: str = option("adam", "shared optimizer; rmsprop is the paper's", choices=("adam", "rmsprop"))
+    learning_rate: float = option(4e-3, "learning rate at the first environment step", above=0)
     anneal: bool = option(True, "lower the learning rate linearly to 0 over the env-step budget")
-    adam_beta1: float = option(0.0, "decay of Adam's first moment", HALF_OPEN_FRACTION)
-    adam_beta2: float = option(0.999, "decay of Adam's second moment", HALF_OPEN_FRACTION)
-    rmsprop_decay: float = option(0.99, "decay of RMSProp's squared gradient", HALF_OPEN_FRACTION)
-    epsilon: float = option(1e-5, "added to the denominator (Adam) or under the root (RMSProp)", POSITIVE)
-    max_grad_norm: float = option(1.0, "global norm to which a gradient is clipped", POSITIVE)
+    adam_beta1: float = option(0.0, "decay of Adam's first moment", low=0, below=1)
+    adam_beta2: float = option(0.999, "decay of Adam's second moment", low=0, below=1)
+    rmsprop_decay: float = option(0.99, "decay of RMSProp's squared gradient", low=0, below=1)
+    epsilon: float = option(1e-5, "added to the denominator (Adam) or under the root (RMSProp)", above=0)
+    max_grad_norm: float = option(1.0, "global norm to which a gradient is clipped", above=0)
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationConfig:
-    """How the monitor judges the shared policy."""
+    """How the monitor evaluates the shared policy."""
 
     target_return: float | None = option(None, "mean return that counts as solved; default: the environment's own")
-    eval_episodes: int = option(100, "greedy episodes per evaluation; 0: none, train to the budget", NON_NEGATIVE_INT)
+    eval_episodes: int = option(100, "greedy episodes per evaluation; 0: none, train to the budget", low=0)
     eval_envs: int | None = option(
-        None, "environments that an evaluation has open at once; default: 100 of a native batch, else 10", POSITIVE_INT
+        None, "environments that an evaluation has open at once; default: 100 of a native batch, else 10", low=1
     )
-    eval_interval: int = option(1000, "environment steps between the starts of two evaluations", POSITIVE_INT)
-    eval_share: float = option(0.05, "largest share of the time for evaluations, after a first second", FRACTION)
+    eval_interval: int = option(1000, "environment steps between the starts of two evaluations", low=1)
+    eval_share: float = option(0.05, "largest share of the time for evaluations, after a first second", low=0, high=1)
 
 
 @dataclass(frozen=True, slots=True)
 class SupervisionConfig:
     """What is done so that a run is not lost (workers.supervisor, workers.checkpointer)."""
 
-    checkpoint_interval: float = option(10.0, "seconds between saved checkpoints", POSITIVE)
-    keep_checkpoints: int = option(3, "latest checkpoints that stay on disk, beside the best", POSITIVE_INT)
+    checkpoint_interval: float = option(10.0, "seconds between saved checkpoints", above=0)
+    keep_checkpoints: int = option(3, "latest checkpoints that stay on disk, beside the best", low=1)
     max_restarts: int = option(
-        20, "replacements of dead or hanging processes within ten minutes; one more ends the run", NON_NEGATIVE_INT
+        20, "replacements of dead or hanging processes within ten minutes; one more ends the run", low=0
     )
     heartbeat_timeout: float = option(
-        7.0, "seconds without an environment step until a worker is replaced; more where steps take long", POSITIVE
+        7.0, "seconds without an environment step until a worker is replaced; more where steps take long", above=0
     )
 
 
@@ -134,26 +107,24 @@ class SupervisionConfig:
 class Config:
     """Everything one training run needs; two equal configs describe the same run."""
 
-    env: str = option("CartPole-v1", "Gymnasium environment id")
+    env: str = option("CartPole-v1", "Gymnasium environment id", metavar="ID")
     mode: str = option(
         "async",
         "async: push without a lock; locked: one at a time; sync: average all workers' gradients (A2C)",
-        Bounds(choices=("async", "locked", "sync")),
+        choices=("async", "locked", "sync"),
     )
-    workers: int = option(4, "actor-learner processes", Bounds(low=1, high=1024))
-    envs_per_worker: int = option(1, "environments each worker steps together", Bounds(low=1, high=65536))
-    n_steps: int = option(
-        48, "environment steps per rollout (t_max), of each environment", Bounds(low=1, high=1_000_000)
-    )
-    max_env_steps: int = option(200_000, "env-step budget of all workers together", POSITIVE_INT)
+    workers: int = option(4, "actor-learner processes", low=1, high=1024)
+    envs_per_worker: int = option(1, "environments each worker steps together", low=1, high=65536)
+    n_steps: int = option(48, "environment steps per rollout (t_max), of each environment", low=1, high=1_000_000)
+    max_env_steps: int = option(200_000, "env-step budget of all workers together", low=1)
     max_episode_steps: int | None = option(
-        None, "cut episodes after so many steps; default: the environment's own", POSITIVE_INT
+        None, "cut episodes after so many steps; default: the environment's own", low=1
     )
     env_latency_ms: float = option(
-        0.0, "milliseconds that a worker's environments sleep at each step; evaluations do not", NON_NEGATIVE
+        0.0, "milliseconds that a worker's environments sleep at each step; evaluations do not", low=0
     )
-    log_interval: int = option(0, "updates between two rows of updates.csv; 0: no such file", NON_NEGATIVE_INT)
-    seed: int = option(0, "seed of everything random", Bounds(low=0, high=2**32 - 1))
+    log_interval: int = option(0, "updates between two rows of updates.csv; 0: no such file", low=0)
+    seed: int = option(0, "seed of everything random", low=0, high=2**32 - 1)
     network: NetworkConfig = NetworkConfig()
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -161,103 +132,101 @@ class Config:
     supervision: SupervisionConfig = SupervisionConfig()
 
     def __post_init__(self) -> None:
-        for name, value, spec in _walk(self):
-            _check(name, value, spec)
+        for spec in option_specs():
+            spec.check(spec.value_in(self))
         if self.mode == "sync" and self.workers > SYNC_WORKERS:
             raise ConfigError(f"workers: at most {SYNC_WORKERS} in sync mode, got {self.workers}")
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> "Config":
         """A config from flat option names, each checked; unknown names are refused with the nearest known one."""
-        known = {spec.name: spec for spec in option_specs()}
-        for name in options:
+        known = {spec.name: spec.section for spec in option_specs()}
+        values: defaultdict[str, dict[str, Any]] = defaultdict(dict)  # by section
+        for name, value in options.items():
             if name not in known:
                 raise ConfigError(f"unknown option '{name}'{did_you_mean(name, known)}")
-        sections: dict[str, dict[str, Any]] = {"": {}}
-        for name, value in options.items():
-            value = tuple(value) if isinstance(value, list) else value
-            sections.setdefault(known[name].section, {})[name] = value
-        parts = {name: _SECTIONS[name](**values) for name, values in sections.items() if name}
-        return cls(**sections[""], **parts)
+            values[known[name]][name] = tuple(value) if isinstance(value, list) else value
+        own, types = values.pop("", {}), {field.name: field.type for field in dataclasses.fields(cls)}
+        sections: dict[str, Any] = {name: types[name](**part) for name, part in values.items()}  # type: ignore[operator]
+        return cls(**own, **sections)
 
     def to_options(self) -> dict[str, Any]:
         """All options, defaults included, under their flat names: the inverse of `from_options`."""
-        return {name: value for name, value, _ in _walk(self)}
-
-
-_SECTIONS: dict[str, Any] = {
-    "network": NetworkConfig,
-    "loss": LossConfig,
-    "optimizer": OptimizerConfig,
-    "evaluation": EvaluationConfig,
-    "supervision": SupervisionConfig,
-}
+        return {spec.name: spec.value_in(self) for spec in option_specs()}
 
 
 @dataclass(frozen=True, slots=True)
 class OptionSpec:
-    """One option as the command line needs it."""
+    """One option: its name and type, what it means, and which values it takes."""
 
     name: str
-    section: str  # "" for the options of Config itself
-    type: type  # int, float, str or bool: of one value
-    optional: bool  # None is allowed and means "the environment's own"
+    section: str  # the field of Config that holds it; "" for Config's own and those of other commands
+    type: type  # int, float, str, bool or Path: of one value
+    optional: bool  # None is allowed and means what `meaning` calls the default
     many: bool  # takes one or more values
-    default: Any
+    default: Any  # dataclasses.MISSING for a positional argument
     meaning: str
-    bounds: Bounds
+    low: float = -inf  # numbers from here on ...
+    above: float = -inf  # or only those above this one ...
+    high: float = inf  # up to here ...
+    below: float = inf  # or only below this one
+    choices: tuple[str, ...] = ()
+    metavar: str = ""  # what stands for the value in --help; "": what its type is called there
+
+    @property
+    def flag(self) -> str:
+        """As it is typed."""
+        return f"--{self.name.replace('_', '-')}"
+
+    def value_in(self, owner: Any) -> Any:
+        """The value of this option that an instance of its dataclass has."""
+        return getattr(getattr(owner, self.section) if self.section else owner, self.name)
+
+    def check(self, value: Any) -> None:
+        """Raise ConfigError unless the option takes the value."""
+        if value is None and self.optional:
+            return
+        if self.many and not (isinstance(value, tuple) and value):
+            raise ConfigError(f"{self.name}: expected a list of at least one {self.type.__name__}, got {value!r}")
+        for one in value if self.many else (value,):
+            accepted = (int, float) if self.type is float else self.type
+            if not isinstance(one, accepted) or (isinstance(one, bool) and self.type is not bool):
+                raise ConfigError(f"{self.name}: expected {self.type.__name__}, got {value!r}")
+            if complaint := self._complaint(one):
+                raise ConfigError(f"{self.name}: must be {complaint}, got {value!r}")
+
+    def _complaint(self, value: Any) -> str | None:
+        if self.choices:
+            return None if value in self.choices else f"one of {', '.join(self.choices)}"
+        if self.type not in (int, float):
+            return None
+        if not abs(value) <= sys.float_info.max:  # false for NaN too; an int may be larger still
+            return "a finite number"
+        allowed = {
+            f"at least {self.low:g}": value >= self.low,
+            f"above {self.above:g}": value > self.above,
+            f"at most {self.high:g}": value <= self.high,
+            f"below {self.below:g}": value < self.below,
+        }
+        return next((bound for bound, holds in allowed.items() if not holds), None)
 
 
-def option_specs() -> list[OptionSpec]:
-    """All options in the order in which they are declared."""
-    return [
-        _spec(section, owner, field)
-        for section, owner in (("", Config), *_SECTIONS.items())
-        for field in dataclasses.fields(owner)
-        if field.metadata
-    ]
+@functools.cache
+def option_specs(owner: Any = Config, section: str = "") -> tuple[OptionSpec, ...]:
+    """The options of a dataclass and of those in its fields, in the order in which they are declared."""
+    specs: list[OptionSpec] = []
+    for field in dataclasses.fields(owner):
+        if dataclasses.is_dataclass(field.type):
+            specs += option_specs(field.type, field.name)  # type: ignore[arg-type]
+        elif field.metadata:
+            many, optional = ... in get_args(field.type), NoneType in get_args(field.type)
+            kind: Any = (get_args(field.type) or (field.type,))[0]
+            about: dict[str, Any] = {"high": LARGEST_INT if kind is int else inf, **field.metadata}
+            specs.append(OptionSpec(field.name, section, kind, optional, many, field.default, **about))
+    return tuple(specs)
 
 
 def did_you_mean(name: str, known: Any) -> str:
     """'; did you mean ...?' where something known is close to `name`, else ''."""
     near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
     return f"; did you mean {' or '.join(near)}?" if near else ""
-
-
-def _spec(section: str, owner: Any, field: dataclasses.Field[Any]) -> OptionSpec:
-    hint = get_type_hints(owner)[field.name]
-    optional = type(None) in get_args(hint)
-    many = getattr(hint, "__origin__", None) is tuple
-    value_type = get_args(hint)[0] if optional or many else hint
-    return OptionSpec(
-        field.name,
-        section,
-        value_type,
-        optional,
-        many,
-        field.default,
-        field.metadata["meaning"],
-        field.metadata["bounds"],
-    )
-
-
-def _walk(config: Config) -> Iterator[tuple[str, Any, OptionSpec]]:
-    for spec in option_specs():
-        owner = getattr(config, spec.section) if spec.section else config
-        yield spec.name, getattr(owner, spec.name), spec
-
-
-def _check(name: str, value: Any, spec: OptionSpec) -> None:
-    if value is None and spec.optional:
-        return
-    if spec.many and not isinstance(value, tuple):
-        raise ConfigError(f"{name}: expected a list of {spec.type.__name__}, got {value!r}")
-    for item in value if spec.many else (value,):
-        accepted = (int, float) if spec.type is float else spec.type
-        if not isinstance(item, accepted) or (isinstance(item, bool) and spec.type is not bool):
-            raise ConfigError(f"{name}: expected {spec.type.__name__}, got {value!r}")
-        complaint = spec.bounds.complaint(item) if spec.type is not bool else None
-        if complaint:
-            raise ConfigError(f"{name}: {complaint}, got {value!r}")
-    if spec.many and not value:
-        raise ConfigError(f"{name}: needs at least one value")

@@ -1,37 +1,98 @@
-"""Gymnasium environments: looked up, known to be usable, and made."""
+"""Gymnasium environments: what a run knows of its environment, and how any of its processes makes a batch of them."""
 
+import copy
+import math
 import pickle
 import pickletools
+import time
+import warnings
 from collections.abc import Callable
 from contextvars import copy_context
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import gymnasium
+import numpy as np
 from gymnasium.envs.registration import EnvSpec
+from numpy.typing import NDArray
 
-from a3c.batches import Environments, NativeEnvironments, SerialEnvironments, close_all
 from a3c.config import Config
-from a3c.look import Pace, look
-from a3c.making import make_native, make_scalar
-from a3c.registry import find, split, to_json
+from a3c.heads import Head
+from a3c.serial import SerialEnvironments, Step, close_all
+from a3c.spaces import ObservationSpec
 
-__all__ = ["EnvironmentSpec", "Pace", "describe", "needs_main"]
+NAP_SECONDS = 0.5  # asleep without a heartbeat
+
+
+class Environments(Protocol):
+    """A batch of B environments; the part of `gymnasium.vector.VectorEnv` used here.
+
+    An environment that ended is reset by the next step, which ignores its action and rewards 0 (next-step autoreset).
+    """
+
+    num_envs: int
+    observation: ObservationSpec
+    head: Head
+
+    def reset(self, *, seed: int | None = None) -> tuple[NDArray[Any], dict[str, Any]]: ...
+
+    def step(self, actions: NDArray[Any], /) -> Step:
+        """Take the head's actions [B, *action_shape]."""
+
+    def close(self) -> None:
+        """Close them all; an environment whose close() raises is reported on standard error."""
+
+    def state(self) -> dict[str, Any]:
+        """All that the next steps depend on: JSON values and NumPy arrays."""
+
+    def restore(self, state: dict[str, Any], observations: NDArray[Any], beat: Callable[[], None] = ...) -> bool:
+        """Return to where `state` was taken, also in another process; False: impossible, reset before the next step.
+
+        `observations` [B, ...], the last ones by then, must come out again bit for bit; `beat` follows replayed steps.
+        """
+
+
+class SlowEnvironments:
+    """Environments whose every step takes `latency_ms` longer, as with simulators and robots elsewhere."""
+
+    def __init__(self, environments: Environments, latency_ms: float, beat: Callable[[], None]):
+        self._environments, self._beat, self.num_envs = environments, beat, environments.num_envs
+        self.observation, self.head = environments.observation, environments.head
+        self.reset, self.close = environments.reset, environments.close
+        self.state, self.restore = environments.state, environments.restore
+        seconds = latency_ms / 1000 * environments.num_envs  # those of one worker step one after the other
+        self._naps = max(math.ceil(seconds / NAP_SECONDS), 1)
+        self._nap_seconds = seconds / self._naps
+
+    def step(self, actions: NDArray[Any], /) -> Step:
+        for nap in range(self._naps):
+            if nap:
+                self._beat()
+            time.sleep(self._nap_seconds)
+        return self._environments.step(actions)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How many seconds each call of an environment took; zeros where nothing was measured."""
+
+    make_seconds: float = 0.0
+    reset_seconds: float = 0.0
+    step_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentSpec:
-    """What a run has to know of its environment, and how to make it in any process."""
+    """What a run knows of its environment, and how to make it in any process."""
 
     spec: EnvSpec  # carries the entry point, so that a process that never registered the id can make it too
-    observation_size: int
-    action_count: int
-    reward_threshold: float | None
+    observation: ObservationSpec
+    head: Head
     max_episode_steps: int | None
     module: str | None = None  # registers the id where it is imported; None: the id is known without
-    action_start: int = 0  # the environment's number of its first action
+    kept: dict[str, Any] | None = None  # the spec as JSON, where its id alone does not find it
     native: bool = False  # whether batches are Gymnasium's own vector version
-    pace: Pace = field(default_factory=Pace)
+    pace: Pace = Pace()
 
     @property
     def env_id(self) -> str:
@@ -45,50 +106,51 @@ class EnvironmentSpec:
 
     def target(self, wanted: float | None) -> float | None:
         """The return that counts as solved: the user's where one is given, else the environment's own."""
-        return self.reward_threshold if wanted is None else wanted
+        return self.spec.reward_threshold if wanted is None else wanted
 
     def identity(self) -> dict[str, Any]:
         """What a checkpoint keeps, so that any process can make it later."""
-        kept = to_json(self.spec) if self.module is None else None
-        spec = {} if kept is None else {"env_spec": kept}
+        spec = {} if self.kept is None else {"env_spec": self.kept}
         return {"env_id": self.env_id, **spec, "max_episode_steps": self.max_episode_steps}
 
-    def facts(self) -> dict[str, Any]:
-        """What can be written down of it."""
-        return {
-            **self.identity(),
-            "observation_size": self.observation_size,
-            "action_count": self.action_count,
-            "action_start": self.action_start,
-            "reward_threshold": self.reward_threshold,
-        }
+    def description(self) -> dict[str, Any]:
+        """What config.json keeps."""
+        threshold = {"reward_threshold": self.spec.reward_threshold}
+        return {**self.identity(), **sizes(self.observation, self.head), **threshold}
 
-    def differences(self, facts: Any) -> list[str]:
-        """What is otherwise in the `facts` of another one; how it is found may have changed."""
-        facts = facts if isinstance(facts, dict) else {}
-        before = {"action_start": 0, **facts, "env_id": split(str(facts.get("env_id")))[1]}
-        now = {**self.facts(), "env_id": self.spec.id}
+    def differences(self, description: Any) -> list[str]:
+        """How it differs from the environment of a `description`; how an environment is found may have changed."""
+        before = {"action_start": 0, **(description if isinstance(description, dict) else {})}
+        before["env_id"] = split(str(before.get("env_id")))[1]
+        now = {**self.description(), "env_id": self.spec.id}
         return [
             f"{name} was {before.get(name)!r} and is {value!r}"
             for name, value in now.items()
             if name != "env_spec" and before.get(name) != value
         ]
 
-    def make(self, count: int, beat: Callable[[], None] = lambda: None) -> Environments:
-        """`count` environments: Gymnasium's native vector version where there is one, else one after the other.
+    def make(self, count: int, beat: Callable[[], None] = lambda: None, latency_ms: float = 0.0) -> Environments:
+        """A batch: Gymnasium's native vector version where there is one, else scalar environments.
 
         A single environment is always the scalar one: a native batch of one costs six times its step.
 
         Args:
             beat: called after each environment that is made and, where they are scalar, reset; may raise.
+            latency_ms: milliseconds that each environment adds to every step.
         """
+        environments = self._native(count, beat) if count > 1 and self.native else self._serial(count, beat)
+        return SlowEnvironments(environments, latency_ms, beat) if latency_ms else environments
+
+    def _native(self, count: int, beat: Callable[[], None]) -> Environments:
+        from a3c.native import NativeEnvironments, make_native
+
         context = copy_context()
-        if count > 1 and self.native:
-            made_at_once = context.run(make_native, self.spec, count, self.max_episode_steps)
-            native = NativeEnvironments(made_at_once, context)
-            beat()
-            return native
-        made = list[gymnasium.Env[Any, Any]]()
+        vector = context.run(make_native, self.spec, count, self.max_episode_steps)
+        beat()
+        return NativeEnvironments(vector, context)
+
+    def _serial(self, count: int, beat: Callable[[], None]) -> Environments:
+        context, made = copy_context(), list[gymnasium.Env[Any, Any]]()
         try:
             for _ in range(count):
                 made.append(context.run(self.make_one))
@@ -106,29 +168,48 @@ class EnvironmentSpec:
 def describe(
     env_id: str, max_episode_steps: int | None = None, kept: dict[str, Any] | None = None, step: bool = True
 ) -> EnvironmentSpec:
-    """Look an environment up, and have one look at it: one is made, reset and stepped, with the checks of training.
+    """Look an environment up and try it: one is made, reset and stepped, with the checks of training.
 
     Args:
         kept: the `env_spec` of a checkpoint, for an id that is unknown here.
-        step: False: neither reset nor step it, as where it is known to be right, or is used in this process anyway. The
-            default environment is always known to be right.
+        step: False: only make it, as where it is known to be right (the default environment always is).
     Raises:
         ConfigError: unknown id, spaces that are not supported, or a constructor, reset or step that fails.
     """
-    module, _ = split(env_id)
-    spec = find(env_id, kept)
-    seen = look(env_id, spec, max_episode_steps, step=step and env_id != Config().env)
-    return EnvironmentSpec(
-        spec=spec,
-        observation_size=seen.observation_size,
-        action_count=seen.action_count,
-        reward_threshold=spec.reward_threshold,
-        max_episode_steps=spec.max_episode_steps if max_episode_steps is None else max_episode_steps,
-        module=module,
-        action_start=seen.action_start,
-        native=seen.native,
-        pace=seen.pace,
-    )
+    if env_id != Config().env:
+        from a3c.lookup import describe_other
+
+        return describe_other(env_id, max_episode_steps, kept, step)
+    spec = gymnasium.spec(env_id)
+    one = SerialEnvironments([make_scalar(spec, max_episode_steps)])
+    one.close()
+    return EnvironmentSpec(spec, one.observation, one.head, max_episode_steps or spec.max_episode_steps, native=True)
+
+
+def sizes(observation: ObservationSpec, head: Head) -> dict[str, int]:
+    """A flat observation and a discrete action as config.json and manifests describe them."""
+    start: int = getattr(head, "start", 0)
+    return {"observation_size": observation.size, "action_count": head.outputs, "action_start": start}
+
+
+def make_scalar(
+    spec: EnvSpec, max_episode_steps: int | None, render_mode: str | None = None
+) -> gymnasium.Env[Any, Any]:
+    """One scalar environment, without Gymnasium's checks of what it returns and of the order of calls.
+
+    Those are two wrappers more for every step to pass; a3c/serial.py checks more strictly what is returned.
+    """
+    spec = copy.copy(spec)
+    spec.order_enforce, spec.disable_env_checker = False, True
+    options: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}  # not all know the option
+    with warnings.catch_warnings(), np.errstate():  # which third parties change, and our own arithmetic depends on
+        return gymnasium.make(spec, max_episode_steps=max_episode_steps, **options)
+
+
+def split(env_id: str) -> tuple[str | None, str]:
+    """The module to import for an id, None where none is named, and the id that it registers."""
+    module, colon, name = env_id.partition(":")
+    return (module, name) if colon else (None, env_id)
 
 
 def needs_main(spec: EnvSpec) -> bool:

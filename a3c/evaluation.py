@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,8 @@ from a3c.environments import EnvironmentSpec
 
 NATIVE_BATCH = 100
 SERIAL_BATCH = 10  # scalar environments cost memory and gain nothing from a larger batch
-PolicyLogits = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # observations [B, O] -> logits [B, A]
+# Observations [B, *shape] -> the most probable actions [B, *action_shape]: `Actor.greedy`.
+Greedy = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +33,11 @@ class Returns:
 
 
 class _CancelledError(Exception):
-    """Nobody wants to know any more."""
+    """The evaluation is not wanted any more."""
 
 
 def evaluate(
-    policy_logits: PolicyLogits,
+    greedy: Greedy,
     environment: EnvironmentSpec,
     episodes: int,
     seed: int,
@@ -59,7 +61,7 @@ def evaluate(
             raise _CancelledError
 
     with suppress(_CancelledError):
-        return _evaluate(policy_logits, environment, episodes, seed, beat, environments_at_once, goes_on)
+        return _evaluate(greedy, environment, episodes, seed, beat, environments_at_once, goes_on)
     return None
 
 
@@ -69,7 +71,7 @@ def batch_size(environment: EnvironmentSpec, episodes: int, environments_at_once
 
 
 def _evaluate(
-    policy_logits: PolicyLogits,
+    greedy: Greedy,
     environment: EnvironmentSpec,
     episodes: int,
     seed: int,
@@ -81,7 +83,8 @@ def _evaluate(
     environments = environment.make(count, beat)
     # A product may be rounded otherwise in a batch of another size, and at another place of it: an episode of a scalar
     # environment has the same place in batches of the same size, however many are played at once.
-    asked = np.zeros((count if environment.native else SERIAL_BATCH, environment.observation_size), np.float32)
+    spec = environment.observation
+    asked = np.zeros((count if environment.native else SERIAL_BATCH, *spec.shape), spec.dtype)
     returns = np.zeros(episodes)
     lengths = np.zeros(episodes, np.int64)
     try:
@@ -95,7 +98,7 @@ def _evaluate(
             while alive.any():
                 beat()
                 asked[places] = observations
-                actions = policy_logits(asked)[places].argmax(-1)
+                actions = greedy(asked)[places]
                 observations, rewards, terminated, truncated, _ = environments.step(actions)
                 batch_returns += np.where(alive, rewards, 0.0)
                 batch_lengths += alive

@@ -1,48 +1,55 @@
-"""The two-head actor-critic."""
+"""The actor-critic: a trunk shared ("tied") by a policy layer and a value layer (Mnih et al. 2016, section 4)."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from a3c.config import Config
 from a3c.environments import EnvironmentSpec
+from a3c.heads import Head
+from a3c.spaces import ObservationSpec
+from a3c.trunks import MLP, Trunk, linear
+
+LINE = 16  # float32 values in a cache line of 64 bytes: each parameter tensor starts at one
 
 
 class ActorCritic(nn.Module):
-    """A trunk of ReLU layers shared ("tied") by a policy head and a value head (Mnih et al. 2016, section 4).
+    """Parameters of the policy's distribution, and the value, of an observation.
 
     Args:
-        observation_size: length of one observation vector.
-        action_count: number of discrete actions, A.
-        hidden_sizes: units of each trunk layer.
-        value_scale: unit of the value head; values come out in units of return.
-        action_start: the environment's number of its first action, which the network does not see.
+        trunk: a module with `observation` and `features` (a3c.trunks).
+        head: what the policy layer's outputs mean (a3c.heads).
+        value_scale: unit of the value layer; values come out in units of return.
     """
 
-    def __init__(
-        self,
-        observation_size: int,
-        action_count: int,
-        hidden_sizes: Sequence[int],
-        value_scale: float = 1.0,
-        action_start: int = 0,
-    ):
+    def __init__(self, trunk: Trunk, head: Head, value_scale: float = 1.0):
         super().__init__()
-        sizes = [observation_size, *hidden_sizes]
-        self.trunk = nn.ModuleList(_linear(fan_in, fan_out) for fan_in, fan_out in pairwise(sizes))
-        self.policy_head = _linear(sizes[-1], action_count)
-        self.value_head = _linear(sizes[-1], 1)
-        self.value_scale, self.action_start = value_scale, action_start
-        self.observation_size, self.action_count, self.hidden_sizes = observation_size, action_count, list(hidden_sizes)
+        self.trunk, self.head, self.value_scale = trunk, head, value_scale
+        self.policy_head, self.value_head = linear(trunk.features, head.outputs), linear(trunk.features, 1)
+
+    @property
+    def observation(self) -> ObservationSpec:
+        """What the trunk observes."""
+        return self.trunk.observation
 
     def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [..., A] and values [...] of observations [..., O]."""
-        hidden = observations
-        for layer in self.trunk:
-            hidden = torch.relu(layer(hidden))
-        return self.policy_head(hidden), self.value_head(hidden).squeeze(-1) * self.value_scale
+        """Parameters [..., outputs] of the head's distribution and values [...] of observations [..., *shape]."""
+        features = self.trunk(observations)
+        return self.policy_head(features), self.value_head(features).squeeze(-1) * self.value_scale
+
+
+def mlp_actor_critic(
+    observation: ObservationSpec, head: Head, hidden_sizes: Sequence[int], value_scale: float = 1.0
+) -> ActorCritic:
+    """An actor-critic whose trunk is an MLP."""
+    return ActorCritic(MLP(observation, hidden_sizes), head, value_scale)
+
+
+def build(config: Config, environment: EnvironmentSpec) -> ActorCritic:
+    """The network of a run."""
+    sizes, scale = config.network.hidden_sizes, config.loss.value_scale
+    return mlp_actor_critic(environment.observation, environment.head, sizes, scale)
 
 
 def initialize(model: ActorCritic, seed: int) -> None:
@@ -52,27 +59,37 @@ def initialize(model: ActorCritic, seed: int) -> None:
     gives the same bits however many threads torch may use, which its matrix decompositions otherwise show.
     """
     generator = torch.Generator("cpu").manual_seed(seed)
-    gains = [2**0.5] * len(model.trunk) + [0.01, 1.0]
+    gains = {model.policy_head: 0.01, model.value_head: 1.0}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with torch.no_grad():
-        for layer, gain in zip([*model.trunk, model.policy_head, model.value_head], gains, strict=True):
-            nn.init.orthogonal_(layer.weight, gain, generator)
+        for layer in (module for module in model.modules() if isinstance(module, nn.Linear)):
+            nn.init.orthogonal_(layer.weight, gains.get(layer, 2**0.5), generator)
             layer.bias.zero_()
     torch.set_num_threads(threads)
 
 
-def build(config: Config, environment: EnvironmentSpec) -> ActorCritic:
-    """The network of a run."""
-    return ActorCritic(
-        environment.observation_size,
-        environment.action_count,
-        config.network.hidden_sizes,
-        config.loss.value_scale,
-        environment.action_start,
-    )
+def flat_zeros(module: nn.Module) -> Tensor:
+    """A flat vector [P] for all of a module's parameters, or their gradients: so a pull is one copy, a push one kernel.
+
+    Of float32 on the CPU, whatever torch's defaults. The padding between tensors belongs to no parameter: it is 0 in
+    both vectors, and every optimizer leaves it there.
+    """
+    size = sum(_padded(parameter.numel()) for parameter in module.parameters())
+    return torch.zeros(size, dtype=torch.float32, device="cpu")
 
 
-def _linear(fan_in: int, fan_out: int) -> nn.Linear:
-    """A layer in single precision on the CPU, whatever an environment has made torch's defaults."""
-    return nn.Linear(fan_in, fan_out, device="cpu", dtype=torch.float32)
+def bind(module: nn.Module, vector: Tensor, gradient: Tensor | None = None) -> None:
+    """Make a module's parameters (and gradients) views of flat vectors [P]; its values move into the vector."""
+    assert vector.shape == flat_zeros(module).shape and vector.dtype == torch.float32
+    offset = 0
+    for parameter in module.parameters():
+        end = offset + parameter.numel()
+        vector[offset:end].copy_(parameter.detach().reshape(-1))
+        parameter.data = vector[offset:end].view(parameter.shape)
+        parameter.grad = None if gradient is None else gradient[offset:end].view(parameter.shape)
+        offset += _padded(parameter.numel())
+
+
+def _padded(count: int) -> int:
+    return -(-count // LINE) * LINE

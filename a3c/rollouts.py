@@ -9,36 +9,59 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from a3c.batches import SEEDS, Environments, array_from_json, array_to_json
+from a3c.environments import Environments
+from a3c.heads import Array, Head
+from a3c.serial import SEEDS, array_from_json
+from a3c.spaces import ObservationSpec
 from a3c.stopwatch import Stopwatch
 
-Act = Callable[[int, NDArray[np.float32]], NDArray[np.float32]]  # step t, observations [B, O] -> logits [B, A]
+# Step t, observations [B, *shape], and where the distribution parameters [B, outputs] go.
+Act = Callable[[int, NDArray[Any], Array], None]
 RECENT_EPISODES = 100
-TINY = np.finfo(np.float32).tiny  # a float32 exponential variate is exactly 0 once in ten million draws
 
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
     """T steps of B environments. The arrays are the collector's own and are overwritten by its next rollout."""
 
-    observations: NDArray[np.float32]  # [T + 1, B, O]; the last row is what follows the last step
-    actions: NDArray[np.int64]  # [T, B]
-    rewards: NDArray[np.float32]  # [T, B]
+    head: Head
+    observations: NDArray[Any]  # [T + 1, B, *shape]; the last row is what follows the last step
+    parameters: Array  # [T, B, outputs], of the distributions that the actions were sampled from
+    actions: NDArray[Any]  # [T, B, *action_shape]
+    rewards: Array  # [T, B]
     terminated: NDArray[np.bool_]  # [T, B]
     truncated: NDArray[np.bool_]  # [T, B]
     valid: NDArray[np.bool_]  # [T, B]; False where the step only reset an environment that had ended
 
     @classmethod
-    def empty(cls, n_steps: int, count: int, observation_size: int) -> "Rollout":
-        shape = (n_steps, count)
+    def empty(cls, n_steps: int, count: int, observation: ObservationSpec, head: Head) -> "Rollout":
+        steps = (n_steps, count)
         return cls(
-            observations=np.zeros((n_steps + 1, count, observation_size), np.float32),
-            actions=np.zeros(shape, np.int64),
-            rewards=np.zeros(shape, np.float32),
-            terminated=np.zeros(shape, np.bool_),
-            truncated=np.zeros(shape, np.bool_),
-            valid=np.zeros(shape, np.bool_),
+            head=head,
+            observations=np.zeros((n_steps + 1, count, *observation.shape), observation.dtype),
+            parameters=np.zeros((*steps, head.outputs), np.float32),
+            actions=np.zeros((*steps, *head.action_shape), head.action_dtype),
+            rewards=np.zeros(steps, np.float32),
+            terminated=np.zeros(steps, np.bool_),
+            truncated=np.zeros(steps, np.bool_),
+            valid=np.zeros(steps, np.bool_),
         )
+
+    @property
+    def flat_observations(self) -> NDArray[Any]:
+        """Those of the steps, [T * B, *shape]."""
+        return self.observations[:-1].reshape(-1, *self.observations.shape[2:])
+
+    @property
+    def flat_actions(self) -> NDArray[Any]:
+        """[T * B, *action_shape]."""
+        return self.actions.reshape(-1, *self.actions.shape[2:])
+
+    @property
+    def behavior_log_probs(self) -> Array:
+        """log mu(a_t|s_t) of the policy that acted, as it was when it acted, [T, B]."""
+        parameters = self.parameters.reshape(-1, self.parameters.shape[-1])
+        return self.head.evaluate(parameters, self.flat_actions).log_prob.reshape(self.rewards.shape)
 
     def fault(self) -> str | None:
         """The part that is not finite, where there is one: nothing can be learned from such a rollout."""
@@ -65,46 +88,45 @@ class Collector:
         self,
         environments: Environments,
         n_steps: int,
-        action_count: int,
         rng: np.random.Generator,
         beat: Callable[[], None] = lambda: None,
         watch: Stopwatch | None = None,
     ):
         self._environments, self._rng, self._beat = environments, rng, beat
-        self._n_steps, self._watch = n_steps, watch or Stopwatch()
-        self.restart_episodes()
-        count, observation_size = self._observations.shape
-        self._rollout = Rollout.empty(n_steps, count, observation_size)
-        self._noise = np.empty((n_steps, count, action_count), np.float32)
+        self._watch = watch or Stopwatch()
+        count, self._head = environments.num_envs, environments.head
+        self._rollout = Rollout.empty(n_steps, count, environments.observation, environments.head)
+        self._noise = np.empty((n_steps, count, *self._head.noise_shape), np.float32)
+        self._ended = np.zeros((n_steps + 1, count), np.bool_)  # by each step of the last rollout and the one before
         self.env_steps = 0
         self.episodes = 0
         self.return_sum = 0.0
         self.recent_returns: deque[float] = deque(maxlen=RECENT_EPISODES)
+        self.restart_episodes()
 
     def restart_episodes(self) -> None:
         """Begin an episode in every environment; those under way are dropped and never counted."""
         self._observations = self._environments.reset(seed=int(self._rng.integers(SEEDS)))[0]
-        count = len(self._observations)
-        self._ended = np.zeros((self._n_steps + 1, count), np.bool_)  # by each step of the last rollout and one before
-        self._running_returns = np.zeros(count)  # of the episodes under way
+        self._ended[:] = False
+        self._running_returns = np.zeros(len(self._observations))  # of the episodes under way
         self._beat()
 
     def state(self) -> dict[str, Any]:
-        """All that the next rollouts depend on, as plain JSON; to be asked for between two rollouts."""
+        """All that the next rollouts depend on, in JSON values and arrays; for a moment between two rollouts."""
         return {
             "generator": self._rng.bit_generator.state,
             "env_steps": self.env_steps,
             "episodes": self.episodes,
             "return_sum": self.return_sum,
             "recent_returns": list(self.recent_returns),
-            "observations": array_to_json(np.asarray(self._observations, np.float32)),
+            "observations": np.array(self._observations, self._rollout.observations.dtype),
             "ended": self._ended[-1].tolist(),
             "running_returns": self._running_returns.tolist(),
             "environments": self._environments.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> bool:
-        """Go on where `state` was taken, bit for bit.
+        """Resume where `state` was taken, bit for bit.
 
         False: totals and generator are those of `state`, but the environments cannot be brought back to where they
         were, and all begin a new episode.
@@ -123,21 +145,19 @@ class Collector:
         return True
 
     def collect(self, act: Act) -> Rollout:
-        """The next T steps of each environment, actions sampled from softmax(act(t, observations)).
+        """The next T steps of each environment, with actions sampled from the policy.
 
         A rollout with a fault counts its steps, but no returns; `restart_episodes` is then due.
         """
-        rollout, step, lap = self._rollout, self._environments.step, self._watch.lap
-        # argmax(logits + Gumbel noise) is a sample of softmax(logits); -log of an Exp(1) variate is Gumbel.
-        noise = self._rng.standard_exponential(dtype=np.float32, out=self._noise)
-        np.log(np.maximum(noise, TINY, out=noise), out=noise)
-        observations = rollout.observations
+        rollout, noise, step, lap = self._rollout, self._noise, self._environments.step, self._watch.lap
+        observations, sample = rollout.observations, self._head.sample
+        self._head.draw_noise(self._rng, noise)
         observations[0] = self._observations
         lap("sampling")
-        for t, negative_gumbel in enumerate(noise):
-            logits = act(t, observations[t])
+        for t, (parameters, step_noise) in enumerate(zip(rollout.parameters, noise, strict=True)):
+            act(t, observations[t], parameters)
             lap("forward")
-            rollout.actions[t] = actions = (logits - negative_gumbel).argmax(-1)
+            rollout.actions[t] = actions = sample(parameters, step_noise)
             lap("sampling")
             observations[t + 1], rollout.rewards[t], rollout.terminated[t], rollout.truncated[t], _ = step(actions)
             lap("env")
@@ -174,7 +194,7 @@ class Collector:
         self.recent_returns.append(episode_return)
 
 
-def _is_finite(array: NDArray[np.float32]) -> bool:
+def _is_finite(array: NDArray[Any]) -> bool:
     """Whether all of a contiguous array is; one product tells so nearly always, in a fraction of the time."""
     flat = array.reshape(-1)
     return math.isfinite(flat.dot(flat)) or bool(np.isfinite(array).all())

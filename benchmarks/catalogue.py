@@ -11,6 +11,7 @@ from benchmarks import (
     overhead,
     paper_shape,
     sample_efficient,
+    serving,
     solve,
     stable_baselines3,
     vector_shape,
@@ -33,5 +34,6 @@ CATALOGUE: dict[str, Benchmark] = {
         lock_cost,
         lost_updates,
         gradients,
+        serving,
     )
 }

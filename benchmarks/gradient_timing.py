@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from a3c.config import Config
+from a3c.config import Config, NetworkConfig
 from a3c.environments import describe
-from a3c.gradients import LEARNERS, Learner
-from a3c.networks import ActorCritic, build, initialize
+from a3c.learners import Learner, learner_for
+from a3c.networks import ActorCritic, bind, build, flat_zeros, initialize
 from a3c.rollouts import Collector, Rollout
-from shared.parameters import bind, flat_size
+from a3c.stopwatch import Stopwatch
 
-WAYS = {"closed_form_us": LEARNERS["closed-form"], "autograd_us": LEARNERS["autograd"]}
+WAYS = {"closed_form_us": "closed-form", "autograd_us": "autograd"}
 
 
 def main() -> None:
@@ -45,19 +45,20 @@ def main() -> None:
 
 def prepared(n_steps: int, envs: int) -> tuple[dict[str, Learner], Rollout]:
     """Both learners, each on its own copy of one model, and a rollout that both have acted through."""
-    config, environment = Config(n_steps=n_steps, envs_per_worker=envs), describe("CartPole-v1")
+    environment = describe("CartPole-v1")
     learners: dict[str, Learner] = {}
     vectors = []
-    for name, way in WAYS.items():
+    for name, gradients in WAYS.items():
+        config = Config(n_steps=n_steps, envs_per_worker=envs, network=NetworkConfig(gradients=gradients))
         model = build(config, environment)
         initialize(model, seed=0)
         vectors.append(_flat(model))
-        learners[name] = way(model, config)
+        learners[name] = learner_for(model, config, Stopwatch())
     rng = np.random.default_rng(0)
-    collector = Collector(environment.make(envs), n_steps, environment.action_count, rng)
+    collector = Collector(environment.make(envs), n_steps, rng)
     rollout = collector.collect(learners["closed_form_us"].act)
     for learner in learners.values():
-        learner.gradient(rollout)
+        list(learner.gradients(rollout))
     closed, auto = vectors
     assert torch.allclose(closed, auto, rtol=1e-3, atol=1e-5), "the two gradients differ"
     return learners, rollout
@@ -67,14 +68,14 @@ def timed(learner: Learner, rollout: Rollout, calls: int) -> float:
     """Seconds that so many calls take."""
     started = time.perf_counter()
     for _ in range(calls):
-        learner.gradient(rollout)
+        list(learner.gradients(rollout))
     return time.perf_counter() - started
 
 
 def _flat(model: ActorCritic) -> torch.Tensor:
     """The model's gradients as one vector; bound as in a worker."""
-    gradient = torch.zeros(flat_size(model))
-    bind(model, torch.zeros(flat_size(model)), gradient)
+    gradient = flat_zeros(model)
+    bind(model, flat_zeros(model), gradient)
     return gradient
 
 

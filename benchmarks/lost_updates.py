@@ -28,7 +28,7 @@ def plan(size: Size) -> list[Parameters]:
 def measure(parameters: Parameters) -> Values:
     """One count, with the real workers, environments and kernel."""
     start_forkserver()
-    from workers.comparison.ledger import measure_lost_updates  # imports torch
+    from workers.comparison.lost_updates import measure_lost_updates  # imports torch
     from workers.training import describe_environment
 
     options = {name: parameters[name] for name in ("workers", "n_steps")}
@@ -65,8 +65,8 @@ BENCHMARK = Benchmark(
     "lost-updates",
     "What `async` loses: the real workers run their loop for two seconds, and the shared Adam is replaced by one that "
     "subtracts the same power of two from every element at every push, by the same kernel; what the sum lacks then "
-    "is lost (`workers/comparison/ledger.py`). A push is overlapped, and a pull torn, where another worker's push was "
-    "under way meanwhile. `locked` and `sync` lose nothing, which a test holds.",
+    "is lost (`workers/comparison/lost_updates.py`). A push is overlapped, and a pull torn, where another worker's "
+    "push was under way meanwhile. `locked` and `sync` lose nothing, which a test holds.",
     plan,
     measure,
     rows,

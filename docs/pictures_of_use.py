@@ -11,10 +11,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 from rich.console import Console
 
-from a3c.policy import Policy
+from a3c.actors import Policy
 from tests.process.chromium import Chromium
 from tests.process.http_client import ServerProgram
-from workers.playing.episode import Moment, Player
+from workers.playing.episode import Player, Step
 from workers.playing.evaluating import load
 from workers.playing.terminal_view import render
 from workers.serving.export import export_checked
@@ -25,14 +25,14 @@ PAGE = (1000, 480)  # pixels
 
 
 def draw_terminal(run_dir: str) -> None:
-    """The moment of an episode at which the pole leans the most, as `play --terminal` shows it."""
+    """The step of an episode at which the pole leans the most, as `play --terminal` shows it."""
     checkpoint, environment = load(run_dir)
-    one, moments = environment.make_one(), list[Moment]()
-    player = Player(one, environment, Policy(checkpoint.model), False, np.random.default_rng(0), None)
-    player.play("episode 1 of 3", 0, moments.append)
-    one.close()
+    env, steps = environment.make_one(), list[Step]()
+    player = Player(env, environment, Policy(checkpoint.model), False, np.random.default_rng(0), None)
+    player.play("episode 1 of 3", 0, steps.append)
+    env.close()
     console = Console(record=True, width=WIDTH, height=HEIGHT, file=io.StringIO(), force_terminal=True)
-    console.print(render(max(moments[:-1], key=lambda moment: abs(moment.observation[2])), WIDTH, HEIGHT), end="")
+    console.print(render(max(steps[:-1], key=lambda step: abs(step.observation[2])), WIDTH, HEIGHT), end="")
     (FIGURES / "play-terminal.svg").write_text(console.export_svg(title="python run_a3c.py play RUN_DIR --terminal"))
 
 

@@ -6,15 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from a3c.batches import Environments, SlowEnvironments
 from a3c.config import Config
 from a3c.environments import EnvironmentSpec
-from a3c.gradients import LEARNERS, NonFiniteError, learn_from
-from a3c.networks import build
+from a3c.learners import NonFiniteError, clipped_gradients, learner_for
+from a3c.networks import bind, build, flat_zeros
 from a3c.rollouts import Collector
-from a3c.schedules import annealed_learning_rate
 from a3c.stopwatch import Stopwatch
-from shared.parameters import bind, flat_zeros
 from shared.scoreboard import Scoreboard
 from shared.store import SharedStore
 from workers.link import Link, SharedMemoryLink
@@ -51,11 +48,11 @@ def learn(worker_index: int, config: Config, environment: EnvironmentSpec, link:
     model = build(config, environment)
     parameters, gradient = flat_zeros(model), flat_zeros(model)
     bind(model, parameters, gradient)
-    watch = Stopwatch()
-    learner = LEARNERS[config.network.gradients](model, config, watch)
-    environments = _environments(config, environment, link.beat)
+    max_norm, watch = config.optimizer.max_grad_norm, Stopwatch()
+    learner = learner_for(model, config, watch)
+    environments = environment.make(config.envs_per_worker, link.beat, config.env_latency_ms)
     rng = _generator(config.seed, worker_index, link.incarnation)
-    collector = Collector(environments, config.n_steps, environment.action_count, rng, link.beat, watch)
+    collector = Collector(environments, config.n_steps, rng, link.beat, watch)
     link.join(collector, watch)
     while True:
         pulled = link.pull(parameters)
@@ -67,27 +64,30 @@ def learn(worker_index: int, config: Config, environment: EnvironmentSpec, link:
         rollout = collector.collect(learner.act)
         link.start_learning()
         try:
-            statistics, norm = learn_from(rollout, learner, gradient.numpy(), config.optimizer.max_grad_norm)
+            for statistics, norm in clipped_gradients(learner, rollout, gradient.numpy(), max_norm):
+                watch.lap("clip")
+                staleness = link.push(gradient, learning_rate, pulled)
+                if staleness is None:
+                    return
+                watch.lap("push")
+                watch.move(link.waited(), "push", "idle")
+                link.publish(statistics, norm, staleness, learning_rate)
+                watch.lap("publish")
         except NonFiniteError as fault:
             link.drop(fault.what)
-            continue
-        watch.lap("clip")
-        staleness = link.push(gradient, learning_rate, pulled)
-        if staleness is None:
-            return
-        watch.lap("push")
-        watch.move(link.waited(), "push", "idle")
-        link.publish(statistics, norm, staleness, learning_rate)
-        watch.lap("publish")
     link.leave()
     environments.close()
-
-
-def _environments(config: Config, environment: EnvironmentSpec, beat: Callable[[], None]) -> Environments:
-    environments = environment.make(config.envs_per_worker, beat)
-    return SlowEnvironments(environments, config.env_latency_ms, beat) if config.env_latency_ms else environments
 
 
 def _generator(seed: int, worker_index: int, incarnation: int) -> np.random.Generator:
     """Of the run's seed and the worker; one that follows on a dead worker has numbers of its own."""
     return np.random.default_rng([seed, worker_index, *([incarnation] if incarnation else [])])
+
+
+def annealed_learning_rate(config: Config, env_steps: int) -> float:
+    """The learning rate after `env_steps` of all workers: linear to 0 at the budget.
+
+    (Mnih et al. 2016, supplement, experimental setup.)
+    """
+    rate = config.optimizer.learning_rate
+    return rate * max(0.0, 1 - env_steps / config.max_env_steps) if config.optimizer.anneal else rate

@@ -6,9 +6,8 @@ from torch import Tensor
 
 from a3c.config import Config, ConfigError, OptimizerConfig
 from a3c.environments import EnvironmentSpec
-from a3c.networks import build, initialize
+from a3c.networks import bind, build, flat_zeros, initialize
 from shared.optimizers import AdamOptions, RMSPropOptions, SharedAdam, SharedOptimizer, SharedRMSProp
-from shared.parameters import bind, flat_zeros
 from shared.scoreboard import Scoreboard
 from shared.store import LockedStore, SharedStore
 from shared.sync_store import SyncStore

@@ -20,9 +20,8 @@ from a3c.checkpoint import Training, save_checkpoint
 from a3c.config import Config, NumericsError
 from a3c.environments import EnvironmentSpec
 from a3c.files import sync_file
-from a3c.networks import ActorCritic, build
+from a3c.networks import ActorCritic, bind, build, flat_zeros
 from shared.notifier import Notifier
-from shared.parameters import bind, flat_zeros
 from shared.scoreboard import CLOSE, Scoreboard
 from shared.store import Capture, SharedStore, Snapshot
 from workers.processes import entry

@@ -8,8 +8,9 @@ from typing import Protocol
 from torch import Tensor
 
 from a3c.config import NumericsError
-from a3c.gradients import RolloutStatistics
+from a3c.learners import RolloutStatistics
 from a3c.rollouts import Collector
+from a3c.serial import array_to_json
 from a3c.stopwatch import Stopwatch
 from shared.checkpoint_barrier import LAST
 from shared.phases import PHASES
@@ -181,4 +182,6 @@ class SharedMemoryLink:
 
     def _hand_in(self, number: int) -> None:
         state = {"collector": self._collector.state(), "board": self._scoreboard.worker_state(self._worker_index)}
-        self._store.barrier.hand_in(self._worker_index, number, json.dumps(state, allow_nan=False).encode())
+        self._store.barrier.hand_in(
+            self._worker_index, number, json.dumps(state, allow_nan=False, default=array_to_json).encode()
+        )

@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from a3c.closed_form import ClosedForm
+from a3c.actors import actor_for
 from a3c.config import Config
 from a3c.environments import EnvironmentSpec
 from a3c.evaluation import Returns, evaluate
-from a3c.networks import build
+from a3c.networks import bind, build, flat_zeros
 from shared.notifier import Notifier
-from shared.parameters import bind, flat_zeros
 from shared.scoreboard import FINISH, RUN, STOP, Scoreboard
 from shared.store import SharedStore, Snapshot
 from workers.processes import entry
@@ -81,7 +80,7 @@ class Monitor:
         self._model = build(config, environment)
         self._parameters = flat_zeros(self._model)
         bind(self._model, self._parameters)
-        self._network = ClosedForm(self._model)
+        self._greedy = actor_for(self._model).greedy
         self._path = run_dir / "evaluations.csv"
         self._progress = evaluations.progress()
         self._resting_until = 0.0
@@ -257,13 +256,7 @@ class Monitor:
     ) -> Returns | None:
         options = self._config.evaluation
         return evaluate(
-            self._network.policy_logits,
-            self._environment,
-            options.eval_episodes,
-            seed,
-            cancelled,
-            options.eval_envs,
-            goes_on,
+            self._greedy, self._environment, options.eval_episodes, seed, cancelled, options.eval_envs, goes_on
         )
 
     def _promises(self, returns: Returns, seconds: float) -> bool:

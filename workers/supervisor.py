@@ -161,7 +161,7 @@ class Supervisor:
         self._report.event(kind, f"{plural(self._config.workers, 'worker')}{others}, seed {self._config.seed}{what}")
         if (line := crowding(self._config)) is not None:
             self._report.event("warning", line)
-        self._directory.write_config(self._config, self._environment.facts())
+        self._directory.write_config(self._config, self._environment.description())
 
     # -- watching -------------------------------------------------------------------------------------------------
 

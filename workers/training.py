@@ -208,7 +208,7 @@ def describe_environment(config: Config, facts: Any = None) -> Any:
             it is made, reset or stepped.
     """
     from a3c.environments import describe  # imports gymnasium
-    from a3c.registry import find
+    from a3c.lookup import find
 
     kept = facts.get("env_spec") if isinstance(facts, dict) else None
     if config.env == Config().env:

@@ -11,6 +11,7 @@ import json
 import tempfile
 from collections.abc import Callable
 from functools import wraps
+from inspect import isgenerator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from workers.training import describe_environment
 PARTS: dict[str, tuple[Any, str]] = {
     "pull": (SharedStore, "pull"),
     "rollout": (Collector, "collect"),
-    "gradient": (actor_learner, "learn_from"),
+    "gradient": (actor_learner, "clipped_gradients"),
     "push": (SharedStore, "push"),
     "publish": (SharedMemoryLink, "publish"),
 }
@@ -65,6 +66,8 @@ class Callgrind:
                 return function(*arguments, **named)
             marks.zero()
             result = function(*arguments, **named)
+            if isgenerator(result):
+                result = iter(list(result))  # whose work is done as it is asked for
             marks.dump(label)
             return result
 

@@ -7,14 +7,12 @@ of a run. Processes, files and the monitor are left out, and an evaluation ends 
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from a3c.closed_form import ClosedForm
+from a3c.actors import actor_for
 from a3c.config import Config
 from a3c.environments import EnvironmentSpec, describe
-from a3c.networks import build, initialize
-from shared.parameters import bind, flat_size
+from a3c.networks import bind, build, flat_zeros, initialize
 from shared.scoreboard import FINISH, Scoreboard
 from shared.store import Pulled, Snapshot
 from shared.sync_store import SyncStore
@@ -55,9 +53,9 @@ class Judge:
         self._seen = -1
         self._environments = environment.make(config.evaluation.eval_episodes)
         model = build(config, environment)
-        self._parameters = torch.zeros(flat_size(model))
+        self._parameters = flat_zeros(model)
         bind(model, self._parameters)
-        self._policy_logits = ClosedForm(model).policy_logits
+        self._greedy = actor_for(model).greedy
 
     def see(self, snapshot: Snapshot) -> bool:
         """Whether a snapshot reaches the target twice, with fresh seeds; nothing is asked once one has."""
@@ -76,7 +74,7 @@ class Judge:
         alive = np.ones(len(observations), np.bool_)
         steps_to_lose = len(observations) * (self._limit - self._target)
         for step in range(1, self._limit):
-            observations, _, terminated, _, _ = self._environments.step(self._policy_logits(observations).argmax(-1))
+            observations, _, terminated, _, _ = self._environments.step(self._greedy(observations))
             steps_to_lose -= int(np.count_nonzero(terminated & alive)) * (self._limit - step)
             if steps_to_lose < 0:
                 return False
@@ -91,7 +89,7 @@ class JudgedStore(SyncStore):
         config, environment = judge.config, judge.environment
         model = build(config, environment)
         initialize(model, config.seed)
-        initial = torch.zeros(flat_size(model))
+        initial = flat_zeros(model)
         bind(model, initial)
         optimizer = build_optimizer(config.optimizer, len(initial))
         super().__init__(initial, optimizer, scoreboard, config.evaluation.eval_interval)

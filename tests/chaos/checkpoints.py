@@ -20,15 +20,15 @@ from unittest import mock
 import torch
 
 from a3c.checkpoint import Training, load_checkpoint, load_training, save_checkpoint
-from a3c.networks import ActorCritic
 from tests.chaos.outcome import Outcome
+from tests.unit.networks import mlp
 
 Trial = tuple[bool, str]  # whether the fault fired, and what was lost
 
 
 def save(folder: Path, updates: int, keep: int = 3, name: str = "latest") -> Path:
     """Save a small checkpoint whose every part tells its `updates`."""
-    model = ActorCritic(2, 2, [4])
+    model = mlp(2, 2, [4])
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.fill_(updates)

@@ -133,14 +133,14 @@ def _bad_value(rng: random.Random) -> BadConfiguration:
 def _bad_values(spec: OptionSpec) -> list[str]:
     if spec.name == "env":
         return list(NO_ENVIRONMENTS)
-    if spec.bounds.choices:
-        return [*NO_NUMBERS, *(choice.upper() for choice in spec.bounds.choices), spec.bounds.choices[0] + "x"]
+    if spec.choices:
+        return [*NO_NUMBERS, *(choice.upper() for choice in spec.choices), spec.choices[0] + "x"]
     values = list(NO_INTEGERS if spec.type is int else (*NO_NUMBERS, *NOT_FINITE))
-    low, high = spec.bounds.low, spec.bounds.high
+    low, high = max(spec.low, spec.above), min(spec.high, spec.below)
     values += [str(spec.type(low) - 1), "-1e300"[: None if spec.type is float else 2]] if low > -1e300 else []
-    values += [str(spec.type(low))] if spec.bounds.above else []
+    values += [str(spec.type(low))] if spec.above > -1e300 else []
     values += [str(spec.type(high) + 1), f"{10**30}"] if high < 1e300 else []
-    return values + ([str(spec.type(high))] if spec.bounds.below else [])
+    return values + ([str(spec.type(high))] if spec.below < 1e300 else [])
 
 
 def _unknown_option(rng: random.Random) -> BadConfiguration:
@@ -174,7 +174,7 @@ def _bad_study(rng: random.Random) -> BadConfiguration:
         return BadConfiguration(["compare", f"--seed={rng.choice((*NO_INTEGERS, '-1', str(2**32)))}"], ("seed",))
     if spec.type is bool:
         return BadConfiguration(["compare", _flag(spec), rng.choice(("maybe", "1", "True", "y\nes"))], _names(spec))
-    good = {"env": "CartPole-v1"}.get(spec.name) or (spec.bounds.choices or ("1",))[0]
+    good = {"env": "CartPole-v1"}.get(spec.name) or (spec.choices or ("1",))[0]
     bad = rng.choice([value for value in _bad_values(spec) if not (spec.many and value == "1,5")])
     values = [good, bad] if not bad.startswith("-") else [good]
     extra = [] if not bad.startswith("-") else [f"{_flag(spec)}={bad}"]

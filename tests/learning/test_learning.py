@@ -15,7 +15,7 @@ def solves(run_dir: Path, seed: int, **options: object) -> None:
     assert summary.checkpoint is not None
     environment = describe(load_checkpoint(run_dir).env_id)
     # A third evaluation, scalar environments this time, seeds of its own: the checkpoint really holds that policy.
-    scalar = evaluate(load_policy(run_dir).logits, environment, episodes=10, seed=123_456)
+    scalar = evaluate(load_policy(run_dir).actions, environment, episodes=10, seed=123_456)
     assert scalar is not None
     assert scalar.returns.mean() > 400
 

@@ -12,11 +12,10 @@ from torch import nn
 
 from a3c import Config, load_checkpoint
 from a3c.environments import describe
-from a3c.gradients import RolloutStatistics
-from a3c.networks import ActorCritic, build, initialize
+from a3c.learners import RolloutStatistics
+from a3c.networks import ActorCritic, bind, build, flat_zeros, initialize
 from a3c.rollouts import Collector
 from a3c.stopwatch import Stopwatch
-from shared.parameters import bind, flat_size
 from shared.store import Pulled
 from workers import train
 from workers.actor_learner import learn
@@ -50,7 +49,7 @@ def plain_a2c(config: Config) -> tuple[ActorCritic, int]:
     """A2C as a textbook has it; returns the trained model and the number of updates."""
     model = build(config, describe(config.env))
     initialize(model, config.seed)
-    vector, gradient = torch.zeros(flat_size(model)), torch.zeros(flat_size(model))
+    vector, gradient = flat_zeros(model), flat_zeros(model)
     bind(model, vector, gradient)
     parameters = nn.Parameter(vector)
     parameters.grad = gradient
@@ -117,7 +116,7 @@ class PlainLink:
     def __init__(self, config: Config):
         model = build(config, describe(config.env))
         initialize(model, config.seed)
-        vector = torch.zeros(flat_size(model))
+        vector = flat_zeros(model)
         bind(model, vector)
         self.parameters = nn.Parameter(vector)
         self._optimizer = torch.optim.Adam([self.parameters], lr=config.optimizer.learning_rate, fused=True)
@@ -177,7 +176,7 @@ def test_one_async_worker_equals_plain_a2c_bit_for_bit(config: Config, tmp_path:
 def test_the_loop_needs_nothing_but_its_link(config: Config) -> None:
     """Whatever a link does, the loop is the algorithm: with one of the test's own it is A2C bit for bit too."""
     expected, updates = plain_a2c(config)
-    vector, link = torch.zeros(flat_size(expected)), PlainLink(config)
+    vector, link = flat_zeros(expected), PlainLink(config)
     learn(0, config, describe(config.env, config.max_episode_steps), link)
     bind(expected, vector)
     assert link.updates == updates

@@ -5,18 +5,19 @@ import json
 import re
 import shlex
 import socket
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from tests.process.command import Program
+from tests.process.command import COMMAND, Program
 
 
 class ServerProgram(Program):
     """`serve` on a free port; ready when it is entered."""
 
-    def __init__(self, path: Path, *options: object, **variables: str):
-        super().__init__("serve", path, "--port", 0, *options, environment=variables)
+    def __init__(self, path: Path, *options: object, command: Sequence[str] = COMMAND, **variables: str):
+        super().__init__("serve", path, "--port", 0, *options, command=command, environment=variables)
         self.port = 0
 
     def __enter__(self) -> "ServerProgram":

@@ -1,7 +1,7 @@
 """ONNX models made by hand: policies of one matrix, as `export` would write them, and what differs from that."""
 
 import json
-import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+
+from workers.serving.metadata import FORMAT, KEY, Metadata
 
 # Leaning right, or moving so, asks for a push to the right; so does being right of the middle, to lean back first.
 BALANCE = np.array([[-1.0, -1.7, -20.0, -3.5], [1.0, 1.7, 20.0, 3.5]], np.float32)
@@ -20,13 +22,13 @@ def linear_model(
     *,
     critic: bool = True,
     action_start: int = 0,
-    metadata: dict[str, str | None] | None = None,
+    metadata: dict[str, Any] | None = None,
     domain: str = "",
 ) -> onnx.ModelProto:
     """A policy whose logits are weights [A, O] times the observation, and whose value is 10 less its squares' sum.
 
     Args:
-        metadata: entries in the place of the usual ones, without the prefix; None for none.
+        metadata: fields in the place of the usual ones.
         domain: of the softmax operator.
     """
     actions, size = weights.shape
@@ -54,8 +56,8 @@ def linear_model(
     graph = helper.make_graph(nodes, "policy", inputs, outputs, constants)
     imports = [helper.make_opsetid("", 18), *([helper.make_opsetid(domain, 1)] if domain else [])]
     model = helper.make_model(graph, opset_imports=imports, ir_version=9)
-    usual = {**_metadata(weights, critic, action_start), **(metadata or {})}
-    helper.set_model_props(model, {f"a3c.{name}": text for name, text in usual.items() if text is not None})
+    fields = {"format": FORMAT, **asdict(model_metadata(size, actions, critic, action_start)), **(metadata or {})}
+    helper.set_model_props(model, {KEY: json.dumps(fields)})
     return model
 
 
@@ -65,22 +67,30 @@ def write_model(path: Path, **changes: Any) -> Path:
     return path
 
 
-def _metadata(weights: NDArray[np.float32], critic: bool, action_start: int) -> dict[str, str | None]:
-    actions, size = weights.shape
-    return {
-        "format": "1",
-        "env_id": "CartPole-v1",
-        "observation_size": str(size),
-        "action_count": str(actions),
-        "action_start": str(action_start),
-        "precision": "fp32",
-        "critic": "yes" if critic else "no",
-        "checkpoint_sha256": DIGEST,
-        "updates": "1234",
-        "env_steps": "56789",
-        "max_episode_steps": "500",
-        "target_return": "475.0",
-        "value_mean": "9.0" if critic else "",
-        "value_std": str(math.sqrt(0.25)) if critic else "",
-        "observations": json.dumps([[-1.0] * size, [1.0] * size]),
-    }
+def model_metadata(size: int, actions: int, critic: bool = True, action_start: int = 0) -> Metadata:
+    """Those of a model that is made by hand."""
+    return Metadata(
+        env_id="CartPole-v1",
+        observation_size=size,
+        action_count=actions,
+        action_start=action_start,
+        precision="fp32",
+        critic=critic,
+        checkpoint_sha256=DIGEST,
+        updates=1234,
+        env_steps=56789,
+        max_episode_steps=500,
+        target_return=475.0,
+        seed=0,
+        lowest=(-1.0,) * size,
+        highest=(1.0,) * size,
+    )
+
+
+def format_1(metadata: Metadata) -> dict[str, str]:
+    """The entries that the version before wrote, one for each field."""
+    fields = asdict(metadata)
+    ranges = json.dumps([fields.pop("lowest"), fields.pop("highest")])
+    texts = {name: "" if value is None else str(value) for name, value in fields.items()}
+    own = {"format": "1", "critic": "yes" if metadata.critic else "no", "observations": ranges, "value_mean": "9.0"}
+    return {f"a3c.{name}": text for name, text in {**texts, **own}.items()}

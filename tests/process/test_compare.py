@@ -1,4 +1,4 @@
-"""`python run_a3c.py compare`: a study from the command line, to its report, stopped half-way and gone on with."""
+"""`python run_a3c.py compare`: a study from the command line, to its report, stopped half-way and resumed."""
 
 import contextlib
 import csv
@@ -17,7 +17,7 @@ import pytest
 import workers
 from a3c import Config
 from tests.process.command import ESCAPE, ROOT, Program, run, run_here
-from workers.comparison.ledger import measure_lost_updates
+from workers.comparison.lost_updates import measure_lost_updates
 from workers.comparison.results import Comparison
 from workers.processes.start import start_forkserver
 from workers.training import describe_environment
@@ -63,7 +63,7 @@ def test_a_study_leaves_its_results_and_ordinary_run_directories(study: tuple[Pa
     assert code == 0, output
 
 
-def test_the_results_tell_every_run_and_every_arm(study: tuple[Path, str]) -> None:
+def test_the_results_hold_every_run_and_every_arm(study: tuple[Path, str]) -> None:
     path, output = study
     rows = list(csv.DictReader((path / "runs.csv").open()))
     assert [(row["arm"], row["seed"]) for row in rows] == [
@@ -107,7 +107,7 @@ def test_the_report_is_one_file_that_needs_no_network(study: tuple[Path, str]) -
         assert word not in page
 
 
-def test_a_finished_study_is_told_again_without_a_run(study: tuple[Path, str]) -> None:
+def test_a_finished_study_is_reported_again_without_a_run(study: tuple[Path, str]) -> None:
     path, first = study
     before = {entry: (entry / "summary.json").stat().st_mtime_ns for entry in (path / "runs").iterdir()}
     arguments = ("--modes", "async", "sync", "locked", "--seeds", "2", *SHORT, "--study-dir", path)
@@ -182,12 +182,12 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> Resumed:
     return Resumed(path, was_unfinished, (ended, first.stat().st_mtime_ns), interrupted, was_compared, finished)
 
 
-def test_a_run_that_was_killed_is_made_anew(resumed: Resumed) -> None:
+def test_a_run_that_was_killed_is_made_again(resumed: Resumed) -> None:
     assert resumed.was_unfinished
     assert len(list(csv.DictReader((resumed.path / "runs.csv").open()))) == 4
 
 
-def test_a_study_interrupted_by_ctrl_c_goes_on_where_it_stopped(resumed: Resumed) -> None:
+def test_a_study_interrupted_by_ctrl_c_resumes_where_it_stopped(resumed: Resumed) -> None:
     text, typed = resumed.interrupted.text, resumed.interrupted.process.args
     assert f"  kept    1 of 4 runs, in {resumed.path}" in text
     assert isinstance(typed, list)
@@ -319,7 +319,7 @@ def test_what_pushes_lose_is_counted_exactly(tmp_path: Path, mode: str, workers_
 
 
 def test_a_slow_environment_sleeps_and_its_evaluation_does_not(tmp_path: Path) -> None:
-    summary = workers.training(
+    summary = workers.train(
         run_dir=tmp_path / "run",
         dashboard="off",
         env_latency_ms=1000.0,

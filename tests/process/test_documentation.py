@@ -175,12 +175,6 @@ def serve(command: str, place: Place) -> None:
         assert server.wait(20) == 0
 
 
-def bench_serve(command: str, place: Place) -> None:
-    """Is parsed; tests/process/test_bench_serve.py runs it."""
-    place.monkeypatch.setattr("workers.serving.bench.bench", lambda *_: 0)
-    here(*words(command, place.solved)[1:])
-
-
 def curl(command: str, place: Place) -> None:
     """Its request is sent, to a server on a free port."""
     with ServerProgram(place.solved / "policy-int8.onnx") as server:
@@ -243,7 +237,6 @@ RULES: list[tuple[str, Callable[[str, Place], None]]] = [  # the first whose pat
     (rf"{PROGRAM} play ", play),
     (rf"{PROGRAM} export ", export),
     (rf"{PROGRAM} serve ", serve),
-    (rf"{PROGRAM} bench-serve ", bench_serve),
     (rf"{PROGRAM} (train |-)", train),
     (r"python -m benchmarks\.studies ", studies),
     (r"python -m benchmarks ", benchmark),
@@ -265,7 +258,7 @@ def test_a_command_of_the_documentation_works(command: str, place: Place) -> Non
 
 def test_the_documentation_has_commands_for_all_that_the_program_does() -> None:
     used = {rule.__name__ for command in COMMANDS for pattern, rule in RULES if re.match(pattern, command)}
-    assert {"train", "resume", "compare", "evaluate", "play", "export", "serve", "bench_serve"} <= used
+    assert {"train", "resume", "compare", "evaluate", "play", "export", "serve"} <= used
 
 
 @pytest.mark.parametrize("code", snippets())

@@ -12,20 +12,21 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from onnx import ModelProto, numpy_helper
 
+from a3c.actors import Policy
 from a3c.checkpoint import load_checkpoint, save_checkpoint
 from a3c.environments import describe
 from a3c.networks import ActorCritic, initialize
-from a3c.policy import Policy
 from tests.process.command import ESCAPE, run, run_here
+from tests.process.onnx_models import model_metadata
+from tests.unit.networks import mlp
 from tests.unit.scripted_environments import Endless, register
 from workers.serving import graph, verify
 from workers.serving.export import export_checked
-from workers.serving.verify import ExportedPolicy
+from workers.serving.model import load_model
 
 SolvedRun = tuple[Path, str, dict[str, Any]]
 FEW = ("--episodes", 2)
@@ -42,11 +43,12 @@ def exported(solved_run: SolvedRun, tmp_path_factory: pytest.TempPathFactory) ->
     return run_dir, output
 
 
-def facts(path: Path) -> dict[str, str]:
+def metadata(path: Path) -> dict[str, Any]:
     """The metadata of a file."""
-    properties = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
-    assert all(key.startswith("a3c.") for key in properties)
-    return {key.removeprefix("a3c."): value for key, value in properties.items()}
+    (entry,) = onnx.load(path).metadata_props
+    assert entry.key == "a3c"
+    found: dict[str, Any] = json.loads(entry.value)
+    return found
 
 
 def test_the_table_compares_the_checkpoint_with_both_exports(exported: tuple[Path, str]) -> None:
@@ -64,38 +66,28 @@ def test_the_table_compares_the_checkpoint_with_both_exports(exported: tuple[Pat
 
 def test_the_metadata_tells_a_consumer_what_it_needs(exported: tuple[Path, str]) -> None:
     run_dir, _ = exported
-    manifest, told = load_checkpoint(run_dir).manifest, facts(run_dir / "policy.onnx")
+    manifest, told = load_checkpoint(run_dir).manifest, metadata(run_dir / "policy.onnx")
     expected = {
-        "format": "1",
+        "format": 2,
         "env_id": "CartPole-v1",
-        "observation_size": "4",
-        "action_count": "2",
-        "action_start": "0",
+        "observation_size": 4,
+        "action_count": 2,
+        "action_start": 0,
         "precision": "fp32",
-        "critic": "yes",
+        "critic": True,
         "checkpoint_sha256": manifest["weights"]["sha256"],
-        "updates": str(manifest["updates"]),
-        "env_steps": str(manifest["env_steps"]),
-        "max_episode_steps": "500",
-        "target_return": "475.0",
-        "seed": "3",
+        "updates": manifest["updates"],
+        "env_steps": manifest["env_steps"],
+        "max_episode_steps": 500,
+        "target_return": 475.0,
+        "seed": 3,
     }
     assert {name: told[name] for name in expected} == expected
-    low, high = np.array(json.loads(told["observations"]))
+    low, high = np.array(told["lowest"]), np.array(told["highest"])
     assert low.shape == high.shape == (4,) and (low < 0).all() and (high > 0).all()
     assert high[2] < 0.5  # radians: the pole has fallen long before
-    assert set(told) == {*expected, "observations", "value_mean", "value_std"}
-    assert facts(run_dir / "policy-int8.onnx") == {**told, "precision": "int8"}
-
-
-def test_the_values_of_the_check_are_told_for_those_who_watch_for_drift(exported: tuple[Path, str]) -> None:
-    run_dir, _ = exported
-    told, policy = facts(run_dir / "policy.onnx"), Policy(load_checkpoint(run_dir).model)
-    seen = verify.real_observations(policy, describe("CartPole-v1"), 3)
-    session = onnxruntime.InferenceSession(run_dir / "policy.onnx", providers=["CPUExecutionProvider"])
-    (values,) = session.run(["values"], {"observations": seen})
-    assert float(told["value_mean"]) == pytest.approx(values.mean(), rel=1e-4)
-    assert float(told["value_std"]) == pytest.approx(values.std(), rel=1e-3)
+    assert set(told) == {*expected, "lowest", "highest"}
+    assert metadata(run_dir / "policy-int8.onnx") == {**told, "precision": "int8"}
 
 
 def saved(run_dir: Path, env_id: str, model: ActorCritic, target: float | None = None) -> Path:
@@ -110,7 +102,7 @@ def saved(run_dir: Path, env_id: str, model: ActorCritic, target: float | None =
 def untrained(
     observation_size: int, action_count: int, hidden_sizes: tuple[int, ...] = (16,), action_start: int = 0
 ) -> ActorCritic:
-    model = ActorCritic(observation_size, action_count, hidden_sizes, action_start=action_start)
+    model = mlp(observation_size, action_count, hidden_sizes, action_start=action_start)
     initialize(model, 0)
     with torch.no_grad():
         model.policy_head.weight.mul_(100)
@@ -120,7 +112,7 @@ def untrained(
 
 @pytest.fixture(scope="module")
 def small_graph() -> ModelProto:
-    return graph.policy_graph(untrained(4, 2), False)
+    return graph.policy_graph(untrained(4, 2), model_metadata(4, 2, critic=False))
 
 
 @pytest.fixture
@@ -142,12 +134,12 @@ def test_environments_of_other_kinds_are_exported_too(
     run_dir = saved(tmp_path / "run", env_id, model)
     code, output = run_here("export", run_dir, *FEW)
     assert code == 0, output
-    assert facts(run_dir / "policy.onnx")["action_start"] == ("0" if acrobot else "1")
-    assert facts(run_dir / "policy.onnx")["target_return"] == ""
-    asked = np.random.default_rng(0).normal(size=(50, model.observation_size)).astype(np.float32)
-    answers = ExportedPolicy((run_dir / "policy.onnx").read_bytes()).outputs(asked, 50)
-    np.testing.assert_array_equal(answers["actions"], Policy(model)(asked))
-    assert set(answers) == {"probabilities", "actions"}
+    assert metadata(run_dir / "policy.onnx")["action_start"] == (0 if acrobot else 1)
+    assert metadata(run_dir / "policy.onnx")["target_return"] is None
+    asked = np.random.default_rng(0).normal(size=(50, 6 if acrobot else 1)).astype(np.float32)
+    answers = load_model(run_dir / "policy.onnx").answer(asked)
+    np.testing.assert_array_equal(answers.actions, Policy(model)(asked))
+    assert answers.values is None
 
 
 def test_a_manifests_export_lies_beside_it_under_its_name(cartpole: Path) -> None:
@@ -215,7 +207,7 @@ def test_an_int8_export_is_refused_where_it_alone_misses_the_target(
 
 def leaning() -> ActorCritic:
     """Pushes to where the pole leans and falls to: logits are -+ 10 (angle + angular velocity), and a trifle."""
-    model = ActorCritic(4, 2, (2,))
+    model = mlp(4, 2, (2,))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()

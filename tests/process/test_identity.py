@@ -10,9 +10,9 @@ import pytest
 
 from a3c import load_policy
 from a3c.checkpoint import save_checkpoint
-from a3c.networks import ActorCritic
 from tests.process.command import COMMAND, ROOT, run
 from tests.process.odd import MODULE
+from tests.unit.networks import mlp
 
 SHORT = ("--workers", 2, "--max-env-steps", 3000, "--eval-episodes", 5)
 ISLAND = """
@@ -81,7 +81,7 @@ def test_a_run_of_an_id_that_a_script_registered_is_found_by_its_entry_point(isl
 
 def test_an_id_that_nobody_knows_is_one_line_that_says_how_to_name_it(tmp_path: Path) -> None:
     facts = {"env_id": "Shore-v0", "max_episode_steps": 20, "updates": 3}
-    save_checkpoint(tmp_path, "best", ActorCritic(3, 3, [4]), facts)
+    save_checkpoint(tmp_path, "best", mlp(3, 3, [4]), facts)
     code, output = run("evaluate", tmp_path)
     assert code == 2
     assert len(output.splitlines()) == 1 and "--env module:Shore-v0" in output
@@ -105,7 +105,7 @@ def test_a_loaded_policy_takes_the_environments_own_actions(start_one: Path) -> 
 
 def test_a_warning_tells_of_an_untrained_policy_once(tmp_path: Path) -> None:
     facts = {"env_id": "CartPole-v1", "max_episode_steps": 20, "updates": 0}
-    save_checkpoint(tmp_path, "best", ActorCritic(4, 2, [4]), facts)
+    save_checkpoint(tmp_path, "best", mlp(4, 2, [4]), facts)
     result = subprocess.run([*COMMAND, "evaluate", str(tmp_path), "--json"], capture_output=True, text=True, timeout=60)
     assert json.loads(result.stdout)["episodes"] == 100
     assert result.stderr == f"run_a3c.py: warning: {tmp_path}/best.json is an untrained policy, of 0 updates\n"
@@ -114,7 +114,7 @@ def test_a_warning_tells_of_an_untrained_policy_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", ["evaluate", "train"])
 def test_standard_output_is_the_commands_whatever_an_environment_prints(command: str, tmp_path: Path) -> None:
     facts = {"env_id": f"{MODULE}:Talks-v0", "max_episode_steps": 20, "updates": 3}
-    save_checkpoint(tmp_path, "best", ActorCritic(3, 3, [4]), facts)
+    save_checkpoint(tmp_path, "best", mlp(3, 3, [4]), facts)
     arguments = {
         "evaluate": ["evaluate", tmp_path, "--json", "--episodes", 2],
         "train": ["--env", f"{MODULE}:Talks-v0", *SHORT, "--run-dir", tmp_path / "run"],
@@ -130,7 +130,7 @@ def test_standard_output_is_the_commands_whatever_an_environment_prints(command:
 
 def test_numbers_that_are_not_finite_are_null_in_json_and_told(tmp_path: Path) -> None:
     facts = {"env_id": f"{MODULE}:PaysNothingKnown-v0", "max_episode_steps": 20, "updates": 3}
-    save_checkpoint(tmp_path, "best", ActorCritic(3, 3, [4]), facts)
+    save_checkpoint(tmp_path, "best", mlp(3, 3, [4]), facts)
     arguments = ["evaluate", str(tmp_path), "--episodes", "2"]
     plain, as_json = (
         subprocess.run([*COMMAND, *arguments, *more], capture_output=True, text=True, timeout=60, cwd=ROOT)

@@ -20,15 +20,17 @@ from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
-from a3c import ActorCritic, Config, ConfigError, load_policy
+from a3c import Config, ConfigError, load_policy
 from a3c.checkpoint import save_checkpoint
 from a3c.config import LossConfig
 from tests.chaos.signals import left_behind
 from tests.process.command import ESCAPE, Program, run_here
 from tests.process.terminal import CTRL_C, CTRL_Z, HIDE_CURSOR, SUSPENDED, Job
+from tests.unit.networks import mlp
 from tests.unit.scripted_environments import Endless, Script, register
 from tests.unit.test_play_view import value_error_oracle
-from workers.playing.play import play_checkpoint
+from workers.commands import Play
+from workers.playing.play import play
 
 CLEAR = "\x1b[2J"
 NO_DISPLAY = ":4711"
@@ -41,7 +43,7 @@ def saved(run_dir: Path, env_id: str, sizes: tuple[int, int], config: Config | N
     torch.manual_seed(0)
     (run_dir / "checkpoints").mkdir(parents=True)
     facts = {"env_id": env_id, "max_episode_steps": LIMIT, "updates": 1}
-    save_checkpoint(run_dir / "checkpoints", "best", ActorCritic(*sizes, [8]), facts)
+    save_checkpoint(run_dir / "checkpoints", "best", mlp(*sizes, [8]), facts)
     if config is not None:
         (run_dir / "config.json").write_text(json.dumps({"options": config.to_options()}))
     return run_dir
@@ -95,7 +97,7 @@ def test_the_value_error_takes_each_reward_at_its_step(tmp_path: Path) -> None:
 def test_without_the_runs_config_the_value_error_is_unknown_and_the_rest_is_told(tmp_path: Path) -> None:
     code, output = run_here("play", saved(tmp_path / "run", "CartPole-v1", (4, 2)), "--episodes", 2, "--render", "text")
     assert code == 0
-    assert output.count("does not tell the run's gamma") == 1
+    assert output.count("no value error without the run's gamma") == 1
     assert output.count(f"return {LIMIT}, {LIMIT} steps, reached the time limit, mean value error unknown\n") == 2
 
 
@@ -370,4 +372,4 @@ def test_without_a_terminal_the_episodes_are_told_as_text(short_run: Path) -> No
 @pytest.mark.parametrize("speed", [-1.0, 1e-9, 1e9, float("nan"), float("inf")])
 def test_a_speed_that_nobody_can_watch_is_refused(short_run: Path, speed: float) -> None:
     with pytest.raises(ConfigError, match=r"^speed: must be 0.*or between 0.001 and 1000"):
-        play_checkpoint(str(short_run), 1, 0, "text", greedy=True, record=None, speed=speed)
+        play(Play(short_run, render="text", speed=speed))

@@ -13,10 +13,10 @@ import pytest
 import run_a3c
 from a3c import Config
 from a3c.checkpoint import load_training
-from a3c.schedules import annealed_learning_rate
 from tests.chaos.resuming import group_kills, rows, sync_kill_points
 from tests.process.command import Program, run, run_here
 from tests.process.test_saving import assert_survived
+from workers.actor_learner import annealed_learning_rate
 from workers.runs.directory import lock_directory
 
 BUDGET = 40_000

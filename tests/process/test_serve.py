@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,16 @@ import numpy as np
 import onnx
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
-from waitress import wasyncore
 
 from a3c import load_policy
 from a3c.config import CheckpointError
 from tests.process.command import COMMAND, run, run_here
-from tests.process.http_client import ServerProgram, parsed, received
-from tests.process.onnx_models import BALANCE, DIGEST, linear_model, write_model
-from workers.serving.connections import REQUEST_SECONDS, Server
-from workers.serving.metadata import read_facts
-from workers.serving.metrics import Recent
+from tests.process.http_client import ServerProgram, received
+from tests.process.onnx_models import BALANCE, DIGEST, format_1, linear_model, model_metadata, write_model
+from workers.serving.metadata import Metadata, read_metadata
 from workers.serving.model import load_model
 from workers.serving.requests import BODY_LIMIT
 
@@ -89,39 +89,19 @@ def test_the_start_says_what_is_served_and_how_to_ask_it(server: ServerProgram) 
     assert status == 200 and answer["action"] in (0, 1)
 
 
-def test_metrics_count_requests_batches_values_and_their_drift(tmp_path: Path) -> None:
+def test_metrics_count_requests_and_batches(tmp_path: Path) -> None:
     with ServerProgram(write_model(tmp_path / "policy.onnx")) as server:
         assert server.act(ZEROS)[0] == 200
-        assert server.act({"observations": [[2.0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]})[0] == 200  # 2 is outside
+        assert server.act({"observations": [[2.0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]})[0] == 200
         assert server.act({"observation": []})[0] == 400
         assert server.ask("GET", "/nowhere")[0] == 404
-        assert server.raw(b"nonsense\r\n\r\n").startswith(b"HTTP/1.0 400 ")
-        counts = {
-            'path="/act",status="200"': 2,
-            'path="/act",status="400"': 1,
-            'path="other",status="404"': 1,
-            'path="malformed",status="400"': 1,
-        }
+        counts = {'path="/act",status="200"': 2, 'path="/act",status="400"': 1, 'path="other",status="404"': 1}
         for labels, count in counts.items():
             assert server.metric(f"a3c_requests_total{{{labels}}}") == count, labels
         assert server.metric("a3c_act_seconds_count") == 2
         assert server.metric('a3c_act_observations_bucket{le="1.0"}') == 1
         assert server.metric('a3c_act_observations_bucket{le="4.0"}') == 2
-        assert server.metric("a3c_observations_outside") == 1
-        values = np.array([10.0, 6.0, 10.0, 10.0])
-        assert server.metric("a3c_value_mean") == pytest.approx(values.mean())
-        assert server.metric("a3c_value_std") == pytest.approx(values.std())
-        assert server.metric("a3c_value_drift") == pytest.approx((values.mean() - 9.0) / 0.5)
-
-
-def test_recent_values_are_those_of_the_last_and_not_of_the_first() -> None:
-    recent, rng = Recent(), np.random.default_rng(0)
-    for _ in range(50):
-        recent.add(rng.normal(3.0, 2.0, 1000).astype(np.float32))
-    assert (recent.mean, recent.std) == (pytest.approx(3.0, abs=0.1), pytest.approx(2.0, abs=0.1))
-    for _ in range(100):
-        recent.add(rng.normal(-5.0, 0.5, 1000).astype(np.float32))
-    assert (recent.mean, recent.std) == (pytest.approx(-5.0, abs=0.1), pytest.approx(0.5, abs=0.1))
+        assert server.metric(f'a3c_model{{checkpoint_sha256="{DIGEST}",env_id="CartPole-v1",precision="fp32"}}') == 1
 
 
 # ---- refusals
@@ -156,10 +136,8 @@ def test_other_paths_and_methods_are_refused_in_json(
         (ZEROS, {"Content_Type": "text/plain"}, 415),
         (ZEROS, {"Content_Type": ""}, 415),
         (b" " * (BODY_LIMIT + 1), {}, 413),
-        (b"x" * (20 * BODY_LIMIT), {}, 413),  # more than the buffers between the two hold
+        (b"x" * (3 * BODY_LIMIT), {}, 413),
         ({"observations": [[0, 0, 0, 0]] * 4097}, {}, 413),
-        (ZEROS, {"X": "x" * 40_000}, 431),
-        (ZEROS, {"Transfer_Encoding": "gzip"}, 400),
     ],
     ids=lambda value: str(value)[:30],
 )
@@ -174,26 +152,35 @@ def test_bad_requests_get_one_line_of_json(
 
 
 @pytest.mark.parametrize(
-    "sent",
+    ("sent", "status"),
     [
-        b"\0\0\0\0\r\n\r\n",
-        b"GET\r\n\r\n",
-        b"get / HTTP/1.1\r\n\r\n",
-        b"GET http://[ HTTP/1.1\r\n\r\n",
-        b"GET / HTTP/1.1\r\nno header\r\n\r\n",
-        b"POST /act HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
-        b"POST /act HTTP/1.1\r\nContent-Length: 5, 5\r\n\r\n12345",
-        b"POST /act HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
-        b"POST /act HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nnot a size\r\n",
-        b"POST /act HTTP/1.1\r\n" + COMPLETE.replace(b"29", b"28"),  # a body longer than was said
-        b"POST /act HTTP/1.1\r\nHost: \xff\xfe\r\nContent-Length: 0\r\n\r\n",
+        (b"\0\0\0\0\r\n\r\n", 400),
+        (b"GET\r\n\r\n", 400),
+        (b"get / HTTP/1.1\r\n\r\n", 400),
+        (b"GET http://[ HTTP/1.1\r\n\r\n", None),
+        (b"GET / HTTP/1.1\r\nno header\r\n\r\n", 400),
+        (b"POST /act HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"POST /act HTTP/1.1\r\nContent-Length: 5, 5\r\n\r\n12345", 400),
+        (b"POST /act HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", None),
+        (b"POST /act HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n", 413),
+        (b"POST /act HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nnot a size\r\n", 400),
+        (b"POST /act HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 40_000 + b"\r\n\r\n", 431),
+        (b"POST /act HTTP/1.1\r\n" + COMPLETE.replace(b"29", b"28"), 400),  # a body longer than was said
+        (b"POST /act HTTP/1.1\r\nHost: \xff\xfe\r\nContent-Length: 0\r\n\r\n", 415),
     ],
 )
-def test_what_is_no_http_gets_one_line_of_json(server: ServerProgram, sent: bytes) -> None:
-    answer = server.raw(sent)
-    status, body = parsed(answer[: answer.find(b"}") + 1])
-    assert 400 <= status < 500
-    assert set(body) == {"error"}
+def test_what_is_no_http_is_refused_by_waitress_in_plain_text(
+    server: ServerProgram, sent: bytes, status: int | None
+) -> None:
+    """Where its parser itself fails, it closes the connection; where it has not read all, the answer may be lost."""
+    try:
+        answer = server.raw(sent)
+    except ConnectionResetError:
+        answer = b""
+    assert not answer or int(answer.split(b" ", 2)[1]) == status, answer
+    assert len(sent) > 5000 or bool(answer) == (status is not None)
+    assert "Traceback" not in server.text and "exception" not in server.text
     assert server.act(ZEROS)[0] == 200
 
 
@@ -209,12 +196,6 @@ def test_chunked_and_pipelined_requests_are_answered(server: ServerProgram) -> N
     answers = server.raw(one + COMPLETE + one + chunked + one + b"Connection: close\r\n" + COMPLETE, half_close=False)
     assert answers.count(b"HTTP/1.1 200 OK") == 3
     assert answers.count(b'"action": ') == 3
-
-
-def test_a_wrong_request_is_answered_even_where_its_client_waits_to_be_told_to_continue(server: ServerProgram) -> None:
-    request = b"POST /act HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: -5\r\n\r\n" + b"x" * 100_000
-    status, body = parsed(server.raw(request, half_close=False))
-    assert (status, set(body)) == (400, {"error"})
 
 
 def test_a_thousand_connections_are_all_answered(server: ServerProgram) -> None:
@@ -236,48 +217,16 @@ def test_a_thousand_connections_are_all_answered(server: ServerProgram) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_a_request_that_does_not_come_to_its_end_is_timed_out(threads: int) -> None:
-    """With the loop in our own hands and the clock turned forward."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    refusals: list[str] = []
-    server = Server(lambda *_: [b""], listener, threads, 100, refusals.append)
-    with socket.create_connection(listener.getsockname()) as client:
-        try:
-            client.sendall(b"POST /act HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc")
-            turn_until(server, lambda: any(channel.request for channel in server.active_channels.values()))
-            server.expire(time.time() + REQUEST_SECONDS - 1)
-            assert not refusals
-            server.expire(time.time() + REQUEST_SECONDS + 1)
-            turn_until(server, lambda: any(channel.lingering for channel in server.active_channels.values()))
-            status, body = parsed(received(client))
-            assert (status, refusals) == (408, ["408"])
-            assert set(body) == {"error"}
-            server.expire(time.time() + REQUEST_SECONDS)  # the client has had its time to finish
-            assert not server.active_channels
-        finally:
-            server.task_dispatcher.shutdown(timeout=5)
-            wasyncore.close_all(server._map)
-
-
-def test_a_pipelined_request_does_not_wait_for_something_else_to_happen() -> None:
-    listener = socket.create_server(("127.0.0.1", 0))
-    answered: list[str] = []
-
-    def application(environ: dict[str, Any], start: Any) -> list[bytes]:
-        answered.append(environ["PATH_INFO"])
-        start("200 OK", [("Content-Length", "0")])
-        return [b""]
-
-    server = Server(application, listener, 1, 100, print)
-    with socket.create_connection(listener.getsockname()) as client:
-        try:
-            client.sendall(b"GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\nGET /3 HTTP/1.1\r\n\r\n")
-            while len(answered) < 3:
-                server.turn(1000)  # seconds
-            assert answered == ["/1", "/2", "/3"]
-        finally:
-            wasyncore.close_all(server._map)
+def test_a_connection_on_which_nothing_arrives_is_closed(tmp_path: Path) -> None:
+    short = "import sys, workers.serving.server as server; server.IDLE_SECONDS = server.CLEANUP_SECONDS = 1; "
+    command = [COMMAND[0], "-c", f"{short}import run_a3c; sys.exit(run_a3c.main())"]
+    with (
+        ServerProgram(write_model(tmp_path / "m.onnx"), command=command) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=30) as half,
+    ):
+        half.sendall(b"POST /act HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc")
+        assert received(half) == b""
+        assert server.act(ZEROS)[0] == 200
 
 
 def exporting(server: ServerProgram) -> list[psutil.Process]:
@@ -286,21 +235,23 @@ def exporting(server: ServerProgram) -> list[psutil.Process]:
     return [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
 
 
-def turn_until(server: Server, condition: Any) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        server.turn(0.05)
-
-
 # ---- models
 
 
 def test_a_model_as_exported_is_loaded(tmp_path: Path) -> None:
-    facts = load_model(write_model(tmp_path / "m.onnx", action_start=1, critic=False)).facts
-    assert (facts.action_start, facts.critic, facts.value_mean, facts.highest) == (1, False, None, (1.0,) * 4)
+    metadata = load_model(write_model(tmp_path / "m.onnx", action_start=1, critic=False)).metadata
+    assert metadata == model_metadata(4, 2, critic=False, action_start=1)
     (tmp_path / "link.onnx").symlink_to(tmp_path / "m.onnx")
-    assert load_model(tmp_path / "link.onnx").facts == facts
+    assert load_model(tmp_path / "link.onnx").metadata == metadata
+
+
+@pytest.mark.parametrize("critic", [True, False])
+def test_a_model_of_the_format_before_is_loaded(critic: bool, tmp_path: Path) -> None:
+    metadata = replace(model_metadata(4, 2, critic), updates=None, target_return=None, checkpoint_sha256="5" * 64)
+    model = linear_model(critic=critic)
+    helper.set_model_props(model, format_1(metadata))
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    assert load_model(tmp_path / "m.onnx").metadata == metadata
 
 
 def external(tensor: onnx.TensorProto, path: Path) -> None:
@@ -315,36 +266,48 @@ def bad_models(folder: Path) -> Iterator[tuple[str, bytes]]:
     (folder / "secret").write_bytes(bytes(32))
     yield "no ONNX model", b"\x08\x07\x12garbage" * 10
     yield "unknown origin", b""
-    yield "unknown origin", linear_model(metadata={"format": None}).SerializeToString()
-    yield "of format '2'", linear_model(metadata={"format": "2"}).SerializeToString()
-    for name, text in (
-        ("env_id", ""),
-        ("observation_size", "4.0"),
-        ("observation_size", "9" * 5000),
-        ("action_count", "0"),
-        ("precision", "fp64"),
-        ("critic", "maybe"),
-        ("checkpoint_sha256", "x"),
-        ("max_episode_steps", "-1"),
-        ("value_mean", "nan"),
-        ("value_std", "one"),
-        ("observations", "[[1], [2]]"),
-        ("observations", "[" * 50_000),
-        ("observations", "7"),
-        ("observations", "[[1, 1, 1, 1], [2, 2, 2, NaN]]"),
+    for said, entries in (
+        ("unknown origin", {}),
+        ("unknown origin", {"a3c.format": "3"}),
+        ("a3c is", {"a3c": "[" * 50_000}),
+        ("a3c is", {"a3c": "7"}),
+        ("of format 'None'", {"a3c": "{}"}),
+        ("lack updates", {"a3c": json.dumps({"format": 2, **asdict(model_metadata(4, 2))}).replace("updates", "x")}),
+        ("lack lowest", format_1(model_metadata(4, 2)) | {"a3c.observations": "[" * 50_000}),
+        ("updates is 'many'", format_1(model_metadata(4, 2)) | {"a3c.updates": "many"}),
+        ("critic is 'None'", format_1(model_metadata(4, 2)) | {"a3c.critic": "maybe"}),
     ):
-        yield f"a3c.{name}", linear_model(metadata={name: text}).SerializeToString()
-    yield "lack a3c.updates", linear_model(metadata={"updates": None}).SerializeToString()
+        model = linear_model()
+        del model.metadata_props[:]
+        helper.set_model_props(model, entries)
+        yield said, model.SerializeToString()
+    for name, value in (
+        ("format", 3),
+        ("env_id", ""),
+        ("env_id", "a\nb"),
+        ("env_id", 5),
+        ("observation_size", 4.0),
+        ("observation_size", "4"),
+        ("action_start", 2**63),
+        ("precision", None),
+        ("critic", "yes"),
+        ("critic", 1),
+        ("updates", True),
+        ("max_episode_steps", "500"),
+        ("target_return", float("nan")),
+        ("lowest", [1, 2]),
+        ("lowest", 7),
+        ("highest", [1, 1, 1, float("inf")]),
+        ("highest", [1, 1, 1, "1"]),
+    ):
+        yield f"{name}", linear_model(metadata={name: value}).SerializeToString()
     yield "unknown domain 'evil.ops'", linear_model(domain="evil.ops").SerializeToString()
-    yield (
-        "not [batch, 5]",
-        linear_model(
-            metadata={"observation_size": "5", "observations": json.dumps([[0.0] * 5] * 2)}
-        ).SerializeToString(),
-    )
-    yield "not [1, 3]", linear_model(metadata={"action_count": "3"}).SerializeToString()
-    yield "not among", linear_model(metadata={"action_start": "7"}).SerializeToString()
-    yield "its outputs are", linear_model(metadata={"critic": "no"}).SerializeToString()
+    five = {"observation_size": 5, "lowest": [0.0] * 5, "highest": [0.0] * 5}
+    yield "does not answer", linear_model(metadata=five).SerializeToString()
+    for actions in (0, 1, 3, 2**60):
+        yield "its answers to 1 observations are", linear_model(metadata={"action_count": actions}).SerializeToString()
+    yield "not among", linear_model(metadata={"action_start": 7}).SerializeToString()
+    yield "does not answer", linear_model(metadata={"critic": True}, critic=False).SerializeToString()
     yield "not finite", linear_model(np.full((2, 4), np.nan, np.float32)).SerializeToString()
     yield from bad_graphs(folder)
 
@@ -378,12 +341,12 @@ def bad_graphs(folder: Path) -> Iterator[tuple[str, bytes]]:
     yield "onnxruntime refuses it", model.SerializeToString()
     model = linear_model()
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
-    yield "not [batch, 4]", model.SerializeToString()
+    yield "does not answer", model.SerializeToString()
     model = linear_model()
     model.graph.input[0].name = "x"
     for node in model.graph.node:
         node.input[:] = ["x" if name == "observations" else name for name in node.input]
-    yield "its inputs are", model.SerializeToString()
+    yield "does not answer", model.SerializeToString()
 
 
 def test_models_that_no_export_has_made_are_refused_with_the_reason(tmp_path: Path) -> None:
@@ -407,12 +370,27 @@ def test_a_model_that_is_too_large_is_not_even_read(tmp_path: Path) -> None:
         load_model(path)
 
 
-def test_facts_are_read_as_they_were_written() -> None:
-    metadata = {
-        entry.key: entry.value for entry in linear_model(metadata={"updates": "", "target_return": ""}).metadata_props
-    }
-    facts = read_facts(metadata)
-    assert (facts.updates, facts.target_return, facts.env_steps) == (None, None, 56789)
+FLOATS = st.floats(-1e18, 1e18)
+
+
+@given(
+    st.builds(
+        Metadata,
+        env_id=st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=50),
+        observation_size=st.just(2),
+        lowest=st.tuples(FLOATS, FLOATS),
+        highest=st.tuples(FLOATS, FLOATS),
+        target_return=st.none() | FLOATS,
+        precision=st.sampled_from(["fp32", "int8"]),
+        checkpoint_sha256=st.text("0123456789abcdef", min_size=64, max_size=64),
+        **{
+            name: st.integers(-(2**62), 2**62) | (st.none() if name.endswith("s") else st.nothing())
+            for name in ("action_count", "action_start", "seed", "updates", "env_steps", "max_episode_steps")
+        },
+    )
+)
+def test_metadata_are_read_as_they_were_written(metadata: Metadata) -> None:
+    assert read_metadata(metadata.entries()) == read_metadata(format_1(metadata)) == metadata
 
 
 # ---- the command
@@ -451,11 +429,8 @@ def test_a_port_in_use_is_one_line(server: ServerProgram, tmp_path: Path) -> Non
     assert output.startswith(f"run_a3c.py: error: port: {server.port} of 127.0.0.1 is in use; choose another"), output
 
 
-@pytest.mark.parametrize("command", ["serve", "bench-serve"])
-def test_a_missing_extra_is_one_line_with_the_command_that_installs_it(command: str) -> None:
-    script = (
-        f"import sys; sys.modules['waitress'] = None; import run_a3c; sys.exit(run_a3c.main(['{command}', 'm.onnx']))"
-    )
+def test_a_missing_extra_is_one_line_with_the_command_that_installs_it() -> None:
+    script = "import sys; sys.modules['waitress'] = None; import run_a3c; sys.exit(run_a3c.main(['serve', 'm.onnx']))"
     code, output = run("-c", script, command=COMMAND[:1])
     assert code == 2
     assert output.splitlines() == [
@@ -483,7 +458,7 @@ def test_a_signal_ends_it_with_0_and_a_line_though_clients_are_connected(tmp_pat
 # ---- reloads
 
 
-def replace(path: Path, **changes: Any) -> None:
+def put(path: Path, **changes: Any) -> None:
     """Put another model in the place of one, in one step."""
     os.replace(write_model(path.with_suffix(".new"), **changes), path)
 
@@ -491,7 +466,7 @@ def replace(path: Path, **changes: Any) -> None:
 def test_a_changed_model_is_taken_up_only_where_it_passes_its_check(tmp_path: Path) -> None:
     path = write_model(tmp_path / "policy.onnx")
     with ServerProgram(path) as server:
-        replace(path, metadata={"checkpoint_sha256": "ab" * 32}, critic=False)
+        put(path, metadata={"checkpoint_sha256": "ab" * 32}, critic=False)
         server.until(lambda: "reloaded" in server.text)
         assert server.metric("a3c_reloads_total") == 1
         assert server.ask("GET", "/healthz")[1]["model"]["checkpoint_sha256"] == "ab" * 32
@@ -499,8 +474,8 @@ def test_a_changed_model_is_taken_up_only_where_it_passes_its_check(tmp_path: Pa
         for count, (said, spoil) in enumerate(
             {
                 "no ONNX model": lambda: path.write_bytes(b"\x08\x07\x12garbage" * 10),
-                "is for CartPole-v0": lambda: replace(path, metadata={"env_id": "CartPole-v0"}),
-                "No such file": path.unlink,
+                "is for CartPole-v0": lambda: put(path, metadata={"env_id": "CartPole-v0"}),
+                "no such run directory or model": path.unlink,
             }.items(),
             start=1,
         ):
@@ -508,7 +483,7 @@ def test_a_changed_model_is_taken_up_only_where_it_passes_its_check(tmp_path: Pa
             server.until(lambda said=said: f"the old model stays: {path}: {said}" in server.text)
             assert server.metric("a3c_refused_reloads_total") == count
             assert server.act(ZEROS)[0] == 200
-        replace(path)
+        put(path)
         server.until(lambda: server.text.count("reloaded") == 2)
         assert server.metric("a3c_reloads_total") == 2
         assert server.text.count("the old model stays") == 3  # each once
@@ -524,7 +499,7 @@ def test_no_answer_is_of_two_models(tmp_path: Path) -> None:
         body = json.dumps({"observations": [[1.0, 0, 0, 0]] * 100})
         left[:, 0], right[:, 0] = (2, 0), (0, 2)
         for weights in (left, right):
-            replace(path, weights=weights)
+            put(path, weights=weights)
             reloads = server.text.count("reloaded")
             deadline, reloaded = time.monotonic() + 30, False
             while not reloaded:

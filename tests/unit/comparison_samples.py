@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,7 @@ import numpy as np
 from a3c import Config
 from a3c.files import json_bytes
 from workers.comparison.results import LogRow, Run
-from workers.comparison.study import Study
-from workers.comparison.study_directory import StudyDirectory
+from workers.comparison.study import Study, StudyDirectory, open_study_directory
 from workers.runs.directory import open_table
 from workers.runs.program import provenance
 from workers.runs.records import Evaluation, Faults, Races, Staleness, Summary
@@ -101,9 +102,16 @@ def write_run(path: Path, run: Run, config: Config, made_with: dict[str, Any] | 
     (path / "summary.json").write_bytes(json_bytes(dataclasses.asdict(run.summary)))
 
 
-def write_study(path: Path, study: Study, env_steps: float = 8_000.0, **made_with: Any) -> StudyDirectory:
-    """A study's directory with all of its runs finished; it is open."""
-    directory = StudyDirectory(path, study, "the first command")
-    for arm, seed in study.schedule():
-        write_run(directory.run_path(arm, seed), sample_run(arm.name, seed, env_steps), arm.run(seed), made_with)
-    return directory
+@contextmanager
+def open_finished(path: Path, study: Study, env_steps: float = 8_000.0, **made_with: Any) -> Iterator[StudyDirectory]:
+    """A study's directory with all of its runs finished."""
+    with open_study_directory(path, study, "the first command") as directory:
+        for arm, seed in study.schedule():
+            write_run(directory.run_path(arm, seed), sample_run(arm.name, seed, env_steps), arm.run(seed), made_with)
+        yield directory
+
+
+def write_study(path: Path, study: Study, env_steps: float = 8_000.0, **made_with: Any) -> None:
+    """Leave a study's directory with all of its runs finished."""
+    with open_finished(path, study, env_steps, **made_with):
+        pass

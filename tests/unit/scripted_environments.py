@@ -9,7 +9,9 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from a3c.environments import EnvironmentSpec, describe
+from a3c.heads import Categorical
 from a3c.rollouts import Rollout
+from a3c.spaces import ObservationSpec
 
 _NUMBERS = itertools.count()
 
@@ -134,14 +136,19 @@ class SeededLength(gymnasium.Env[Any, Any]):
         return np.ones(1, np.float32), 2.0 if self.given else 1000.0, self.left <= 0, False, {}
 
 
+def _fields(rollout: Rollout) -> dict[str, Any]:
+    return {field.name: getattr(rollout, field.name) for field in dataclasses.fields(rollout)}
+
+
 def copy(rollout: Rollout) -> Rollout:
     """A rollout that the collector's next one does not overwrite."""
-    return Rollout(*(getattr(rollout, field.name).copy() for field in dataclasses.fields(rollout)))
+    arrays = {name: array.copy() for name, array in _fields(rollout).items() if name != "head"}
+    return Rollout(rollout.head, **arrays)
 
 
 def random_rollout(rng: np.random.Generator, n_steps: int, count: int, ends: float = 0.2) -> Rollout:
     """Random rewards and ends, the step after each end invalid as next-step autoreset has it; observes 3 numbers."""
-    rollout = Rollout.empty(n_steps, count, 3)
+    rollout = Rollout.empty(n_steps, count, ObservationSpec((3,)), Categorical(2))
     rollout.observations[:] = rng.normal(size=rollout.observations.shape)
     rollout.actions[:] = rng.integers(2, size=rollout.actions.shape)
     ended = rng.random(count) < ends

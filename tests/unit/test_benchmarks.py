@@ -6,7 +6,6 @@ import math
 
 import pytest
 
-from a3c.config import option_specs
 from a3c.presets import PRESETS
 from benchmarks import __main__ as command
 from benchmarks.bars import ASKED, asked_rows
@@ -19,7 +18,7 @@ from benchmarks.progress import Progress
 from benchmarks.results import Record, Results, outstanding, planned, under
 from benchmarks.studies import STUDIES
 from benchmarks.tutorial.claims import at, told
-from run_a3c import build_parser
+from workers.commands import parse
 from workers.comparison.study import plan
 
 HERE = {
@@ -318,10 +317,9 @@ def test_records_survive_the_file(tmp_path):
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_published_study_is_one_that_compare_can_make(name: str) -> None:
     options, figures = STUDIES[name]
-    parsed = vars(build_parser().parse_args(["compare", *options.split()]))
-    values = {key: value for key, value in parsed.items() if key in {spec.name for spec in option_specs()}}
-    preset = {key: [value] for key, value in PRESETS[parsed["preset"]].items()}
-    assert plan({**preset, **values}, parsed["seeds"], parsed["tuned"]).factors
+    command = parse(["compare", *options.split()])
+    preset = {key: [value] for key, value in PRESETS[command.preset].items()}
+    assert plan({**preset, **command.training}, command.seeds, command.tuned).factors
     assert figures
 
 

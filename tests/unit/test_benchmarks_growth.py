@@ -13,16 +13,16 @@ import numpy as np
 import psutil
 import pytest
 
-from a3c.config import Config, option_specs
+from a3c.config import Config
 from a3c.environments import describe
 from benchmarks import growth, instructions, memory, overhead, watching
 from benchmarks.benchmark import BenchmarkError, Size, Trial
 from benchmarks.drivers import counted_loop
 from benchmarks.growth_figures import draw, largest_phases
 from benchmarks.wide_cartpole import SIZES
-from run_a3c import build_parser
 from tests.unit.processes import wait_until
 from tests.unit.scripted_environments import Endless, register
+from workers.commands import parse
 
 PHASES = {"env": 0.5, "forward": 0.3, "other": 0.2}
 
@@ -108,10 +108,8 @@ def test_the_phases_that_have_a_colour_are_the_largest_in_the_order_of_the_loop(
 
 @pytest.mark.parametrize("benchmark", [growth.BENCHMARK, memory.BENCHMARK, overhead.BENCHMARK])
 def test_every_planned_run_is_one_that_the_program_can_make(benchmark):
-    parser, known = build_parser(), {spec.name for spec in option_specs()}
     for options in (parameters["options"] for parameters in benchmark.plan(Size())):
-        parsed = vars(parser.parse_args(["train", *watching.as_arguments(options)]))
-        typed = {name: value for name, value in parsed.items() if name in known}
+        typed = parse(["train", *watching.as_arguments(options)]).training
         assert Config.from_options(typed) == Config.from_options(options)
 
 

@@ -12,8 +12,8 @@ import torch
 from a3c.checkpoint import Training, load_checkpoint, load_policy, load_training, save_checkpoint
 from a3c.config import CheckpointError
 from a3c.manifest import read_part
-from a3c.networks import ActorCritic
 from tests.chaos.checkpoints import loaded, save
+from tests.unit.networks import mlp
 from workers.playing.evaluating import evaluate_checkpoint
 
 FACTS = {"env_id": "CartPole-v1", "max_episode_steps": 5, "updates": 7, "evaluation": {"mean": 9.5}}
@@ -44,7 +44,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_a_policy_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     torch.manual_seed(1)
-    model = ActorCritic(4, 2, [3, 5], value_scale=20)
+    model = mlp(4, 2, [3, 5], value_scale=20)
     path = save_checkpoint(tmp_path, "best", model, FACTS)
     checkpoint = load_checkpoint(tmp_path)
     assert checkpoint.path == path == tmp_path / "best.json"
@@ -66,7 +66,7 @@ def test_training_comes_back_whatever_its_tensors_shapes_and_types(tmp_path: Pat
         **{str(kind): torch.tensor([1, 0, 1]).to(kind) for kind in (torch.float64, torch.uint8, torch.bool)},
     }
     facts = {"generator": {"state": 2**128 - 1}, "history": "x" * 2**21, "none": None, "lists": [[1, 2.5], []]}
-    save_checkpoint(tmp_path, "latest", ActorCritic(4, 2, []), FACTS, Training(tensors, facts), keep=3)
+    save_checkpoint(tmp_path, "latest", mlp(4, 2, []), FACTS, Training(tensors, facts), keep=3)
     checkpoint, training = load_training(tmp_path)
     assert checkpoint.manifest["updates"] == 7
     assert training.facts == facts
@@ -164,7 +164,7 @@ def test_a_part_that_a_damaged_manifest_may_have_named_stays(tmp_path: Path) -> 
 def test_what_could_not_be_read_back_is_not_saved(tmp_path: Path) -> None:
     save(tmp_path, 1)
     with pytest.raises(OSError, match=r"latest\.json"):
-        save_checkpoint(tmp_path, "latest", ActorCritic(2, 2, [4]), {**FACTS, "long": "x" * 2**20}, keep=3)
+        save_checkpoint(tmp_path, "latest", mlp(2, 2, [4]), {**FACTS, "long": "x" * 2**20}, keep=3)
     assert loaded(tmp_path) == (1, ())
 
 
@@ -172,8 +172,8 @@ def test_a_damaged_best_is_passed_over_in_words(tmp_path: Path, capsys: pytest.C
     folder = tmp_path / "checkpoints"
     folder.mkdir()
     for updates in (1, 2):
-        save_checkpoint(folder, "latest", ActorCritic(4, 2, []), {**FACTS, "updates": updates}, keep=2)
-    save_checkpoint(folder, "best", ActorCritic(4, 2, []), FACTS)
+        save_checkpoint(folder, "latest", mlp(4, 2, []), {**FACTS, "updates": updates}, keep=2)
+    save_checkpoint(folder, "best", mlp(4, 2, []), FACTS)
     damage(folder / "best.json")
     damage(parts_of(folder / "latest.json")[0])
     checkpoint = load_checkpoint(tmp_path)
@@ -239,7 +239,7 @@ def test_a_run_without_a_checkpoint_is_told_from_no_run(tmp_path: Path) -> None:
 
 
 def test_training_does_not_go_on_from_a_policy_alone(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, "latest", ActorCritic(2, 2, [4]), FACTS)
+    save_checkpoint(tmp_path, "latest", mlp(2, 2, [4]), FACTS)
     with pytest.raises(CheckpointError, match=r"latest\.json: holds a policy, but not"):
         load_training(tmp_path)
 
@@ -313,7 +313,7 @@ def put(folder: Path, name: str, updates: int, mean: object = None) -> None:
     """A checkpoint whose policy was evaluated, where a mean is given."""
     evaluation = {} if mean is None else {"evaluation": {"mean": mean}}
     facts = {"env_id": "E-v0", "max_episode_steps": 1, "updates": updates, **evaluation}
-    save_checkpoint(folder, name, ActorCritic(2, 2, [4]), facts)
+    save_checkpoint(folder, name, mlp(2, 2, [4]), facts)
 
 
 @pytest.mark.parametrize(
@@ -350,6 +350,6 @@ def test_a_better_latest_that_is_damaged_gives_way_to_the_best(tmp_path: Path) -
 
 def test_where_actions_start_comes_back(tmp_path: Path) -> None:
     facts = {"env_id": "E-v0", "max_episode_steps": 1, "updates": 1}
-    save_checkpoint(tmp_path, "best", ActorCritic(2, 3, [4], action_start=-2), facts)
-    assert load_checkpoint(tmp_path).model.action_start == -2
+    save_checkpoint(tmp_path, "best", mlp(2, 3, [4], action_start=-2), facts)
+    assert load_checkpoint(tmp_path).model.head.start == -2
     assert set(load_policy(tmp_path)([[0.0, 0.0]]).tolist()) <= {-2, -1, 0}

@@ -5,38 +5,42 @@ import json
 import math
 import subprocess
 import sys
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from a3c.config import Config, ConfigError, LossConfig, NetworkConfig, OptimizerConfig, option_specs
+from a3c.config import Config, ConfigError, LossConfig, NetworkConfig, OptimizerConfig, OptionSpec, option_specs
+from workers.commands import COMMANDS, parse
 
 SPECS = {spec.name: spec for spec in option_specs()}
 NUMERIC = [spec for spec in SPECS.values() if spec.type in (int, float)]
 
 
-def step(spec, value, direction):
-    """The nearest value of the option's type above or below."""
-    return value + direction if spec.type is int else math.nextafter(value, direction * math.inf)
+def ends(spec: OptionSpec, inside: bool) -> list[Any]:
+    """The values at the very ends of an option's range, or the nearest ones beyond them."""
+    found: list[Any] = []
+    for end, excluded, outward in ((spec.low, 0, -1), (spec.above, 1, -1), (spec.high, 0, 1), (spec.below, 1, 1)):
+        if math.isfinite(end):
+            value, step = spec.type(end), (int(not inside) - excluded) * outward
+            found.append(value + step if spec.type is int else math.nextafter(value, value + step) if step else value)
+    return found
 
 
-def allowed(spec):
-    """Values at the very edge of an option's range, and its default."""
+def allowed(spec: OptionSpec) -> list[Any]:
+    """Values at the very ends of an option's range, and within."""
     if spec.type is bool:
         return [True, False]
     if spec.type is str:
-        return list(spec.bounds.choices) or ["Acrobot-v1"]
-    values = [None] if spec.optional else []
-    bounds = spec.bounds
-    for end, excluded, inward in ((bounds.low, bounds.above, 1), (bounds.high, bounds.below, -1)):
-        if math.isfinite(end):
-            value = spec.type(end)
-            values.append(step(spec, value, inward) if excluded else value)
+        return list(spec.choices) or ["Acrobot-v1"]
+    values = [*ends(spec, inside=True), *([None] if spec.optional else [])]
     if spec.type is float:
-        values += [1, 0.5] if bounds.high > 1 else [0.5]  # a whole number will do
+        values += [1, 0.5] if min(spec.high, spec.below) > 1 else [0.5]  # a whole number will do
     return [(value, value) for value in values] if spec.many else values
 
 
-def refused(spec):
+def refused(spec: OptionSpec) -> list[Any]:
     """Values just outside an option's range, and of every wrong type."""
     wrong = {
         int: [1.5, "3", True, [1]],
@@ -46,20 +50,25 @@ def refused(spec):
     }
     values = [*wrong[spec.type], b"x", {}, object()]
     if spec.type in (int, float):
-        bounds = spec.bounds
-        for end, excluded, outward in ((bounds.low, bounds.above, -1), (bounds.high, bounds.below, 1)):
-            if math.isfinite(end):
-                value = spec.type(end)
-                values.append(value if excluded else step(spec, value, outward))
-        values += [math.nan, math.inf, -math.inf]
+        values += [*ends(spec, inside=False), math.nan, math.inf, -math.inf, 10**400]  # no float holds the last
         values += [] if spec.optional else [None]
-        values += [10**400]  # no float holds it
-    if spec.bounds.choices:
-        values += ["", "nonsense", spec.bounds.choices[0].upper()]
+    if spec.choices:
+        values += ["", "nonsense", spec.choices[0].upper()]
     if spec.many:
         values = [value for value in values if value != [1]]
         values += [(value,) for value in values] + [(8, value) for value in values] + [(), [], 64]  # 64 is not (64,)
     return values
+
+
+def typical(spec: OptionSpec) -> st.SearchStrategy[Any]:
+    """Any values that an option takes and a command line can name."""
+    if spec.type not in (int, float):
+        return st.sampled_from(allowed(spec))
+    low, high = max(spec.low, spec.above), min(spec.high, spec.below)
+    kind = st.integers if spec.type is int else st.floats
+    one = kind(*[None if math.isinf(end) else spec.type(end) for end in (low, high)])
+    one = one.filter(lambda value: spec.above < value < spec.below)
+    return st.lists(one, min_size=1, max_size=3).map(tuple) if spec.many else one
 
 
 def test_every_option_is_written_down_once_with_its_meaning():
@@ -77,28 +86,26 @@ def test_defaults_round_trip():
     assert Config().to_options() == {spec.name: spec.default for spec in SPECS.values()}
 
 
-@pytest.mark.parametrize("name", SPECS)
-def test_values_inside_the_range_round_trip(name):
-    spec = SPECS[name]
-    for value in allowed(spec):
-        config = Config.from_options({name: value})
-        owner = getattr(config, spec.section) if spec.section else config
-        assert getattr(owner, name) == value
-        assert Config.from_options(config.to_options()) == config
-        assert Config.from_options(json.loads(json.dumps(config.to_options()))) == config
+def test_values_inside_the_range_round_trip():
+    for spec in SPECS.values():
+        for value in allowed(spec):
+            config = Config.from_options({spec.name: value})
+            assert spec.value_in(config) == value
+            assert Config.from_options(config.to_options()) == config
+            assert Config.from_options(json.loads(json.dumps(config.to_options()))) == config
 
 
-@pytest.mark.parametrize("name", SPECS)
-def test_values_outside_the_range_or_of_the_wrong_type_are_refused_by_name(name):
-    for value in refused(SPECS[name]):
-        with pytest.raises(ConfigError) as caught:
-            Config.from_options({name: value})
-        assert str(caught.value).startswith(f"{name}: "), value
-        assert "\n" not in str(caught.value), value
+def test_values_outside_the_range_or_of_the_wrong_type_are_refused_by_name():
+    for spec in SPECS.values():
+        for value in refused(spec):
+            with pytest.raises(ConfigError) as caught:
+                Config.from_options({spec.name: value})
+            assert str(caught.value).startswith(f"{spec.name}: "), value
+            assert "\n" not in str(caught.value), value
 
 
 def test_every_numeric_option_has_a_range():
-    assert all(math.isfinite(spec.bounds.low) for spec in NUMERIC if spec.name != "target_return")
+    assert all(math.isfinite(max(spec.low, spec.above)) for spec in NUMERIC if spec.name != "target_return")
 
 
 def test_sections_built_by_hand_are_checked_too():
@@ -110,19 +117,13 @@ def test_sections_built_by_hand_are_checked_too():
         dataclasses.replace(Config(), optimizer=OptimizerConfig(adam_beta1=1.0))
 
 
-@pytest.mark.parametrize(
-    ("name", "near"),
-    [("learning_rat", "learning_rate"), ("worker", "workers"), ("gama", "gamma"), ("gae_lamda", "gae_lambda")],
-)
-def test_unknown_option_is_refused_with_the_nearest_name(name, near):
-    with pytest.raises(ConfigError, match=f"^unknown option '{name}'; did you mean .*{near}"):
-        Config.from_options({name: 1})
-
-
-@pytest.mark.parametrize("name", ["zzzzzzzz", "", "loss", "network", "__class__"])
-def test_option_near_to_nothing_or_a_sections_name_is_refused(name):
-    with pytest.raises(ConfigError, match=f"^unknown option '{name}'"):
-        Config.from_options({name: 1})
+def test_an_unknown_option_is_refused_with_the_nearest_name():
+    for name, near in (("learning_rat", "learning_rate"), ("worker", "workers"), ("gama", "gamma")):
+        with pytest.raises(ConfigError, match=f"^unknown option '{name}'; did you mean .*{near}"):
+            Config.from_options({name: 1})
+    for name in ("zzzzzzzz", "", "loss", "network", "__class__"):  # near to nothing, or a section's
+        with pytest.raises(ConfigError, match=f"^unknown option '{name}'"):
+            Config.from_options({name: 1})
 
 
 def test_configs_are_equal_by_value_and_cannot_be_changed():
@@ -131,10 +132,51 @@ def test_configs_are_equal_by_value_and_cannot_be_changed():
         Config().seed = 1
 
 
-def test_importing_the_config_loads_no_heavy_module():
-    code = (
-        "import sys, a3c.config; a3c.config.Config.from_options({}); "
-        "print(sorted({'torch', 'numpy', 'gymnasium', 'rich', 'safetensors'} & set(sys.modules)))"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert result.stdout.strip() == "[]"
+@given(st.fixed_dictionaries({}, optional={spec.name: typical(spec) for spec in SPECS.values()}))
+@settings(max_examples=50, deadline=None)
+def test_a_command_line_sets_what_it_names(values: dict[str, Any]):
+    """Of a study too, where another value may follow each."""
+    train, compare = list[str](), ["compare"]
+    for name, value in values.items():
+        flag = SPECS[name].flag
+        if isinstance(value, bool):
+            train.append(flag if value else flag.replace("--", "--no-", 1))
+            compare += [flag, "yes" if value else "no", "no"]
+        elif isinstance(value, tuple):
+            train += [flag, *map(str, value)]
+            compare += [flag, ",".join(map(str, value)), "1,2"]
+        else:
+            train.append(f"{flag}={value}")
+            compare.append(f"{flag}={value}")
+    typed = parse(train).training
+    assert typed | {"hidden_sizes": tuple(typed.get("hidden_sizes", ()))} == {"hidden_sizes": ()} | values
+    study = parse(compare)
+    firsts = {name: chosen[0] for name, chosen in study.training.items()}
+    assert firsts | {"seed": study.seed} == {"seed": 0} | values
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_lists_every_option_with_its_default(command: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as end:
+        parse([command, "--help"])
+    assert end.value.code == 0
+    shown = "".join(capsys.readouterr().out.split())  # wherever a line is broken
+    trains = command in ("train", "compare")
+    specs = {spec.name: spec for spec in [*(option_specs() if trains else ()), *option_specs(COMMANDS[command])]}
+    for spec in specs.values():
+        assert "".join(spec.meaning.split()) in shown
+        assert (spec.flag if spec.default is not dataclasses.MISSING else spec.metavar) in shown
+        if spec.type in (int, float, str) and spec.default not in (None, dataclasses.MISSING) and not spec.many:
+            assert "".join(f"{spec.meaning} (default: {spec.default})".split()) in shown
+    assert {f"{spec.section}:" in shown for spec in SPECS.values() if spec.section} == {trains}
+
+
+def test_until_the_options_are_known_to_be_right_no_heavy_module_is_loaded():
+    for code in (
+        "a3c.config.Config.from_options({})",
+        "print(run_a3c.main(['--worker', '4']), run_a3c.main(['evaluate', 'x', '--seed', '-1']))",
+    ):
+        code = f"import sys, a3c.config, run_a3c; {code}; print(sorted(HEAVY & set(sys.modules)))"
+        code = code.replace("HEAVY", "{'torch', 'numpy', 'gymnasium', 'rich', 'safetensors', 'multiprocessing'}")
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+        assert result.stdout.splitlines()[-1] == "[]"

@@ -16,7 +16,6 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from a3c.config import Config
-from run_a3c import build_parser
 from tests.unit.status_samples import (
     FAULTS,
     broken_status,
@@ -26,11 +25,12 @@ from tests.unit.status_samples import (
     sample_summary,
     unknown_status,
 )
+from workers.commands import parse
 from workers.console import screen
 from workers.console.drawing import Frame, braille, round_range, round_up
 from workers.console.panels import render, sparkline
 from workers.console.screen import Dashboard, console_environment, outlast_interrupts
-from workers.console.text import UNKNOWN, plain_line, summary_lines
+from workers.console.text import UNKNOWN, PlainView, plain_line, summary_lines
 from workers.runs.program import changed_options
 from workers.runs.records import Event, Faults, Status, Summary
 
@@ -530,8 +530,7 @@ def test_another_seed_is_proposed_with_every_option_that_was_given() -> None:
 def test_what_is_proposed_is_what_the_command_line_reads() -> None:
     options = {"env": "a b:C-v0", "hidden_sizes": (7,), "normalize_advantages": True, "target_return": -1e18}
     config = Config.from_options(options)
-    parsed = vars(build_parser().parse_args(["train", *changed_options(config)]))
-    assert Config.from_options({name: value for name, value in parsed.items() if name in config.to_options()}) == config
+    assert Config.from_options(parse(["train", *changed_options(config)]).training) == config
 
 
 @pytest.mark.parametrize("size", [(80, 24), (200, 60), (40, 10)], ids=str)

@@ -11,10 +11,13 @@ from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode
 
-from a3c import batches
-from a3c.batches import NativeEnvironments, SerialEnvironments, SlowEnvironments
+from a3c import environments as module
 from a3c.config import ConfigError
-from a3c.environments import describe
+from a3c.environments import SlowEnvironments, describe
+from a3c.heads import Categorical
+from a3c.native import NativeEnvironments
+from a3c.serial import SerialEnvironments
+from a3c.spaces import ObservationSpec
 from tests.unit.scripted_environments import Endless, Script, Tampered, Walk, register, scripted
 
 
@@ -47,14 +50,15 @@ def complaint(env_id):
 
 def test_description_of_cartpole():
     environment = describe("CartPole-v1")
-    assert (environment.env_id, environment.observation_size, environment.action_count) == ("CartPole-v1", 4, 2)
-    assert (environment.reward_threshold, environment.max_episode_steps) == (475.0, 500)
+    assert (environment.env_id, environment.max_episode_steps) == ("CartPole-v1", 500)
+    assert (environment.observation, environment.head) == (ObservationSpec((4,)), Categorical(2))
+    assert (environment.target(None), environment.target(9.0)) == (475.0, 9.0)
 
 
 def test_description_of_an_environment_without_limit_and_threshold():
     environment = scripted(Endless, actions=5)
-    assert (environment.observation_size, environment.action_count) == (1, 5)
-    assert (environment.reward_threshold, environment.max_episode_steps) == (None, None)
+    assert (environment.observation, environment.head) == (ObservationSpec((1,)), Categorical(5))
+    assert (environment.target(None), environment.max_episode_steps) == (None, None)
 
 
 @pytest.mark.parametrize("env_id", ["CartPole-v9", "CartPole", "cartpole-v1", "Cartpol-v1", "gymnasium:CartPol-v1"])
@@ -345,7 +349,7 @@ def test_description_closes_the_environment_it_made(monkeypatch, actions):
 
 
 def test_environments_that_are_asleep_for_long_show_signs_of_life(monkeypatch):
-    monkeypatch.setattr(batches, "NAP_SECONDS", 0.01)
+    monkeypatch.setattr(module, "NAP_SECONDS", 0.01)
     beats = []
     began = time.monotonic()
     environments = SlowEnvironments(scripted(Endless).make(2), latency_ms=20, beat=lambda: beats.append(None))

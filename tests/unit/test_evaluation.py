@@ -7,23 +7,22 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box
 
-from a3c.closed_form import ClosedForm
+from a3c.actors import actor_for
 from a3c.environments import EnvironmentSpec, describe
 from a3c.evaluation import Returns, evaluate
-from a3c.networks import ActorCritic, initialize
+from a3c.networks import initialize
+from tests.unit.networks import mlp
 from tests.unit.scripted_environments import Endless, Script, SeededLength, Tampered, Walk, scripted
 
 
 def always(action, actions=2):
     """A policy that takes one action everywhere, by the smallest of margins."""
-    logits = np.zeros(actions, np.float32)
-    logits[action] = 1e-3
-    return lambda observations: np.tile(logits, (len(observations), 1))
+    return lambda observations: np.full(len(observations), action)
 
 
 def tilting(observations):
     """Pushes CartPole to where it leans: good for some tens of steps, how many depends on the start."""
-    return np.stack([-observations[:, 2], np.zeros(len(observations))], -1).astype(np.float32)
+    return (observations[:, 2] >= 0).astype(np.int64)
 
 
 def after(steps):
@@ -85,7 +84,7 @@ def test_native_episodes_are_the_first_of_each_environment_played_by_hand():
         observations, _ = environments.reset(seed=3 + first)
         lengths = [None] * 100
         for step in range(1, 501):
-            observations, _, terminated, truncated, _ = environments.step(tilting(observations).argmax(-1))
+            observations, _, terminated, truncated, _ = environments.step(tilting(observations))
             for b in np.flatnonzero(terminated | truncated):
                 lengths[b] = lengths[b] or step
         expected += lengths[:count]
@@ -123,12 +122,12 @@ def test_environments_are_made_once_and_closed_after_the_last_batch(monkeypatch,
 
 def tipping(observations):
     """Decides by the smallest of margins, as rounding has it."""
-    return ClosedForm(seeded_network()).policy_logits(observations)
+    return actor_for(seeded_network()).greedy(observations)
 
 
 @functools.cache
 def seeded_network():
-    model = ActorCritic(6, 3, [32])
+    model = mlp(6, 3, [32])
     initialize(model, 5)
     return model
 
@@ -148,7 +147,7 @@ def test_each_episode_has_its_place_in_batches_of_one_size():
 
     def remember(observations):
         asked.append(observations.copy())
-        return np.zeros((len(observations), 2), np.float32)
+        return np.zeros(len(observations), np.int64)
 
     class Numbered(SeededLength):
         observation_space = Box(0, 1000, (2,), np.float32)

@@ -10,7 +10,7 @@ import gymnasium
 import pytest
 
 from a3c.config import ConfigError
-from a3c.registry import find
+from a3c.lookup import find
 from tests.unit.scripted_environments import Endless, register
 from workers.processes import preflight
 from workers.processes.preflight import check_environment

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from a3c.config import Config, NumericsError
-from a3c.gradients import RolloutStatistics
-from a3c.losses import LossTerms
+from a3c.learners import RolloutStatistics
+from a3c.objectives import LossTerms
 from a3c.rollouts import Collector
 from a3c.stopwatch import Stopwatch
 from shared.scoreboard import PHASE_SECONDS, STOP, Scoreboard
@@ -29,14 +29,14 @@ class Worker:
 
     def __init__(self, run: "Run"):
         self.run, self.watch = run, Stopwatch()
-        self.collector = Collector(ENVIRONMENT.make(2), 5, 2, np.random.default_rng(0))
+        self.collector = Collector(ENVIRONMENT.make(2), 5, np.random.default_rng(0))
         self.link = SharedMemoryLink(1, run.store, run.scoreboard, lambda: run.logged.append(run.store.updates))
         self.link.join(self.collector, self.watch)
         self.parameters = torch.zeros(len(run.store.parameters))
 
     def update(self, norm: float = 1.0) -> Pulled:
         pulled = self.link.pull(self.parameters)
-        self.collector.collect(lambda _, observations: np.zeros((len(observations), 2), np.float32))
+        self.collector.collect(lambda t, observations, out: out.fill(0))
         self.watch.lap("env")
         staleness = self.link.push(self.parameters, 0.1, pulled)
         assert staleness is not None

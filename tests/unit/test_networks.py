@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from a3c.networks import ActorCritic, initialize
-from a3c.policy import Policy
+from a3c.actors import Policy
+from a3c.heads import Categorical
+from a3c.networks import initialize
+from tests.unit.networks import mlp
 
 
 def model(hidden_sizes=(128, 128), observations=4, actions=2, value_scale=1.0, seed=0):
-    network = ActorCritic(observations, actions, hidden_sizes, value_scale)
+    network = mlp(observations, actions, hidden_sizes, value_scale)
     initialize(network, seed)
     return network
 
@@ -71,7 +73,7 @@ def test_first_weights_are_the_same_bits_with_any_number_of_threads(hidden_sizes
 
 
 def test_initialization_leaves_the_global_generator_alone():
-    network = ActorCritic(4, 2, (8,))
+    network = mlp(4, 2, (8,))
     torch.manual_seed(5)
     initialize(network, 1)
     drawn = torch.rand(3)
@@ -127,7 +129,7 @@ def test_policy_agrees_with_the_module():
     observations = np.random.default_rng(1).normal(size=(20, 4)).astype(np.float32)
     logits, values = outputs(network, torch.from_numpy(observations))
     policy = Policy(network)
-    np.testing.assert_allclose(policy.logits(observations), logits, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(policy.parameters(observations), logits, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(policy.probabilities(observations), logits.softmax(-1), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(policy.values(observations), values, rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(policy(observations), logits.argmax(-1))
@@ -186,7 +188,7 @@ def test_policy_takes_batches_of_any_length_and_type(batch):
 
 
 @pytest.mark.parametrize("shape", [(), (4,), (1, 3), (1, 5), (1, 1, 4)])
-@pytest.mark.parametrize("method", ["__call__", "logits", "probabilities", "values"])
+@pytest.mark.parametrize("method", ["__call__", "parameters", "probabilities", "values"])
 def test_other_shapes_are_refused_with_both_shapes_named(shape, method):
     with pytest.raises(ValueError, match=r"\[B, 4\].*" + str(list(shape)).replace("[", r"\[").replace("]", r"\]")):
         getattr(Policy(model()), method)(np.zeros(shape))
@@ -195,10 +197,10 @@ def test_other_shapes_are_refused_with_both_shapes_named(shape, method):
 def test_actions_are_numbered_as_the_environment_numbers_them():
     network, observations = model((8,), actions=3), np.random.default_rng(0).normal(size=(200, 4))
     counted = Policy(network)
-    network.action_start = 5
+    network.head = Categorical(3, start=5)
     policy = Policy(network)
     np.testing.assert_array_equal(policy(observations), counted(observations) + 5)
-    np.testing.assert_array_equal(policy.indices(observations), counted(observations))
+    np.testing.assert_array_equal(policy.actions(observations), counted(observations))
     sampled = (one(observations, greedy=False, rng=np.random.default_rng(1)) for one in (policy, counted))
     np.testing.assert_array_equal(next(sampled), next(sampled) + 5)
     assert policy.probabilities(observations).shape == (200, 3)

@@ -10,17 +10,17 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from workers.playing import play
-from workers.playing.episode import Moment, mean_value_error
+from workers.playing.episode import Step, mean_value_error
 from workers.playing.play import Pace
 from workers.playing.scenes import CART_LIMIT, POLE_LIMIT, SCENES, Cells
 from workers.playing.terminal_view import render
 
 SIZES = [(80, 23), (80, 9), (200, 59), (64, 10), (63, 10), (40, 11), (20, 4), (3, 2), (1, 1)]
 ROOM = (50, 22)  # columns and rows of a drawing
-CART_POLE = Moment(
+CART_POLE = Step(
     env_id="CartPole-v1",
     title="episode 2 of 3",
-    step=1234,
+    index=1234,
     reward=1.0,
     episode_return=1234.0,
     observation=(0.5, 0.1, -0.1, 0.2),
@@ -30,7 +30,7 @@ CART_POLE = Moment(
     action=1,
 )
 OTHER = replace(CART_POLE, env_id="Mine/Own-v0", observation=(-1.0, 0.5, 0.0), extent=(2.0, 0.5, 0.0))
-MOMENTS = {
+STEPS = {
     "CartPole": CART_POLE,
     "its end": replace(CART_POLE, action=None, ending="reached the time limit"),
     "far away": replace(CART_POLE, observation=(1e30, 0.0, -1e30, 0.0)),
@@ -58,17 +58,17 @@ MOMENTS = {
 }
 
 
-def text_of(moment: Moment, width: int, height: int) -> str:
+def text_of(step: Step, width: int, height: int) -> str:
     console = Console(file=io.StringIO(), width=width + 100, height=100, color_system=None)
-    console.print(render(moment, width, height), end="", soft_wrap=True)
+    console.print(render(step, width, height), end="", soft_wrap=True)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_a_frame_fits_its_terminal(size: tuple[int, int]) -> None:
-    for name, moment in MOMENTS.items():
-        text = text_of(moment, *size)
+    for name, step in STEPS.items():
+        text = text_of(step, *size)
         assert "\x1b" not in text, name
         lines = text.removesuffix("\n").split("\n")
         assert len(lines) <= size[1], name
@@ -84,7 +84,7 @@ def test_a_frame_shows_the_drawing_and_what_the_policy_makes_of_it(size: tuple[i
 
 
 def test_the_end_is_told_and_marks_no_action() -> None:
-    text = text_of(MOMENTS["its end"], 80, 23)
+    text = text_of(STEPS["its end"], 80, 23)
     assert "episode 2 of 3: reached the time limit" in text
     assert "●" not in text
 

@@ -4,17 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
 from a3c import Config
-from a3c.closed_form import ClosedForm
+from a3c.actors import actor_for
 from a3c.environments import describe
 from a3c.evaluation import evaluate
-from a3c.networks import build, initialize
+from a3c.networks import bind, build, flat_zeros, initialize
 from a3c.presets import PRESETS
 from benchmarks.tuning import serial
 from benchmarks.tuning.search import ENV_STEPS_FIXED, RESULTS, env_steps_search, trial_process
-from shared.parameters import bind, flat_size
 from shared.store import Snapshot
 from workers import train
 from workers.monitor import evaluation_seed
@@ -66,10 +64,10 @@ def test_a_snapshot_is_solved_up_to_the_lower_mean_of_two_fresh_evaluations(seed
     options = {"seed": seed, "eval_episodes": 4, "hidden_sizes": [16]}
     model = build(Config.from_options(options), cartpole)
     initialize(model, seed)
-    parameters = torch.zeros(flat_size(model))
+    parameters = flat_zeros(model)
     bind(model, parameters)
-    policy_logits = ClosedForm(model).policy_logits
-    means = [evaluate(policy_logits, cartpole, 4, evaluation_seed(seed, index)).returns.mean() for index in (1, 2)]
+    greedy = actor_for(model).greedy
+    means = [evaluate(greedy, cartpole, 4, evaluation_seed(seed, index)).returns.mean() for index in (1, 2)]
     for target, solved in ((min(means), True), (min(means) + 0.25, False)):
         judge = serial.Judge(Config.from_options({**options, "target_return": float(target)}), cartpole)
         assert judge.see(Snapshot(parameters, updates=0, env_steps=0, taken=0.0, consistent=True)) == solved

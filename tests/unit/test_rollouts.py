@@ -8,24 +8,29 @@ import numpy as np
 import pytest
 import torch
 
-from a3c.batches import NativeEnvironments, SerialEnvironments, SlowEnvironments
-from a3c.closed_form import ClosedForm
-from a3c.config import Config, LossConfig
+from a3c.actors import actor_for
+from a3c.config import LossConfig
 from a3c.environments import describe
-from a3c.gradients import LEARNERS
-from a3c.networks import ActorCritic, initialize
+from a3c.native import NativeEnvironments
+from a3c.networks import initialize
 from a3c.rollouts import Collector
+from a3c.serial import SerialEnvironments
 from a3c.stopwatch import Stopwatch
+from tests.unit.networks import GRADIENTS, learn, learner_of, mlp
 from tests.unit.scripted_environments import Endless, Script, Walk, copy, scripted
 
 
 def fixed(logits):
     """A policy whose logits are the same everywhere."""
-    return lambda _, observations: np.tile(np.float32(logits), (len(observations), 1))
+
+    def act(t, observations, out):
+        out[:] = logits
+
+    return act
 
 
-def collector_of(environments, n_steps, seed=0, actions=2):
-    return Collector(environments, n_steps, actions, np.random.default_rng(seed))
+def collector_of(environments, n_steps, seed=0, rng=None, **options):
+    return Collector(environments, n_steps, rng or np.random.default_rng(seed), **options)
 
 
 def joined(rollouts):
@@ -187,7 +192,7 @@ def unfinished(rewards, ended, b):
 def test_actions_are_samples_of_the_softmax_each_independent_of_the_others():
     logits = np.array([0.0, 1.0, -1.0])
     expected = np.exp(logits) / np.exp(logits).sum()
-    collector = collector_of(scripted(Endless, actions=3).make(2), 10_000, actions=3)
+    collector = collector_of(scripted(Endless, actions=3).make(2), 10_000)
     actions = collector.collect(fixed(logits)).actions
     pairs = {
         "alone": actions[:, 0],
@@ -204,8 +209,8 @@ def test_actions_are_samples_of_the_softmax_each_independent_of_the_others():
 def test_policy_is_asked_with_the_observation_it_acts_on():
     collector = collector_of(scripted(Walk, max_episode_steps=20).make(3), 40)
 
-    def towards_zero(_, observations):
-        return np.where(observations > 0, [1e3, 0.0], [0.0, 1e3]).astype(np.float32)
+    def towards_zero(_, observations, out):
+        out[:] = np.where(observations > 0, [1e3, 0.0], [0.0, 1e3])
 
     rollout = collector.collect(towards_zero)
     np.testing.assert_array_equal(rollout.actions, rollout.observations[:-1, :, 0] <= 0)
@@ -224,12 +229,12 @@ def test_equal_seeds_give_equal_rollouts_and_others_do_not(count):
 
 def test_acting_books_all_of_its_time():
     watch, sleep = Stopwatch(), 0.002
-    environments = SlowEnvironments(scripted(Endless).make(1), 1000 * sleep)
-    collector = Collector(environments, 5, 2, np.random.default_rng(0), watch=watch)
+    environments = scripted(Endless).make(1, latency_ms=1000 * sleep)
+    collector = collector_of(environments, 5, watch=watch)
 
-    def policy(t, observations):
+    def policy(t, observations, out):
         time.sleep(sleep)
-        return fixed([0, 0])(t, observations)
+        fixed([0, 0])(t, observations, out)
 
     watch.start()
     started = time.perf_counter()
@@ -252,7 +257,7 @@ def test_no_sample_warns_of_a_division():
             out[:, :, 0], out[:, :, 1] = 1.0, 0.0
             return out
 
-    collector = Collector(scripted(Endless).make(2), 4, 2, Zeros())
+    collector = collector_of(scripted(Endless).make(2), 4, rng=Zeros())
     with np.errstate(divide="raise"):
         assert (collector.collect(fixed([0, 0])).actions == 1).all()
 
@@ -325,7 +330,7 @@ def test_sums_of_large_finite_rewards_stay_finite():
 def test_every_step_and_every_reset_of_all_is_a_sign_of_life():
     beats = []
     environments = scripted(Walk).make(3)
-    collector = Collector(environments, 7, 2, np.random.default_rng(0), beat=lambda: beats.append(None))
+    collector = collector_of(environments, 7, beat=lambda: beats.append(None))
     assert len(beats) == 1
     collector.collect(fixed([0, 0]))
     assert len(beats) == 1 + 7
@@ -333,13 +338,13 @@ def test_every_step_and_every_reset_of_all_is_a_sign_of_life():
     assert len(beats) == 1 + 7 + 1
 
 
-@pytest.mark.parametrize("gradients", LEARNERS)
+@pytest.mark.parametrize("gradients", GRADIENTS)
 @pytest.mark.parametrize("gae_lambda", [0.0, 1.0])
 @pytest.mark.parametrize("max_episode_steps", [None, 7])
 def test_critic_learns_the_value_of_the_infinite_environment(gradients, gae_lambda, max_episode_steps):
     """V = 1 / (1 - gamma) = 10; without the bootstrap after a rollout or a time limit it stays below 6."""
     collector = collector_of(scripted(Endless, max_episode_steps).make(2), 5)
-    network = ActorCritic(1, 2, (8,), value_scale=10.0)
+    network = mlp(1, 2, (8,), value_scale=10.0)
     initialize(network, seed=0)
     critic = [*network.trunk.parameters(), *network.value_head.parameters()]
     for parameter in network.parameters():
@@ -347,10 +352,10 @@ def test_critic_learns_the_value_of_the_infinite_environment(gradients, gae_lamb
     with torch.no_grad():
         network.policy_head.weight.zero_()  # the trunk learns from the critic alone
     loss = LossConfig(gamma=0.9, gae_lambda=gae_lambda, value_coef=1.0, value_scale=10.0)
-    learner = LEARNERS[gradients](network, Config(envs_per_worker=2, n_steps=5, loss=loss))
+    learner = learner_of(network, gradients, 5, 2, loss)
     for _ in range(300):
-        learner.gradient(collector.collect(learner.act))
+        learn(learner, collector.collect(learner.act))
         with torch.no_grad():
             for parameter in critic:
                 parameter -= 0.1 * parameter.grad
-    assert ClosedForm(network).values(np.ones((1, 1), np.float32))[0] == pytest.approx(10.0, rel=0.05)
+    assert actor_for(network).values(np.ones((1, 1), np.float32))[0] == pytest.approx(10.0, rel=0.05)

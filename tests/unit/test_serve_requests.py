@@ -26,22 +26,22 @@ def refusal(body: bytes | str, size: int = 4) -> tuple[int, str]:
 
 
 def test_one_observation_is_a_batch_of_one() -> None:
-    request = read_request(json.dumps({"observation": OBSERVATION}).encode(), 4)
-    assert request.single
-    assert request.observations.dtype == np.float32
-    assert request.observations.tolist() == [np.array(OBSERVATION, np.float32).tolist()]
+    observations, single = read_request(json.dumps({"observation": OBSERVATION}).encode(), 4)
+    assert single
+    assert observations.dtype == np.float32
+    assert observations.tolist() == [np.array(OBSERVATION, np.float32).tolist()]
 
 
 def test_many_observations_keep_their_order() -> None:
     rows = np.random.default_rng(0).normal(size=(OBSERVATION_LIMIT, 2))
-    request = read_request(json.dumps({"observations": rows.tolist()}).encode(), 2)
-    assert not request.single
-    assert np.array_equal(request.observations, rows.astype(np.float32))
+    observations, single = read_request(json.dumps({"observations": rows.tolist()}).encode(), 2)
+    assert not single
+    assert np.array_equal(observations, rows.astype(np.float32))
 
 
 def test_the_largest_float_is_still_a_number_and_the_next_is_not() -> None:
-    request = read_request(json.dumps({"observation": [LARGEST, -LARGEST, 0, 0]}).encode(), 4)
-    assert np.isfinite(request.observations).all()
+    observations, _ = read_request(json.dumps({"observation": [LARGEST, -LARGEST, 0, 0]}).encode(), 4)
+    assert np.isfinite(observations).all()
     beyond = float(np.nextafter(LARGEST, np.inf))
     assert refusal(json.dumps({"observation": [beyond, 0, 0, 0]}))[0] == 400
 
@@ -96,9 +96,9 @@ def test_everything_else_is_refused_in_one_line_that_says_why(body: bytes | str,
 def test_no_json_breaks_it(value: Any) -> None:
     for body in (value, {"observation": value}, {"observations": value}, {"observations": [value, [1.5, 2]]}):
         with contextlib.suppress(RequestError):
-            request = read_request(json.dumps(body).encode(), 2)
-            assert request.observations.shape[1:] == (2,)
-            assert np.isfinite(request.observations).all()
+            observations, _ = read_request(json.dumps(body).encode(), 2)
+            assert observations.shape[1:] == (2,)
+            assert np.isfinite(observations).all()
 
 
 @given(st.binary(max_size=300))

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from a3c.networks import ActorCritic, initialize
+from a3c.networks import bind, flat_zeros, initialize
 from shared.optimizers import AdamOptions, RMSPropOptions, SharedAdam, SharedOptimizer, SharedRMSProp
-from shared.parameters import bind, flat_size
 from shared.scoreboard import FINISH, Scoreboard
 from shared.store import LockedStore, Pulled, SharedStore
 from shared.sync_store import SyncStore
+from tests.unit.networks import mlp
 from tests.unit.processes import SECONDS, die, exit_code, forked, killed, wait_until
 
 SIZE = 100
@@ -30,11 +30,11 @@ def push(store: SharedStore, worker: int, gradient: torch.Tensor, learning_rate:
 
 
 def test_a_bound_module_computes_the_same_and_lives_in_the_vector() -> None:
-    model = ActorCritic(4, 2, (10, 7))
+    model = mlp(4, 2, (10, 7))
     initialize(model, 1)
     observations = torch.randn(3, 4)
     before = [output.detach().clone() for output in model(observations)]
-    vector, gradient = torch.zeros(flat_size(model)), torch.zeros(flat_size(model))
+    vector, gradient = flat_zeros(model), flat_zeros(model)
     bind(model, vector, gradient)
     for output, expected in zip(model(observations), before, strict=True):
         assert torch.equal(output, expected)
@@ -43,8 +43,8 @@ def test_a_bound_module_computes_the_same_and_lives_in_the_vector() -> None:
 
 
 def test_every_parameter_starts_at_a_cache_line_and_the_padding_stays_zero() -> None:
-    model = ActorCritic(4, 2, (10, 7))
-    vector, gradient = torch.zeros(flat_size(model)), torch.zeros(flat_size(model))
+    model = mlp(4, 2, (10, 7))
+    vector, gradient = flat_zeros(model), flat_zeros(model)
     bind(model, vector, gradient)
     assert {parameter.storage_offset() * 4 % 64 for parameter in model.parameters()} == {0}
     logits, values = model(torch.randn(3, 4))

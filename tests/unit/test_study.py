@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-import run_a3c
 from a3c import Config, ConfigError
 from a3c.presets import PRESETS, TUNED
 from tests.unit.comparison_samples import sample_runs
-from workers.comparison.study import arm_name, plan
-from workers.comparison.study_directory import StudyDirectory, runs_row
+from workers.commands import parse
+from workers.comparison.study import arm_name, open_study_directory, plan, runs_row
 
 
 def test_an_option_with_several_values_is_a_factor_and_one_with_a_single_value_a_setting() -> None:
@@ -71,11 +70,10 @@ def test_an_arm_is_named_after_its_values(values: dict[str, Any], name: str) -> 
 
 def test_values_that_look_alike_have_arms_and_directories_of_their_own(tmp_path: Path) -> None:
     study = plan({"learning_rate": [1e30, 1e-30, 0.1234561, 0.1234562], "hidden_sizes": [[8] * 90, [8] * 91]}, seeds=1)
-    directory = StudyDirectory(tmp_path / "study", study, "")
-    paths = {directory.run_path(arm, 0).name for arm in study.arms}
+    with open_study_directory(tmp_path / "study", study, "") as directory:
+        paths = {directory.run_path(arm, 0).name for arm in study.arms}
     assert len({arm.name for arm in study.arms}) == len(paths) == 8
     assert max(map(len, paths)) < 140
-    directory.close()
 
 
 @pytest.mark.parametrize(
@@ -116,28 +114,31 @@ def test_the_same_study_has_the_same_directory_and_another_has_another() -> None
 
 
 def test_a_directory_of_another_study_is_refused_and_left_alone(tmp_path: Path) -> None:
-    StudyDirectory(tmp_path / "study", plan({"workers": [1, 2]}, seeds=1), "the first command").close()
+    with open_study_directory(tmp_path / "study", plan({"workers": [1, 2]}, seeds=1), "the first command"):
+        pass
     before = (tmp_path / "study" / "study.json").read_bytes()
     with pytest.raises(ConfigError, match=r"holds another study \(the first command\); choose another directory"):
-        StudyDirectory(tmp_path / "study", plan({"workers": [1, 4]}, seeds=1), "the second")
+        open_study_directory(tmp_path / "study", plan({"workers": [1, 4]}, seeds=1), "the second").__enter__()
     assert (tmp_path / "study" / "study.json").read_bytes() == before
-    StudyDirectory(tmp_path / "study", plan({"workers": [1, 2]}, seeds=4), "more seeds").close()
+    with open_study_directory(tmp_path / "study", plan({"workers": [1, 2]}, seeds=4), "more seeds"):
+        pass
 
 
 def test_a_directory_that_is_no_study_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("important")
     with pytest.raises(ConfigError, match="holds something that is no study"):
-        StudyDirectory(tmp_path, plan({}, seeds=1), "")
+        open_study_directory(tmp_path, plan({}, seeds=1), "").__enter__()
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_a_study_in_use_names_its_owner(tmp_path: Path) -> None:
     study = plan({}, seeds=1)
-    directory = StudyDirectory(tmp_path / "study", study, "")
-    with pytest.raises(ConfigError, match=r"study_dir: .* is in use by process \d+"):
-        StudyDirectory(tmp_path / "study", study, "")
-    directory.close()
-    StudyDirectory(tmp_path / "study", study, "").close()
+    again = open_study_directory(tmp_path / "study", study, "")
+    in_use = pytest.raises(ConfigError, match=r"study_dir: .* is in use by process \d+")
+    with open_study_directory(tmp_path / "study", study, ""), in_use:
+        again.__enter__()
+    with open_study_directory(tmp_path / "study", study, ""):
+        pass
 
 
 def test_rows_of_runs_have_the_same_columns_solved_or_not(tmp_path: Path) -> None:
@@ -160,8 +161,8 @@ def test_every_command_of_the_page_is_one_that_can_be_typed() -> None:
     commands += [f"run_a3c.py compare {options}" for options in re.findall(r"`(--[^`]* [^`]+)`", text)]
     assert len(commands) > 5
     for command in commands:
-        options = vars(run_a3c.build_parser().parse_args(shlex.split(command)[1:]))
-        plan({name: options[name] for name in Config().to_options() if name in options}, options["seeds"])
+        compare = parse(shlex.split(command)[1:])
+        plan(compare.training, compare.seeds)
 
 
 def test_the_python_of_the_page_names_what_there_is() -> None:

@@ -4,7 +4,7 @@ import contextlib
 import io
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from a3c import ConfigError
-from tests.unit.comparison_samples import sample_run, write_run, write_study
+from tests.unit.comparison_samples import open_finished, sample_run, write_run, write_study
 from workers import compare
 from workers.comparison.results import Comparison
-from workers.comparison.study import Study, plan
-from workers.comparison.study_directory import StudyDirectory
-from workers.comparison.versions import check_one_version, versions_of
+from workers.comparison.stored_runs import ABSENT, check_one_version, versions_of
+from workers.comparison.study import Study, StudyDirectory, open_study_directory, plan
 from workers.runs.program import provenance
 
 OPTIONS: dict[str, Any] = {"mode": ["async", "sync"], "workers": 1}
@@ -31,30 +30,19 @@ OTHER = {"git_commit": "c" * 40, "source_sha256": "d" * 64}
 def ended(tmp_path: Path, status: str, exit_code: int | None, reason: str = "") -> bool:
     """Whether a run that ended like this counts."""
     study = plan({"mode": ["async", "sync"]}, seeds=1)
-    directory, arm = StudyDirectory(tmp_path / "study", study, ""), study.arms[0]
+    arm = study.arms[0]
     run = sample_run(arm.name, 0, 8_000.0 if status == "solved" else 90_000.0)
     summary = replace(run.summary, status=status, exit_code=exit_code, reason=reason)
-    write_run(directory.run_path(arm, 0), replace(run, summary=summary), arm.run(0))
-    found = directory.finished_run(arm, 0)
-    directory.close()
-    return found is not None
+    with open_study_directory(tmp_path / "study", study, "") as directory:
+        write_run(directory.run_path(arm, 0), replace(run, summary=summary), arm.run(0))
+        return bool(directory.finished_runs()[0])
 
 
-@pytest.mark.parametrize(
-    ("status", "exit_code", "counts"),
-    [
-        ("solved", 0, True),
-        ("budget_exhausted", 0, True),
-        ("failed", 5, True),
-        ("failed", 3, False),
-        ("failed", 74, False),
-        ("interrupted", 130, False),
-        ("interrupted", 143, False),
-        ("solved", None, True),
-    ],
-)
-def test_a_run_counts_where_it_has_an_outcome(tmp_path: Path, status: str, exit_code: int, counts: bool) -> None:
-    assert ended(tmp_path, status, exit_code) == counts
+def test_a_run_counts_where_it_has_an_outcome(tmp_path: Path) -> None:
+    counting = [("solved", 0), ("budget_exhausted", 0), ("failed", 5), ("solved", None)]
+    others = [("failed", 3), ("failed", 74), ("interrupted", 130), ("interrupted", 143)]
+    for place, (status, exit_code) in enumerate(counting + others):
+        assert ended(tmp_path / str(place), status, exit_code) == ((status, exit_code) in counting)
 
 
 def test_older_versions_told_in_words_that_a_run_diverged(tmp_path: Path) -> None:
@@ -63,23 +51,22 @@ def test_older_versions_told_in_words_that_a_run_diverged(tmp_path: Path) -> Non
 
 
 def test_a_run_that_was_killed_is_made_again_without_a_word(tmp_path: Path) -> None:
-    with contextlib.closing(write_study(tmp_path / "study", STUDY)) as directory:
+    with open_finished(tmp_path / "study", STUDY) as directory:
         (directory.run_path(STUDY.arms[0], 1) / "summary.json").unlink()
         found, unreadable = directory.finished_runs()
     assert sorted(found) == [("async", 0), ("sync", 0), ("sync", 1)]
     assert unreadable == []
 
 
-@pytest.mark.parametrize("name", ["faults", "profile", "cpu_seconds", "state_sha256", "advantage_magnitude", "reason"])
-def test_a_summary_of_an_older_version_is_read(tmp_path: Path, name: str) -> None:
-    with contextlib.closing(write_study(tmp_path / "study", STUDY)) as directory:
+def test_a_summary_of_an_older_version_is_read(tmp_path: Path) -> None:
+    with open_finished(tmp_path / "study", STUDY) as directory:
         path = directory.run_path(STUDY.arms[0], 0) / "summary.json"
-        content = json.loads(path.read_text())
-        del content[name], content["exit_code"]
-        path.write_text(json.dumps(content | {"of_a_later_version": [1]}))
-        found, unreadable = directory.finished_runs()
-    assert len(found) == 4
-    assert unreadable == []
+        whole = json.loads(path.read_text())
+        for missing in ABSENT:
+            content = {name: value for name, value in whole.items() if name not in (missing, "exit_code")}
+            path.write_text(json.dumps(content | {"of_a_later_version": [1]}))
+            found, unreadable = directory.finished_runs()
+            assert (len(found), unreadable) == (4, [])
 
 
 @pytest.mark.parametrize(
@@ -102,7 +89,7 @@ def test_a_summary_of_an_older_version_is_read(tmp_path: Path, name: str) -> Non
 def test_a_damaged_run_is_one_line_and_made_again(
     tmp_path: Path, name: str, damage: Callable[[str], str | None], words: str
 ) -> None:
-    with contextlib.closing(write_study(tmp_path / "study", STUDY)) as directory:
+    with open_finished(tmp_path / "study", STUDY) as directory:
         path = directory.run_path(STUDY.arms[0], 0) / name
         content = damage(path.read_text() if path.exists() else "")
         path.unlink(missing_ok=True)
@@ -122,7 +109,7 @@ def test_no_damage_of_a_run_is_an_error(
     tmp_path_factory: pytest.TempPathFactory, name: str, at: int, put: bytes, cut: bool
 ) -> None:
     study = plan({"mode": ["async", "sync"]}, seeds=1)
-    with contextlib.closing(write_study(tmp_path_factory.mktemp("damaged") / "study", study)) as directory:
+    with open_finished(tmp_path_factory.mktemp("damaged") / "study", study) as directory:
         path = directory.run_path(study.arms[0], 0) / name
         before = path.read_bytes() if path.exists() else b""
         path.write_bytes(before[:at] + put + (b"" if cut else before[at + len(put) :]))
@@ -132,15 +119,15 @@ def test_no_damage_of_a_run_is_an_error(
 
 
 def test_a_table_that_a_spreadsheet_has_saved_is_read(tmp_path: Path) -> None:
-    with contextlib.closing(write_study(tmp_path / "study", STUDY)) as directory:
+    with open_finished(tmp_path / "study", STUDY) as directory:
         path = directory.run_path(STUDY.arms[0], 0) / "evaluations.csv"
-        before = directory.finished_run(STUDY.arms[0], 0)
+        before = directory.read_run(STUDY.arms[0], 0)
         path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
-        assert directory.finished_run(STUDY.arms[0], 0) == before
+        assert directory.read_run(STUDY.arms[0], 0) == before
 
 
 def test_a_run_that_was_resumed_with_another_budget_is_refused(tmp_path: Path) -> None:
-    with contextlib.closing(write_study(tmp_path / "study", STUDY)) as directory:
+    with open_finished(tmp_path / "study", STUDY) as directory:
         path = directory.run_path(STUDY.arms[0], 0) / "config.json"
         path.write_text(path.read_text().replace('"max_env_steps": 200000', '"max_env_steps": 400000'))
         with pytest.raises(ConfigError, match=r"other options \(max_env_steps 400000, not 200000\); move it away"):
@@ -150,56 +137,61 @@ def test_a_run_that_was_resumed_with_another_budget_is_refused(tmp_path: Path) -
 # -- the study itself -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"definition": 3}', '{"definition": {"arms": [1]}}', "\xff"])
-def test_a_damaged_study_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
-    (tmp_path / "study.json").write_text(content, encoding="latin-1")
-    with pytest.raises(
-        ConfigError, match=r"study.json' is damaged or of no study .*; choose another directory"
-    ) as error:
-        StudyDirectory(tmp_path, STUDY, "")
-    assert "\n" not in str(error.value)
-    assert (tmp_path / "study.json").read_text(encoding="latin-1") == content
+def test_a_damaged_study_is_refused_in_one_line(tmp_path: Path) -> None:
+    for content in (b"", b"{", b"[]", b"{}", b'{"definition": 3}', b'{"definition": {"arms": [1]}}', b"\xff"):
+        (tmp_path / "study.json").write_bytes(content)
+        refused = pytest.raises(
+            ConfigError, match=r"study.json' is damaged or of no study .*; choose another directory"
+        )
+        with refused as error:
+            open_study_directory(tmp_path, STUDY, "").__enter__()
+        assert "\n" not in str(error.value)
+        assert (tmp_path / "study.json").read_bytes() == content
 
 
 def test_a_study_that_was_killed_while_it_began_is_begun_again(tmp_path: Path) -> None:
     (tmp_path / ".study.json.999999999.tmp").write_text("{")
     (tmp_path / ".lock").write_text("999999999")
-    StudyDirectory(tmp_path, STUDY, "").close()
+    with open_study_directory(tmp_path, STUDY, ""):
+        pass
     assert (tmp_path / "study.json").exists()
 
 
 def test_a_study_of_a_version_with_fewer_options_is_the_same_study(tmp_path: Path) -> None:
-    StudyDirectory(tmp_path / "study", STUDY, "").close()
+    with open_study_directory(tmp_path / "study", STUDY, ""):
+        pass
     path = tmp_path / "study" / "study.json"
     content = json.loads(path.read_text())
     for options in content["definition"]["arms"].values():
         del options["log_interval"]
     path.write_text(json.dumps(content))
-    StudyDirectory(tmp_path / "study", STUDY, "").close()
+    with open_study_directory(tmp_path / "study", STUDY, ""):
+        pass
 
 
 def test_a_file_where_the_study_should_be_is_refused(tmp_path: Path) -> None:
     (tmp_path / "study").write_text("thesis")
     with pytest.raises(ConfigError, match=r"study_dir: .* cannot be written"):
-        StudyDirectory(tmp_path / "study", STUDY, "")
+        open_study_directory(tmp_path / "study", STUDY, "").__enter__()
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"async": {"lost": 1}}', '{"made_with": {}, "arms": 3}'])
-def test_lost_updates_that_cannot_be_read_are_measured_again(tmp_path: Path, content: str) -> None:
-    with contextlib.closing(StudyDirectory(tmp_path / "study", STUDY, "")) as directory:
-        (directory.path / "lost_updates.json").write_text(content)
-        assert directory.lost_updates([directory.made_with, {}]) == {}
+def test_lost_updates_that_cannot_be_read_are_measured_again(tmp_path: Path) -> None:
+    with open_study_directory(tmp_path / "study", STUDY, "") as directory:
+        for content in ("", "[]", "{", '{"async": {"lost": 1}}', '{"made_with": {}, "arms": 3}'):
+            (directory.path / "lost_updates.json").write_text(content)
+            assert directory.lost_updates([directory.made_with, {}]) == {}
 
 
 # -- versions ---------------------------------------------------------------------------------------------------------
 
 
-def mixed(path: Path, study: Study = STUDY, **made_with: Any) -> StudyDirectory:
+@contextlib.contextmanager
+def mixed(path: Path, study: Study = STUDY, **made_with: Any) -> Iterator[StudyDirectory]:
     """A study whose first run another version has made."""
-    directory = write_study(path, study)
-    run = directory.run_path(study.arms[0], 0) / "config.json"
-    run.write_text(json.dumps(json.loads(run.read_text()) | made_with))
-    return directory
+    with open_finished(path, study) as directory:
+        run = directory.run_path(study.arms[0], 0) / "config.json"
+        run.write_text(json.dumps(json.loads(run.read_text()) | made_with))
+        yield directory
 
 
 @pytest.mark.parametrize(
@@ -214,7 +206,7 @@ def mixed(path: Path, study: Study = STUDY, **made_with: Any) -> StudyDirectory:
     ],
 )
 def test_runs_of_several_versions_are_refused_by_name(tmp_path: Path, made_with: dict[str, Any], words: str) -> None:
-    with contextlib.closing(mixed(tmp_path / "study", **made_with)) as directory:
+    with mixed(tmp_path / "study", **made_with) as directory:
         runs, _ = directory.finished_runs()
         with pytest.raises(ConfigError, match="holds runs of another version of the program") as error:
             check_one_version(list(runs.values()), directory.made_with, False, directory.path)
@@ -223,34 +215,35 @@ def test_runs_of_several_versions_are_refused_by_name(tmp_path: Path, made_with:
     assert "\n" not in str(error.value)
 
 
-def told(path: Path, **options: Any) -> tuple[Comparison | None, str]:
+def reported(path: Path, **options: Any) -> tuple[Comparison | None, str]:
     """What `compare` returns and prints."""
     with contextlib.redirect_stdout(io.StringIO()) as output:
         comparison = compare(**OPTIONS, seeds=2, study_dir=path, dashboard="off", **options)
     return comparison, output.getvalue()
 
 
-def test_a_finished_study_of_another_version_is_told_again_under_that_version(tmp_path: Path) -> None:
-    write_study(tmp_path / "study", STUDY, **OTHER).close()
-    comparison, _ = told(tmp_path / "study")
+def test_a_finished_study_of_another_version_is_reported_again_under_that_version(tmp_path: Path) -> None:
+    write_study(tmp_path / "study", STUDY, **OTHER)
+    comparison, _ = reported(tmp_path / "study")
     assert comparison is not None
     assert [version.name for version in comparison.versions] == ["c" * 12]
     assert comparison.machine["git_commit"] == "c" * 40
 
 
 def test_it_gets_no_more_seeds_from_this_one(tmp_path: Path) -> None:
-    write_study(tmp_path / "study", STUDY, **OTHER).close()
+    write_study(tmp_path / "study", STUDY, **OTHER)
     with pytest.raises(
         ConfigError, match="runs/async-seed-0, runs/sync-seed-0, runs/sync-seed-1 and 1 more with git_co"
     ):
         compare(**OPTIONS, seeds=3, study_dir=tmp_path / "study", dashboard="off")
 
 
-def test_runs_of_several_versions_are_told_one_by_one_where_the_user_wants_them(tmp_path: Path) -> None:
-    mixed(tmp_path / "study", **OTHER).close()
+def test_runs_of_several_versions_are_listed_one_by_one_where_the_user_wants_them(tmp_path: Path) -> None:
+    with mixed(tmp_path / "study", **OTHER):
+        pass
     with pytest.raises(ConfigError, match="--any-version"):
-        told(tmp_path / "study")
-    comparison, output = told(tmp_path / "study", any_version=True)
+        reported(tmp_path / "study")
+    comparison, output = reported(tmp_path / "study", any_version=True)
     assert comparison is not None
     assert [version.runs for version in comparison.versions] == [
         ("runs/async-seed-0",),
@@ -274,8 +267,8 @@ def test_two_dirty_trees_of_one_commit_are_two_versions() -> None:
     ]
 
 
-def test_telling_a_study_twice_leaves_a_row_per_run(tmp_path: Path) -> None:
-    write_study(tmp_path / "study", STUDY).close()
+def test_reporting_a_study_twice_leaves_a_row_per_run(tmp_path: Path) -> None:
+    write_study(tmp_path / "study", STUDY)
     for _ in range(2):
-        told(tmp_path / "study")
+        reported(tmp_path / "study")
         assert len((tmp_path / "study" / "runs.csv").read_text().splitlines()) == 5

@@ -14,11 +14,10 @@ from scipy import stats
 
 from workers.comparison import canvas
 from workers.comparison.canvas import Row
-from workers.comparison.names import short_names
 from workers.comparison.race_figures import advantage, advantage_curves, staleness, throughput
 from workers.comparison.results import ArmResult, Band, Comparison, Interval, Run
 from workers.comparison.stored_runs import diverged
-from workers.comparison.text import NEVER, number, plural, runs_of, subject, target_of
+from workers.comparison.text import NEVER, number, plural, runs_of, short_names, subject, target_of
 
 FIRST = "learning_curves"  # the main figure
 NAME_CELLS = 36

@@ -6,10 +6,9 @@ from typing import Any
 
 from workers.comparison.entropy import entropy_findings
 from workers.comparison.results import ArmResult, Comparison, Interval
-from workers.comparison.stored_runs import diverged
+from workers.comparison.stored_runs import diverged, version_runs
 from workers.comparison.text import budget_of, estimate, percent, plural, runs_of, target_of
 from workers.comparison.verdicts import contrast_findings, enough_runs, scaling_findings
-from workers.comparison.versions import version_words
 
 FEW_RUNS = 10  # an arm with fewer gets a sentence on how little they tell
 FEWEST_COVERED = 5  # with fewer, no interval between samples can hold a median 95 times in 100
@@ -123,7 +122,7 @@ def _unfinished(comparison: Comparison) -> Iterator[str]:
 
 def _mixed(comparison: Comparison) -> Iterator[str]:
     if len(comparison.versions) > 1:
-        told = "; ".join(version_words(version) for version in comparison.versions)
+        told = "; ".join(version_runs(version) for version in comparison.versions)
         yield (
             f"The runs were made by {len(comparison.versions)} versions of the program or its packages, or on other "
             f"machines, so arms may differ for that reason alone: {told} (every run: runs.csv)."

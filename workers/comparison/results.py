@@ -1,8 +1,4 @@
-"""What a study has found: the plain data that its tables, figures and pages are made from.
-
-A `Run` is read from a finished run directory, a `Comparison` computed from all runs (`workers.comparison.analysis`);
-whoever shows one of them reads nothing else.
-"""
+"""What a study has found: the plain data that its tables, figures and pages are made from, and nothing else."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,7 +50,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """How long an arm's runs took to the target; a run that never got there counts as one that took infinitely long."""
+    """How long an arm's runs took to the target; a run that never reached it took infinitely long."""
 
     median: Interval
     iqm: Interval  # mean of the middle half of the runs; infinite where one of these never got there
@@ -73,7 +69,7 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class LostUpdates:
-    """What a push without a lock loses at an arm's workers and network size (`workers.comparison.ledger`)."""
+    """What a push without a lock loses at an arm's workers and network size (`workers.comparison.lost_updates`)."""
 
     updates: int
     lost: float  # share of the element updates of these that another worker's overwrote: exact

@@ -1,17 +1,29 @@
-"""What a study is: which options are factors, the arms that follow, and who runs when. Standard library alone."""
+"""What a study is: factors, the arms that follow, the order of its runs; and the directory that holds them."""
 
+import csv
 import hashlib
+import io
 import itertools
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from a3c.config import Config, ConfigError
+from a3c.files import discard_leftovers, json_bytes, json_object, write_durably
 from a3c.presets import TUNED
+from workers.comparison.results import Comparison, LostUpdates, Run
+from workers.comparison.stored_runs import UnreadableRunError, flat_provenance, is_outcome, options_of, read_run
+from workers.runs.directory import LOCK, lock_directory
+from workers.runs.program import provenance
+from workers.runs.records import Evaluation, Staleness
 
 DEFAULT_MODES = ("async", "sync")
+PARTS: dict[str, Any] = {"evaluation": Evaluation, "staleness": Staleness}  # of a summary that may be None
+NAME_BYTES = 120  # of a run's directory; file systems take 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,26 +49,15 @@ class Study:
     tuned: bool
 
     def schedule(self) -> list[tuple[Arm, int]]:
-        """All runs in the order in which they are made.
-
-        Seed by seed, and each seed begins with the next arm, so that whatever the machine does meanwhile, growing
-        warm or busy, happens to all arms alike.
-        """
-        arms = self.arms
-        return [
-            (arms[(first + place) % len(arms)], seed)
-            for first, seed in enumerate(self.seeds)
-            for place in range(len(arms))
-        ]
+        """All runs in their order: seed by seed, each beginning with the next arm, so that whatever the machine does
+        meanwhile, growing warm or busy, happens to all arms alike."""
+        many = len(self.arms)
+        return [(self.arms[(n + i) % many], seed) for n, seed in enumerate(self.seeds) for i in range(many)]
 
     def shared_options(self) -> dict[str, Any]:
         """The value of every option on which all arms agree, but for the seed."""
-        every = [arm.config.to_options() for arm in self.arms]
-        return {
-            name: value
-            for name, value in every[0].items()
-            if name != "seed" and all(options[name] == value for options in every)
-        }
+        first, *others = ({**arm.config.to_options(), "seed": None} for arm in self.arms)
+        return {k: v for k, v in first.items() if k != "seed" and all(options[k] == v for options in others)}
 
     def definition(self) -> dict[str, Any]:
         """What two studies must share to be one: arms and their settings; seeds may be added."""
@@ -65,7 +66,7 @@ class Study:
         return definition
 
     def default_path(self) -> Path:
-        """The same study has the same directory, so that the same command goes on with it."""
+        """The same study has the same directory, so that the same command resumes it."""
         digest = hashlib.sha256(json.dumps(self.definition(), sort_keys=True).encode()).hexdigest()[:8]
         env = self.arms[0].config.env.replace("/", "-").replace(":", "-")
         return Path("runs") / f"compare-{env[:80]}-{'-'.join(self.factors)[:80]}-{digest}"
@@ -82,14 +83,15 @@ def plan(options: Mapping[str, Sequence[Any]], seeds: int, tuned: bool = False) 
     Raises:
         ConfigError: nothing to compare, a value twice, or a value that an option cannot take.
     """
-    given = {name: tuple(map(_hashable, values)) for name, values in options.items()}
+    # A network may be a list of layers in Python, and is a tuple everywhere else.
+    given = {name: tuple(tuple(v) if isinstance(v, list) else v for v in each) for name, each in options.items()}
     if "mode" not in given and not any(len(values) > 1 for values in given.values()):
         given["mode"] = DEFAULT_MODES
     first_seed = _only("seed", given.pop("seed", (0,)), "use --seeds N for N runs of each arm")
     _only("env", given.get("env", ("",)), "returns of different environments are not comparable; make a study of each")
     for name, values in given.items():
         if repeated := [value for value in values if values.count(value) > 1]:
-            raise ConfigError(f"{name}: the value {_word(repeated[0])} is given twice")
+            raise ConfigError(f"{name}: the value {_shown(repeated[0])} is given twice")
     factors = {name: values for name, values in given.items() if len(values) > 1}
     if not factors:
         raise ConfigError(
@@ -97,36 +99,21 @@ def plan(options: Mapping[str, Sequence[Any]], seeds: int, tuned: bool = False) 
             "--modes async sync or --workers 1 2 4"
         )
     fixed = {name: values[0] for name, values in given.items() if len(values) == 1}
-    combinations = [dict(zip(factors, values, strict=True)) for values in itertools.product(*factors.values())]
-    arms = tuple(
-        Arm(arm_name(values), values, _config({**fixed, **values, "seed": first_seed}, tuned))
-        for values in combinations
-    )
+    arms = []
+    for combination in itertools.product(*factors.values()):
+        own = dict(zip(factors, combination, strict=True))
+        settings = {"mode": Config().mode, **fixed, **own, "seed": first_seed}
+        best = TUNED.get(settings["mode"], {}) if tuned else {}
+        arms.append(Arm(arm_name(own), own, Config.from_options({**best, **settings})))
     if first_seed + seeds > 2**32:
         raise ConfigError(f"seed: {seeds} seeds from {first_seed} on pass 2^32")
-    return Study(factors, arms, tuple(range(first_seed, first_seed + seeds)), tuned)
+    return Study(factors, tuple(arms), tuple(range(first_seed, first_seed + seeds)), tuned)
 
 
 def arm_name(values: Mapping[str, Any]) -> str:
-    """The values of an arm's factors in words: "async", "4 workers", "sync, entropy_coef 0"."""
-    words = []
-    for name, value in values.items():
-        if name == "mode":
-            words.append(str(value))
-        elif name == "workers":
-            words.append(f"{value} worker{'s' * (value != 1)}")
-        else:
-            words.append(f"{name} {_word(value)}")
-    return ", ".join(words)
-
-
-def _config(options: dict[str, Any], tuned: bool) -> Config:
-    return Config.from_options({**(TUNED[options.get("mode", Config().mode)] if tuned else {}), **options})
-
-
-def _hashable(value: Any) -> Any:
-    """A network may be a list of layers in Python, and is a tuple everywhere else."""
-    return tuple(value) if isinstance(value, list) else value
+    """The values of an arm's factors: "async", "4 workers", "sync, entropy_coef 0"."""
+    short = {"mode": "{}", "workers": "{} worker" if values.get("workers") == 1 else "{} workers"}
+    return ", ".join(short.get(name, f"{name} {{}}").format(_shown(value)) for name, value in values.items())
 
 
 def _only(name: str, values: tuple[Any, ...], advice: str) -> Any:
@@ -135,7 +122,7 @@ def _only(name: str, values: tuple[Any, ...], advice: str) -> Any:
     return values[0]
 
 
-def _word(value: Any) -> str:
+def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple):
@@ -143,3 +130,153 @@ def _word(value: Any) -> str:
     if isinstance(value, float) and float(short := f"{value:g}") == value:
         return short
     return str(value)  # all digits, where six would make two values one
+
+
+@contextmanager
+def open_study_directory(path: Path, study: Study, command: str) -> Iterator["StudyDirectory"]:
+    """Make a directory the study's, or find the study there, and keep it from others; `command` resumes the study.
+
+    Raises:
+        ConfigError: the directory is in use, holds another study or other things, or cannot be written.
+    """
+    with ExitStack() as stack:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            stack.callback(lock_directory(path, f"study_dir: '{path}'").release)
+            discard_leftovers(path)
+            file = path / "study.json"
+            if file.exists():
+                _check_same_study(file, study)
+            elif any(entry.name != LOCK for entry in path.iterdir()):
+                raise ConfigError(f"study_dir: '{path}' holds something that is no study; choose another directory")
+            made_with = provenance()
+            content = {"definition": study.definition(), "seeds": study.seeds, "command": command, **made_with}
+            write_durably(file, json_bytes(content))
+        except OSError as error:
+            raise ConfigError(f"study_dir: '{path}' cannot be written: {error.strerror}") from error
+        yield StudyDirectory(path, study, command, flat_provenance(made_with))
+
+
+@dataclass(frozen=True, slots=True)
+class StudyDirectory:
+    """study.json, runs/ with an ordinary run directory each, and the results."""
+
+    path: Path
+    study: Study
+    command: str  # that resumes the study
+    made_with: dict[str, Any]  # what a run that begins now is made with
+
+    def run_path(self, arm: Arm, seed: int) -> Path:
+        """Where a run's directory is."""
+        return self.path / "runs" / f"{_file_name(arm.name)}-seed-{seed}"
+
+    def read_run(self, arm: Arm, seed: int) -> Run:
+        """A run that has ended, from its files; raises UnreadableRunError where one cannot be read.
+
+        Raises:
+            ConfigError: the directory holds a run with other options: one that was resumed with another budget.
+        """
+        path = self.run_path(arm, seed)
+        run = read_run(path, arm.name, seed, str(path.relative_to(self.path)))
+        found, wanted = options_of(path), json.loads(json.dumps(arm.run(seed).to_options()))
+        others = [f"{k} {found[k]}, not {value}" for k, value in wanted.items() if found.get(k, value) != value]
+        if others:
+            raise ConfigError(
+                f"study_dir: '{path}' holds a run with other options ({', '.join(others)}); "
+                "move it away, or choose another directory"
+            )
+        return run
+
+    def finished_runs(self) -> tuple[dict[tuple[str, int], Run], list[str]]:
+        """All runs with an outcome by arm and seed, and a line on each that has ended and cannot be read."""
+        runs, unreadable = dict[tuple[str, int], Run](), list[str]()
+        for arm, seed in self.study.schedule():
+            if (self.run_path(arm, seed) / "summary.json").exists():
+                try:
+                    run = self.read_run(arm, seed)
+                except UnreadableRunError as error:
+                    unreadable.append(f"{error}; this run is made again")
+                else:
+                    runs |= {(arm.name, seed): run} if is_outcome(run.summary) else {}
+        return runs, unreadable
+
+    def lost_updates(self, versions: Sequence[dict[str, Any]]) -> dict[str, LostUpdates]:
+        """What has been measured of lost updates, by arm, by one of the versions that made the study's runs."""
+        try:
+            found = json_object((self.path / "lost_updates.json").read_bytes())
+            if found["made_with"] not in versions:
+                return {}
+            return {arm: LostUpdates(**values) for arm, values in found["arms"].items() if None not in values.values()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):  # it is measured again
+            return {}
+
+    def write_lost_updates(self, lost: dict[str, LostUpdates]) -> None:
+        """lost_updates.json: what `lost_updates` reads."""
+        arms = {arm: asdict(values) for arm, values in lost.items()}
+        write_durably(self.path / "lost_updates.json", json_bytes({"made_with": self.made_with, "arms": arms}))
+
+    def write_results(self, comparison: Comparison, findings: Sequence[str]) -> None:
+        """comparison.json, and runs.csv with a row per run."""
+        content = {**asdict(comparison), "findings": list(findings)}
+        del content["runs"]  # they are a table of their own
+        write_durably(self.path / "comparison.json", json_bytes(_finite(content)))
+        values = {arm.name: arm.values for arm in comparison.arms}
+        versions = {path: version.name for version in comparison.versions for path in version.runs}
+        rows = [runs_row(run, values[run.arm], versions.get(run.path, "")) for run in comparison.runs]
+        table = io.StringIO()
+        writer = csv.DictWriter(table, list(rows[0]) if rows else [], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_durably(self.path / "runs.csv", table.getvalue().encode())
+
+
+def runs_row(run: Run, values: dict[str, Any], version: str = "") -> dict[str, Any]:
+    """One run as a flat row: its arm's values, its summary, and the version that made it."""
+    row: dict[str, Any] = {"arm": run.arm, "seed": run.seed, "run": run.path}
+    row |= {f"factor_{name}": value for name, value in values.items()}
+    for name, value in asdict(run.summary).items():
+        if name in PARTS:  # in every row, known or not
+            value = {field.name: (value or {}).get(field.name) for field in fields(PARTS[name])}
+        if isinstance(value, dict):
+            row |= {f"{name}_{part}": item for part, item in value.items()}
+        elif name != "profile":  # of each worker: not a column
+            row[name] = value
+    return {**row, "version": version}
+
+
+def _check_same_study(path: Path, study: Study) -> None:
+    try:
+        known = json_object(path.read_bytes())
+        same = _with_every_option(known["definition"]) == _with_every_option(study.definition())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"study_dir: '{path}' is damaged or of no study ({error}); choose another directory"
+        ) from error
+    if not same:
+        raise ConfigError(
+            f"study_dir: '{path.parent}' holds another study ({known.get('command')}); choose another directory"
+        )
+
+
+def _with_every_option(definition: dict[str, Any]) -> dict[str, Any]:
+    """A study's definition with the defaults of those options that its version of the program did not have."""
+    defaults = json.loads(json.dumps(Config().to_options()))
+    return {**definition, "arms": {name: {**defaults, **options} for name, options in definition["arms"].items()}}
+
+
+def _file_name(text: str) -> str:
+    """A name for a directory that no other text has: "1e-30" and "1e+30" are two."""
+    name = "".join(letter if letter.isalnum() or letter in ".-+_" else "-" for letter in text.replace(", ", "-"))
+    if len(name.encode()) <= NAME_BYTES:
+        return name
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{name.encode()[: NAME_BYTES - 9].decode(errors='ignore')}-{digest}"
+
+
+def _finite(value: Any) -> Any:
+    """The same with null for every number that JSON does not have: beyond the budget, or not known."""
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

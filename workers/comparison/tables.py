@@ -9,12 +9,10 @@ from math import isinf, isnan, nan
 from rich.cells import cell_len
 from rich.console import RenderableType
 
-from workers.comparison.names import shortened
 from workers.comparison.results import ArmResult, Comparison, Contrast, Interval
-from workers.comparison.text import budget_of, percent, probability, ratio
+from workers.comparison.stored_runs import version_runs
+from workers.comparison.text import budget_of, env_steps_or_more, percent, probability, ratio, shortened
 from workers.comparison.verdicts import verdict
-from workers.comparison.versions import version_words
-from workers.comparison.view import env_steps_words
 from workers.console.drawing import UNKNOWN, Frame, Line, clean, fitted, flowed, number, plural
 
 Cell = tuple[str, str, str]  # a figure, its style, and what stands behind it: its interval
@@ -58,7 +56,7 @@ def render_comparison(comparison: Comparison, findings: Sequence[str], width: in
     names = shortened(full, max(width // 3, 8))
     lines = [*flowed(_headline(comparison), width, gap=3), *_wrapped(NOTE, width)]
     if len(comparison.versions) > 1:
-        told = "; ".join(version_words(version) for version in comparison.versions)
+        told = "; ".join(version_runs(version) for version in comparison.versions)
         lines += _wrapped(f"Runs of {len(comparison.versions)} versions: {clean(told)}.", width)
     lines += tabulated("arm", names, _outcomes(comparison, wide), width)
     lines += tabulated("arm", names, [_speed(comparison, wide), _meetings(comparison, wide)], width)
@@ -135,7 +133,7 @@ def _outcomes(comparison: Comparison, wide: bool) -> list[Group]:
     if comparison.target_return is None:
         runs = Column(("", "runs"), [(f"{arm.runs:,}", "", "") for arm in arms])
         return [[runs, Column(("best return", "median"), [cell(arm.best_return, number) for arm in arms])]]
-    steps = [partial(env_steps_words, budget=budget_of(comparison, arm.name)) for arm in arms]
+    steps = [partial(env_steps_or_more, budget=budget_of(comparison, arm.name)) for arm in arms]
     solved = Column(("", "solved"), [_solved(arm, wide) for arm in arms])
     env_steps = [
         Column(

@@ -1,20 +1,26 @@
-"""Figures of a study in words: what is infinite is "not within the budget", what is not known a dash."""
+"""Wording of a study: its figures, and the names of its arms where there is little room."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from math import inf, isfinite, isinf, isnan
 
+from rich.cells import cell_len, set_cell_size
+
 from workers.comparison.results import Comparison, Interval, Run
+from workers.console.drawing import clean
 
 UNKNOWN = "–"  # noqa: RUF001 - the dash of an empty cell
 NEVER = "not within the budget"
+CUT = "…"
+LONGEST_WORD = 12  # letters
+
+# -- figures ----------------------------------------------------------------------------------------------------------
 
 
 def number(value: float) -> str:
     """Three figures or all digits before the point: 0.712, 1.53, 17.2, 8,012."""
-    if isnan(value):
-        return UNKNOWN
-    if isinf(value):
-        return NEVER
+    if not isfinite(value):
+        return UNKNOWN if isnan(value) else NEVER
     digits = 0 if abs(value) >= 100 or value == 0 else 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3
     return f"{value:,.{digits}f}" if abs(value) >= 0.001 or value == 0 else f"{value:.2g}"
 
@@ -39,31 +45,36 @@ def ratio(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
 
 
-def span(interval: Interval, told: Callable[[float], str] = number) -> str:
-    """The interval around a number that is told beside it: "6,900 to 9,800"; "" where there is none."""
+def env_steps_or_more(steps: float | None, budget: int) -> str:
+    """A number of env steps, or that the budget was not enough."""
+    if steps is None or isnan(steps):
+        return UNKNOWN
+    return f"{steps:,.0f}" if isfinite(steps) else f"> {budget:,}"
+
+
+def span(interval: Interval, shown: Callable[[float], str] = number) -> str:
+    """The interval around a number: "6,900 to 9,800"; "" where there is none."""
     if isnan(interval.low) or isnan(interval.high) or isinf(interval.low):
         return ""
-    return (
-        f"{told(interval.low)} to {told(interval.high)}" if isfinite(interval.high) else f"{told(interval.low)} or more"
-    )
+    return f"{shown(interval.low)} {f'to {shown(interval.high)}' if isfinite(interval.high) else 'or more'}"
 
 
-def estimate(interval: Interval, told: Callable[[float], str] = number) -> str:
+def estimate(interval: Interval, shown: Callable[[float], str] = number) -> str:
     """A number and its interval: "8,012 (6,900 to 9,800)"."""
-    around = span(interval, told)
-    return f"{told(interval.value)} ({around})" if around else told(interval.value)
+    around = span(interval, shown)
+    return f"{shown(interval.value)} ({around})" if around else shown(interval.value)
 
 
 def times(factor: Interval) -> str:
     """A ratio and its interval: "1.5 times (1.1 to 2.0)"; "" where no number can be given."""
     if isfinite(factor.value):
         around = span(factor, ratio)
-        return f"{ratio(factor.value)} times ({around})" if around else f"{ratio(factor.value)} times"
+        return f"{ratio(factor.value)} times{f' ({around})' if around else ''}"
     return f"at least {ratio(factor.low)} times" if isfinite(factor.low) and factor.low > 0 else ""
 
 
 def inverse(factor: Interval) -> Interval:
-    """The same ratio, told from the other side."""
+    """The same ratio from the other side."""
     value, high, low = ((1 / x if x else inf) for x in (factor.value, factor.low, factor.high))
     return Interval(value, low, high)
 
@@ -92,3 +103,38 @@ def runs_of(comparison: Comparison, arm: str) -> list[Run]:
 def budget_of(comparison: Comparison, arm: str) -> int:
     """Env steps that each run of an arm was given."""
     return max((run.summary.max_env_steps for run in runs_of(comparison, arm)), default=comparison.max_env_steps)
+
+
+# -- names of arms ----------------------------------------------------------------------------------------------------
+
+
+def shortened(names: Sequence[str], cells: int) -> list[str]:
+    """Different names in at most so many cells each, in the same order, still different.
+
+    Those that are too long lose their end; where that makes two of them the same, the ends of their words, so that
+    the values stay. Where that keeps them not apart either, each begins with its number.
+    """
+    whole = [clean(name) for name in names]
+    for cut in (_without_end, _abbreviated):
+        short = [cut(name, cells) for name in whole]
+        if len(set(short)) == len(short):
+            return short
+    return [_without_end(f"{place} {name}", cells) for place, name in enumerate(whole, 1)]
+
+
+def short_names(names: Sequence[str], cells: int) -> Callable[[str], str]:
+    """Of each of the names, the one that `shortened` gives it; any other is only cleaned."""
+    known = dict(zip(names, shortened(names, cells), strict=True))
+    return lambda name: known.get(name, clean(name))
+
+
+def _without_end(name: str, cells: int) -> str:
+    return name if cell_len(name) <= cells else set_cell_size(name, cells - 1) + CUT
+
+
+def _abbreviated(name: str, cells: int) -> str:
+    """learning_rate 0.01: l… 0.01."""
+    for letters in range(LONGEST_WORD, 0, -1):
+        if cell_len(name) > cells:
+            name = re.sub(rf"([a-z_]{{{letters}}})[a-z_{CUT}]{{2,}}", rf"\1{CUT}", name)
+    return _without_end(name, cells)

@@ -1,6 +1,6 @@
-"""One episode of a trained policy, moment by moment, and how well its critic foresaw it."""
+"""One episode of a trained policy, step by step, and how well its critic predicted it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,21 +8,20 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from a3c.actors import Policy
 from a3c.environments import EnvironmentSpec
-from a3c.policy import Policy
-from a3c.returns import lambda_returns
 from workers.processes.output import environment_output
 
 TERMINATED = "terminated"
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
-    """A state of an episode: what the policy sees, and what it makes of it."""
+class Step:
+    """A state of an episode: what the policy sees, and what it does."""
 
     env_id: str
     title: str  # which episode it is
-    step: int  # steps taken so far
+    index: int  # steps taken so far
     reward: float  # of the last of them; 0 before the first
     episode_return: float  # so far
     observation: tuple[float, ...]  # [O]
@@ -35,58 +34,45 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
-class Episode:
-    """How one episode went."""
-
-    episode_return: float
-    length: int
-    ending: str
-    value_error: float | None  # None where the discount that the critic learned with is not known
-
-    def __str__(self) -> str:
-        error = "unknown" if self.value_error is None else f"{self.value_error:+.2f}"
-        return f"return {self.episode_return:g}, {self.length} steps, {self.ending}, mean value error {error}"
-
-
-@dataclass(frozen=True, slots=True)
 class Player:
-    """A policy in an environment, and the discount that its critic learned with, where that is known."""
+    """A policy in an environment, and the discount with which its critic learned, where that is known."""
 
-    one: gymnasium.Env[Any, Any]
+    env: gymnasium.Env[Any, Any]
     environment: EnvironmentSpec
     policy: Policy
     greedy: bool
     rng: np.random.Generator
     gamma: float | None
 
-    def play(self, title: str, seed: int, show: Callable[[Moment], None]) -> Episode:
-        """Play an episode; every state of it is shown, the first and the last included."""
+    def play(self, title: str, seed: int, show: Callable[[Step], None]) -> str:
+        """Play an episode and show every step, the first and the last state included; return a line about it."""
         rewards, values = list[float](), list[float]()
-        for moment in self._moments(title, seed):
-            show(moment)
-            rewards.append(moment.reward)
-            values.append(moment.value)
-        error = None
+        for step in self._steps(title, seed):
+            show(step)
+            rewards.append(step.reward)
+            values.append(step.value)
+        error = "unknown"
         if self.gamma is not None:
-            followed = np.array(rewards[1:], np.float32), np.array(values, np.float32)
-            error = mean_value_error(*followed, moment.ending == TERMINATED, self.gamma)
-        return Episode(moment.episode_return, moment.step, moment.ending, error)
+            error = f"{mean_value_error(rewards[1:], values, step.ending == TERMINATED, self.gamma):+.2f}"
+        return f"return {step.episode_return:g}, {step.index} steps, {step.ending}, mean value error {error}"
 
-    def _moments(self, title: str, seed: int) -> Iterator[Moment]:
+    def _steps(self, title: str, seed: int) -> Iterator[Step]:
         with environment_output():
-            observation, _ = self.one.reset(seed=seed)
-        extent = _declared(self.one.observation_space)
-        step, reward, episode_return, ending = 0, 0.0, 0.0, ""
+            observation, _ = self.env.reset(seed=seed)
+        space: Any = self.env.observation_space
+        bounds = np.maximum(np.abs(space.low), np.abs(space.high)).astype(np.float64)
+        extent: NDArray[np.float64] = np.where(bounds < 1e6, bounds, 0.0)  # some declare the largest float there is
+        index, reward, episode_return, ending = 0, 0.0, 0.0, ""
         while True:
             batch = np.asarray(observation)[None]  # [1, O]
             with environment_output():
-                picture = str(self.one.render()) if self.one.render_mode == "ansi" else ""
+                picture = str(self.env.render()) if self.env.render_mode == "ansi" else ""
             extent = np.fmax(extent, np.abs(batch[0]))
-            action = None if ending else int(self.policy.indices(batch, greedy=self.greedy, rng=self.rng)[0])
-            yield Moment(
+            action = None if ending else int(self.policy.actions(batch, greedy=self.greedy, rng=self.rng)[0])
+            yield Step(
                 env_id=self.environment.spec.id,
                 title=title,
-                step=step,
+                index=index,
                 reward=reward,
                 episode_return=episode_return,
                 observation=tuple(batch[0].tolist()),
@@ -100,40 +86,30 @@ class Player:
             if action is None:
                 return
             with environment_output():
-                observation, given, terminated, truncated, _ = self.one.step(action + self.policy.action_start)
-            step, reward, episode_return = step + 1, float(given), episode_return + float(given)
-            ending = self._ending(step, terminated, truncated)
-
-    def _ending(self, step: int, terminated: bool, truncated: bool) -> str:
-        if terminated:
-            return TERMINATED
-        limit = "reached the time limit" if step == self.environment.max_episode_steps else "truncated"
-        return limit if truncated else ""
+                chosen = int(self.policy.head.to_env(np.asarray(action)))
+                observation, given, terminated, truncated, _ = self.env.step(chosen)
+            index, reward, episode_return = index + 1, float(given), episode_return + float(given)
+            if terminated:
+                ending = TERMINATED
+            elif truncated:
+                ending = "reached the time limit" if index == self.environment.max_episode_steps else "truncated"
 
 
-def mean_value_error(
-    rewards: NDArray[np.float32], values: NDArray[np.float32], terminated: bool, gamma: float
-) -> float:
-    """How far the critic's values were from what really followed, on average over the steps of one episode.
+def mean_value_error(rewards: Sequence[float], values: Sequence[float], terminated: bool, gamma: float) -> float:
+    """How far the critic's values were from what followed, on average over the T steps of one episode.
 
     (1/T) sum_t [V(s_t) - G_t],   G_t = r_{t+1} + gamma G_{t+1},   G_T = 0 where terminated, else V(s_T)
 
-    Positive: the critic is too hopeful. It learned the value of the policy that samples its actions, while it was
-    still changing, so that a greedy episode may well be better than foreseen. What follows a time limit nobody has
-    seen; the critic's own word for it counts, as in training.
+    Positive: the critic is too optimistic. It learned the value of the sampling policy, while that was still changing,
+    so a greedy episode may well be better than predicted. What follows a time limit is bootstrapped, as in training.
 
     Args:
         rewards: [T].
         values: [T + 1], V(s_0) ... V(s_T).
         gamma: discount per step, in [0, 1].
     """
-    discounts = np.full_like(rewards, gamma)
-    discounts[-1] *= not terminated
-    returns = lambda_returns(rewards[:, None], discounts[:, None], np.ones_like(rewards)[:, None], values[:, None])
-    return float((values[:-1] - returns[:, 0]).mean())
-
-
-def _declared(space: Any) -> NDArray[np.float64]:
-    """The largest size of each component, [O], where its bounds are finite; else 0."""
-    size = np.maximum(np.abs(space.low), np.abs(space.high)).astype(np.float64)
-    return np.where(np.isfinite(size) & (size < 1e6), size, 0.0)  # some declare the largest float there is
+    followed, total = 0.0 if terminated else values[-1], 0.0
+    for reward, value in zip(reversed(rewards), reversed(values[:-1]), strict=True):
+        followed = reward + gamma * followed
+        total += value - followed
+    return total / len(rewards)

@@ -1,7 +1,6 @@
 """Drawings of environments in braille: pure functions of an observation and a size in cells.
 
-A cell holds 2 by 4 dots, which are about as wide as high, so that angles are true. What a scene does not know, the view
-(`workers.playing.terminal_view`) shows as bars.
+A cell holds 2 by 4 dots, which are about as wide as high, so that angles are true.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,17 +17,11 @@ TRACK, BODY, ROD, GOAL, ENDED = "dim", "cyan", "yellow", "green", "bold red"
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """How one environment is drawn.
+    """How one environment is drawn."""
 
-    Args:
-        observation_size: what the drawing reads; an environment of another size is another environment.
-        actions: their names, in the policy's order.
-        draw: of a finite observation, columns and rows.
-    """
-
-    observation_size: int
-    actions: tuple[str, ...]
-    draw: Callable[[Sequence[float], int, int], Cells]
+    observation_size: int  # an environment of another size is another environment
+    actions: tuple[str, ...]  # their names, in the policy's order
+    draw: Callable[[Sequence[float], int, int], Cells]  # of a finite observation, columns and rows
 
 
 def scene_of(env_id: str, observation_size: int) -> Scene | None:
@@ -38,10 +31,7 @@ def scene_of(env_id: str, observation_size: int) -> Scene | None:
 
 
 def cart_pole(observation: Sequence[float], columns: int, rows: int) -> Cells:
-    """The cart on its track, between the places where the episode ends, and the pole at its angle.
-
-    Track and cart are to one scale; the pole is as long as the room allows, so that its angle can be seen.
-    """
+    """The cart on its track, between the limits of the episode, and the pole, as long as the room allows."""
     place, angle = min(max(observation[0], -CART_EDGE), CART_EDGE), observation[2]
     unit = (2 * columns - 1) / (2 * CART_EDGE)  # dots
     floor = 4 * (rows - 1)  # the track has the last row

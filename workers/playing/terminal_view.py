@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from itertools import groupby
 from math import isfinite
+from operator import itemgetter
 
 from rich.cells import cell_len
 from rich.console import RenderableType
 from rich.text import Text
 
 from workers.console.drawing import Frame, Line, apart, beside, clean, finite, fitted, gauge, joined, number, plural
-from workers.playing.episode import Moment
+from workers.playing.episode import Step
 from workers.playing.scenes import Cells, Scene, scene_of
 
 PANEL = 28  # cells of what stands beside the drawing
@@ -18,81 +19,55 @@ LARGEST = (110, 30)  # columns and rows of a drawing, beyond which it only takes
 NAME = 12  # cells of the longest name
 
 
-def render(moment: Moment, width: int, height: int) -> RenderableType:
-    """The moment in at most `height` lines of at most `width` cells."""
-    scene, room = scene_of(moment.env_id, len(moment.observation)), max(width - 2, 0)
-    view = _beside if width >= BESIDE and height >= 10 else _beneath
-    lines = [_header(moment, room), *view(moment, scene, room, height - 1)]
-    return Frame([[(" ", ""), *fitted(line, room, pad=False)] for line in lines[:height]])
+def render(step: Step, width: int, height: int) -> RenderableType:
+    """The step in at most `height` lines of at most `width` cells."""
+    scene, room, rows = scene_of(step.env_id, len(step.observation)), max(width - 2, 0), height - 1
+    title: Line = [(step.title, "dim"), (f": {step.ending}" if step.ending else "", "bold")]
+    header = apart([(clean(step.env_id), "bold")], title, room)
+    figures = {"step": f"{step.index:,}", "return": f"{step.episode_return:,.6g}", "value": number(step.value, 2)}
+    if width >= BESIDE and height >= 10:
+        panel = [[], *(apart([(name, "dim")], [(value, "bold")], PANEL) for name, value in figures.items()), []]
+        panel += _choices(step, scene, PANEL, rows - len(panel))
+        columns = room - PANEL - 3
+        lines = beside(_drawing(step, scene, columns, rows), panel, columns + 3)
+    else:
+        choices = _choices(step, scene, room, max((rows - 1) // 3, 1))
+        left = rows - 1 - len(choices)
+        drawing = _drawing(step, scene, room, left) if left > 1 else []
+        line = joined([[(f"{name} ", "dim"), (value, "bold")] for name, value in figures.items()], room, 2)
+        lines = [*drawing, line, *choices]
+    return Frame([[(" ", ""), *fitted(line, room, pad=False)] for line in [header, *lines][:height]])
 
 
-def _header(moment: Moment, width: int) -> Line:
-    title: Line = [(moment.title, "dim"), (f": {moment.ending}" if moment.ending else "", "bold")]
-    return apart([(clean(moment.env_id), "bold")], title, width)
-
-
-def _beside(moment: Moment, scene: Scene | None, width: int, rows: int) -> list[Line]:
-    """The drawing on the left, the facts on the right."""
-    facts = [apart([(name, "dim")], [(value, "bold")], PANEL) for name, value in _facts(moment)]
-    panel: list[Line] = [[], *facts, [], *_choices(moment, scene, PANEL, rows - len(facts) - 2)]
-    columns = width - PANEL - 3
-    return beside(_drawing(moment, scene, columns, rows), panel, columns + 3)
-
-
-def _beneath(moment: Moment, scene: Scene | None, width: int, rows: int) -> list[Line]:
-    """The drawing, and under it the facts in a line and the choices in as many as there is room for."""
-    facts = joined([[(f"{name} ", "dim"), (value, "bold")] for name, value in _facts(moment)], width, 2)
-    choices = _choices(moment, scene, width, max((rows - 1) // 3, 1))
-    left = rows - 1 - len(choices)
-    drawing = _drawing(moment, scene, width, left) if left > 1 else []
-    return [*drawing, facts, *choices]
-
-
-def _facts(moment: Moment) -> list[tuple[str, str]]:
-    earned = f"{moment.episode_return:,.6g}"
-    return [("step", f"{moment.step:,}"), ("return", earned), ("value", number(moment.value, 2))]
-
-
-def _choices(moment: Moment, scene: Scene | None, width: int, rows: int) -> list[Line]:
+def _choices(step: Step, scene: Scene | None, width: int, rows: int) -> list[Line]:
     """A bar for the probability of each action; the one that is taken is marked."""
-    known = scene.actions if scene is not None else ()
-    many = len(moment.probabilities)
-    names = known if len(known) == many else [f"action {index}" for index in range(many)]
-    room = min(max(map(cell_len, names)), NAME)
-    lines = [
-        _choice(name, probability, index == moment.action, room, width)
-        for index, (name, probability) in enumerate(zip(names, moment.probabilities, strict=True))
-    ]
+    names = scene.actions if scene is not None else ()
+    if len(names) != len(step.probabilities):
+        names = tuple(f"action {index}" for index in range(len(step.probabilities)))
+    room, lines = min(max(map(cell_len, names)), NAME), list[Line]()
+    for index, (name, probability) in enumerate(zip(names, step.probabilities, strict=True)):
+        mark, colour, style = ("● ", "green", "bold") if index == step.action else ("  ", "cyan", "")
+        bar = gauge(finite(probability) or 0.0, max(width - room - 9, 0), colour)
+        lines.append([(mark, "green"), (f"{name:<{room}} ", style), *bar, (f" {probability:5.3f}", style or "dim")])
     return _cut(lines, rows, "action")
 
 
-def _choice(name: str, probability: float, taken: bool, room: int, width: int) -> Line:
-    bar = gauge(finite(probability) or 0.0, max(width - room - 9, 0), "green" if taken else "cyan")
-    label: Line = [("● " if taken else "  ", "green"), (f"{name:<{room}} ", "bold" if taken else "")]
-    return [*label, *bar, (f" {probability:5.3f}", "bold" if taken else "dim")]
-
-
-def _drawing(moment: Moment, scene: Scene | None, columns: int, rows: int) -> list[Line]:
+def _drawing(step: Step, scene: Scene | None, columns: int, rows: int) -> list[Line]:
     """The scene; else the environment's own picture; else its observation as bars."""
     columns, rows = min(columns, LARGEST[0]), min(rows, LARGEST[1])
-    if scene is not None and all(map(isfinite, moment.observation)):
-        return _painted(scene.draw(moment.observation, columns, rows), columns, rows)
-    if moment.picture:
-        return _coloured(moment.picture)[:rows]
-    width = min(columns, 60)
-    lines = [
-        _component(index, value, extent, width)
-        for index, (value, extent) in enumerate(zip(moment.observation, moment.extent, strict=True))
-    ]
+    if scene is not None and all(map(isfinite, step.observation)):
+        return _painted(scene.draw(step.observation, columns, rows), columns, rows)
+    if step.picture:
+        return _coloured(step.picture)[:rows]
+    width, sizes = min(columns, 60), zip(step.observation, step.extent, strict=True)
+    lines = [_component(index, value, extent, width) for index, (value, extent) in enumerate(sizes)]
     return _cut(lines, rows, "component")
 
 
 def _painted(cells: Cells, columns: int, rows: int) -> list[Line]:
-    """A drawing as lines."""
     lines: list[Line] = []
     for row in range(rows):
-        letters = (cells.get((row, column), (" ", "")) for column in range(columns))
-        runs = groupby(letters, key=lambda letter: letter[1])
+        runs = groupby((cells.get((row, column), (" ", "")) for column in range(columns)), key=itemgetter(1))
         lines.append([("".join(text for text, _ in run), style) for style, run in runs])
     return lines
 
@@ -101,14 +76,8 @@ def _coloured(picture: str) -> list[Line]:
     """The text that an environment draws, its colours kept and every other code of a terminal removed."""
     lines: list[Line] = []
     for text in Text.from_ansi(picture).split(allow_blank=True):
-        edges = sorted({edge for span in text.spans for edge in (span.start, span.end)})
-        lines.append(
-            [
-                (clean(part.plain), str(part.spans[0].style) if part.spans else "")
-                for part in text.divide(edges)
-                if part.plain
-            ]
-        )
+        parts = text.divide(sorted({edge for span in text.spans for edge in (span.start, span.end)}))
+        lines.append([(clean(part.plain), str(part.spans[0].style) if part.spans else "") for part in parts if part])
     return lines
 
 

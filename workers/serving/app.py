@@ -1,21 +1,23 @@
-"""The server's paths, and the one form of all refusals: {"error": "one line"}."""
+"""The server's paths and metrics; every refusal is one JSON object, {"error": "one line"}."""
 
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Response, request
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from flask import Flask, Response, g, request
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.registry import Collector
 from werkzeug.exceptions import HTTPException
 
-from workers.serving.metrics import Metrics
-from workers.serving.model import Answers
-from workers.serving.openapi import JSON, describe
-from workers.serving.requests import RequestError, read_request
-from workers.serving.served import Served
+from workers.serving.requests import BODY_LIMIT, JSON, PLURALS, RequestError, describe, read_request
+
+if TYPE_CHECKING:
+    from workers.serving.server import Served
 
 FOLDER = Path(__file__).parent
 PAGE_HEADERS = {  # the page needs this server and nothing else
@@ -24,108 +26,114 @@ PAGE_HEADERS = {  # the page needs this server and nothing else
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-cache",
 }
-SINGULAR = {"actions": "action", "probabilities": "probabilities", "values": "value"}
+SECONDS = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+BATCHES = (1, 4, 16, 64, 256, 1024, 4096)
 ENCODER = json.JSONEncoder(allow_nan=False, check_circular=False)
-Environ = dict[str, Any]
-StartResponse = Callable[..., Any]
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a time stamp beside each counter
 
 
-class Routes:
-    """What is answered at each path."""
+class Metrics(Collector):
+    """The counts of one server, as Prometheus has them. Any thread may count."""
 
-    def __init__(self, served: Served, metrics: Metrics):
-        self._served, self._metrics = served, metrics
-        self._page, self._script = ((FOLDER / name).read_bytes() for name in ("page.html", "page.js"))
+    def __init__(self, served: "Served"):
+        self.served, self.registry = served, CollectorRegistry()
+        about = "Requests by path and status of their answer."
+        self.requests = Counter("a3c_requests", about, ["path", "status"], registry=self.registry)
+        about = "Seconds that answering a request to /act took."
+        self.seconds = Histogram("a3c_act_seconds", about, buckets=SECONDS, registry=self.registry)
+        about = "Observations of a request to /act that was answered."
+        self.observations = Histogram("a3c_act_observations", about, buckets=BATCHES, registry=self.registry)
+        self.registry.register(self)
+        ProcessCollector(registry=self.registry)
 
-    def act(self) -> Response:
+    def collect(self) -> Iterator[Metric]:
+        """What is read when it is asked for."""
+        served, metadata = self.served, self.served.model.metadata
+        yield CounterMetricFamily("a3c_reloads", "Changed models that took over.", value=served.reloads)
+        yield CounterMetricFamily("a3c_refused_reloads", "Changed models that were refused.", value=served.refused)
+        labels = {name: getattr(metadata, name) for name in ("env_id", "precision", "checkpoint_sha256")}
+        model = GaugeMetricFamily("a3c_model", "The model that answers; always 1.", labels=list(labels))
+        model.add_metric(list(labels.values()), 1)
+        yield model
+
+
+def create_app(served: "Served") -> Flask:
+    """The Flask application of a server."""
+    app, metrics = Flask(__name__, static_folder=None), Metrics(served)
+    app.config.update(PROVIDE_AUTOMATIC_OPTIONS=False, MAX_CONTENT_LENGTH=BODY_LIMIT)
+    app.url_map.merge_slashes = False  # no redirects: a path is right or wrong
+    page, script = ((FOLDER / name).read_bytes() for name in ("page.html", "page.js"))
+
+    @app.post("/act")
+    def act() -> Response:
         if request.mimetype != JSON:
             raise RequestError(415, f"Content-Type: expected {JSON}")
-        model = self._served.model  # once: it may be another one the next moment
-        asked = read_request(request.get_data(cache=False), model.facts.observation_size)
-        answers = model.answer(asked.observations)
+        model = served.model  # once: it may be another one the next moment
+        observations, single = read_request(request.get_data(cache=False), model.metadata.observation_size)
+        answers = model.answer(observations)
+        fields = {"action": answers.actions.tolist(), "probabilities": answers.probabilities.tolist()}
+        if answers.values is not None:
+            fields["value"] = answers.values.tolist()
+        answer = {name if single else PLURALS[name]: rows[0] if single else rows for name, rows in fields.items()}
         try:
-            text = ENCODER.encode(_fields(answers, asked.single))
+            text = ENCODER.encode(answer)
         except ValueError:
             raise RequestError(422, "observation: too large for this network, whose answer is not finite") from None
-        self._metrics.answers(model, asked.observations, answers.values)
+        metrics.observations.observe(len(observations))
         return Response(text, content_type=JSON)
 
-    def health(self) -> Response:
-        return _json({"status": "ok", "model": asdict(self._served.model.facts)})
+    @app.get("/healthz")
+    def health() -> Response:
+        return _json({"status": "ok", "model": asdict(served.model.metadata)})
 
-    def metrics(self) -> Response:
-        return Response(self._metrics.text(), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+    @app.get("/metrics")
+    def prometheus() -> Response:
+        return Response(generate_latest(metrics.registry), content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
-    def hello(self) -> Response:
+    @app.get("/hello")
+    def hello() -> Response:
         return _json({"hello": "world"})
 
-    def description(self) -> Response:
-        return _json(describe(self._served.model.facts))
+    @app.get("/openapi.json")
+    def description() -> Response:
+        return _json(describe(served.model.metadata))
 
-    def page(self) -> Response:
-        return Response(self._page, headers=PAGE_HEADERS, content_type="text/html; charset=utf-8")
+    @app.get("/")
+    def html() -> Response:
+        return Response(page, headers=PAGE_HEADERS, content_type="text/html; charset=utf-8")
 
-    def script(self) -> Response:
-        return Response(self._script, headers=PAGE_HEADERS, content_type="text/javascript; charset=utf-8")
+    @app.get("/page.js")
+    def javascript() -> Response:
+        return Response(script, headers=PAGE_HEADERS, content_type="text/javascript; charset=utf-8")
 
+    @app.errorhandler(RequestError)
+    def refuse_request(error: RequestError) -> Response:
+        return _json({"error": str(error)}, error.status)
 
-def create_app(served: Served, metrics: Metrics) -> Flask:
-    """The Flask application of a server."""
-    app, routes = Flask(__name__, static_folder=None), Routes(served, metrics)
-    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
-    app.url_map.merge_slashes = False  # no redirects: a path is right or wrong
-    app.add_url_rule("/act", view_func=routes.act, methods=["POST"])
-    app.add_url_rule("/", view_func=routes.page)
-    app.add_url_rule("/page.js", view_func=routes.script)
-    app.add_url_rule("/healthz", view_func=routes.health)
-    app.add_url_rule("/metrics", view_func=routes.metrics)
-    app.add_url_rule("/hello", view_func=routes.hello)
-    app.add_url_rule("/openapi.json", view_func=routes.description)
-    app.register_error_handler(RequestError, _refuse_request)
-    app.register_error_handler(HTTPException, _refuse)
+    @app.errorhandler(HTTPException)
+    def refuse(error: HTTPException) -> Response:
+        """What Flask itself refuses: a path, a method, a size; and 500 where our own code breaks, which it logs."""
+        line = f"{request.method} {request.path}: {error.name.lower()}; see /openapi.json"
+        response = _json({"error": line}, error.code or 500)
+        response.headers.extend((name, text) for name, text in error.get_headers() if name == "Allow")
+        return response
+
+    paths = {rule.rule for rule in app.url_map.iter_rules()}
+
+    @app.before_request
+    def start_clock() -> None:
+        g.began = time.perf_counter()
+
+    @app.after_request
+    def count(response: Response) -> Response:
+        path = request.path if request.path in paths else "other"
+        metrics.requests.labels(path, str(response.status_code)).inc()
+        if path == "/act" and response.status_code == 200:
+            metrics.seconds.observe(time.perf_counter() - g.began)
+        return response
+
     return app
-
-
-class Counted:
-    """A WSGI application with a stopwatch around it: what is counted is what was answered, whoever did."""
-
-    def __init__(self, app: Flask, metrics: Metrics):
-        self._app, self._metrics = app.wsgi_app, metrics
-        self._paths = {rule.rule for rule in app.url_map.iter_rules()}
-
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        began, status = time.perf_counter(), "500"  # where the application itself breaks
-
-        def noting(line: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            nonlocal status
-            status = line[:3]
-            return start_response(line, headers, exc_info)
-
-        try:
-            return self._app(environ, noting)
-        finally:
-            path = environ["PATH_INFO"]
-            self._metrics.request(path if path in self._paths else "other", status, time.perf_counter() - began)
-
-
-def _fields(answers: Answers, single: bool) -> dict[str, Any]:
-    columns = {"actions": answers.actions.tolist(), "probabilities": answers.probabilities.tolist()}
-    if answers.values is not None:
-        columns["values"] = answers.values.tolist()
-    return {SINGULAR[name]: rows[0] for name, rows in columns.items()} if single else columns
 
 
 def _json(value: dict[str, Any], status: int = 200) -> Response:
     return Response(json.dumps(value), status, content_type=JSON)
-
-
-def _refuse_request(error: RequestError) -> Response:
-    return _json({"error": str(error)}, error.status)
-
-
-def _refuse(error: HTTPException) -> Response:
-    """What Flask itself refuses: a path, a method; and 500 where our own code breaks, which it has logged."""
-    line = f"{request.method} {request.path}: {error.name.lower()}; see /openapi.json"
-    response = _json({"error": line}, error.code or 500)
-    response.headers.extend((name, text) for name, text in error.get_headers() if name == "Allow")
-    return response

@@ -3,7 +3,7 @@
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
 from a3c.networks import ActorCritic
-from a3c.onnx_names import ACTIONS, OBSERVATIONS, PREFIX, PROBABILITIES, VALUES
+from workers.serving.metadata import ACTIONS, OBSERVATIONS, PROBABILITIES, VALUES, Metadata
 
 OPSET = 18  # the one that torch's exporter is written in, so that nothing has to be converted
 
@@ -22,30 +22,30 @@ OPSET = 18  # the one that torch's exporter is written in, so that nothing has t
 class ServedPolicy(nn.Module):
     """An actor-critic as its consumers see it: probabilities [B, A], actions [B] and, if wanted, values [B]."""
 
-    def __init__(self, model: ActorCritic, with_critic: bool):
+    def __init__(self, model: ActorCritic, metadata: Metadata):
         super().__init__()
-        self.model, self.action_start, self.with_critic = model, model.action_start, with_critic
+        self.model, self.action_start, self.critic = model, metadata.action_start, metadata.critic
 
     def forward(self, observations: Tensor) -> tuple[Tensor, ...]:
         logits, values = self.model(observations)  # [B, A], [B]
         actions = logits.argmax(-1) + self.action_start  # of the logits, as the checkpoint: rounding may tie the others
         outputs = torch.softmax(logits, -1), actions
-        return (*outputs, values) if self.with_critic else outputs
+        return (*outputs, values) if self.critic else outputs
 
 
-def policy_graph(model: ActorCritic, with_critic: bool) -> ModelProto:
+def policy_graph(model: ActorCritic, metadata: Metadata) -> ModelProto:
     """The graph in 32 bits, for batches of any size."""
     # Two rows: one would be taken for a constant.
-    example = torch.zeros(2, model.observation_size, dtype=torch.float32, device="cpu")
+    example = torch.zeros(2, metadata.observation_size, dtype=torch.float32, device="cpu")
     with _quiet():
         program = torch.onnx.export(
-            ServedPolicy(model, with_critic).eval(),
+            ServedPolicy(model, metadata).eval(),
             (example,),
             dynamo=True,
             verbose=False,
             opset_version=OPSET,
             input_names=[OBSERVATIONS],
-            output_names=[PROBABILITIES, ACTIONS, *([VALUES] * with_critic)],
+            output_names=[PROBABILITIES, ACTIONS, *([VALUES] * metadata.critic)],
             dynamic_shapes=({0: "batch"},),
         )
     assert program is not None  # it is with dynamo=False
@@ -73,13 +73,13 @@ def int8_graph(graph: ModelProto) -> ModelProto:
         return _bare(onnx.load(path))
 
 
-def stamped(graph: ModelProto, facts: Mapping[str, str]) -> bytes:
+def serialize(graph: ModelProto, metadata: Metadata) -> bytes:
     """The finished file's content: the graph with its metadata, in one piece.
 
     Raises:
         onnx.checker.ValidationError: it is no valid model.
     """
-    onnx.helper.set_model_props(graph, {PREFIX + name: text for name, text in facts.items()})
+    onnx.helper.set_model_props(graph, metadata.entries())
     onnx.checker.check_model(graph, full_check=True)
     content: bytes = graph.SerializeToString(deterministic=True)
     return content

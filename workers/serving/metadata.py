@@ -1,22 +1,23 @@
-"""What an exported model says of itself in its metadata, read by the letter."""
+"""The names of an exported policy (ONNX), and its metadata: one JSON object, read strictly."""
 
 import json
-import math
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, get_args
 
-from a3c.onnx_names import FORMAT, PREFIX
 from workers.runs.program import command
 
-_WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
-T = TypeVar("T")
+OBSERVATIONS = "observations"  # input, float32 [B, O]; any B
+PROBABILITIES = "probabilities"  # output, float32 [B, A]
+ACTIONS = "actions"  # output, int64 [B]: the most probable ones, counted as the environment counts them
+VALUES = "values"  # output, float32 [B], in units of return; only where the critic was exported
+KEY = "a3c"  # of the entry in the file's metadata
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """A model's metadata; None where the export had nothing to say."""
+class Metadata:
+    """What a consumer has to know of a model; None where there is none."""
 
     env_id: str
     observation_size: int  # O
@@ -29,105 +30,75 @@ class Facts:
     env_steps: int | None
     max_episode_steps: int | None
     target_return: float | None
-    value_mean: float | None  # of the critic's values over the observations of the export's check
-    value_std: float | None
-    lowest: tuple[float, ...]  # of each component of those observations, [O]
+    seed: int  # of the export's check
+    lowest: tuple[float, ...]  # of each component of the check's observations, [O]
     highest: tuple[float, ...]
 
     @property
     def task(self) -> str:
-        """What its clients rely on."""
+        """What clients rely on."""
         first, last = self.action_start, self.action_start + self.action_count - 1
         return f"{self.env_id} with {self.observation_size} numbers per observation and the actions {first} to {last}"
 
+    def entries(self) -> dict[str, str]:
+        """The file's metadata."""
+        return {KEY: json.dumps({"format": FORMAT, **asdict(self)}, allow_nan=False)}
 
-def read_facts(metadata: Mapping[str, str]) -> Facts:
-    """The facts in a model's metadata.
+
+def read_metadata(entries: Mapping[str, str]) -> Metadata:
+    """Read the metadata of a file; those of format 1 too.
 
     Raises:
-        ValueError: it is of unknown origin or another format, or an entry is missing or malformed.
+        ValueError: they are of unknown origin or another format, or a field is missing or malformed.
     """
-    written = metadata.get(f"{PREFIX}format")
-    if written is None:
+    if KEY in entries:
+        found = _parsed(entries[KEY])
+        if type(found) is not dict:
+            raise ValueError(f"its metadata are damaged: {KEY} is {entries[KEY][:40]!r}")
+        if (version := found.get("format")) != FORMAT:
+            raise ValueError(f"of format {str(version)[:20]!r}, but {FORMAT} and 1 are read here; export it again")
+    elif entries.get(f"{KEY}.format") == "1":
+        found = _format_1({key.removeprefix(f"{KEY}."): text for key, text in entries.items()})
+    else:
         raise ValueError(f"of unknown origin; models that can be served are made by: {command('export', 'RUN_DIR')}")
-    if written != FORMAT:
-        raise ValueError(f"of format {written[:20]!r}, but {FORMAT} is read here; export it again")
-    size = _entry(metadata, "observation_size", _positive)
-    lowest, highest = _entry(metadata, "observations", lambda text: _range(text, size))
-    return Facts(
-        env_id=_entry(metadata, "env_id", _word),
-        observation_size=size,
-        action_count=_entry(metadata, "action_count", _positive),
-        action_start=_entry(metadata, "action_start", _whole),
-        precision=_entry(metadata, "precision", _one_of("fp32", "int8")),
-        critic=_entry(metadata, "critic", _one_of("yes", "no")) == "yes",
-        checkpoint_sha256=_entry(metadata, "checkpoint_sha256", _digest),
-        updates=_entry(metadata, "updates", _maybe(_whole)),
-        env_steps=_entry(metadata, "env_steps", _maybe(_whole)),
-        max_episode_steps=_entry(metadata, "max_episode_steps", _maybe(_positive)),
-        target_return=_entry(metadata, "target_return", _maybe(_finite)),
-        value_mean=_entry(metadata, "value_mean", _maybe(_finite)),
-        value_std=_entry(metadata, "value_std", _maybe(_finite)),
-        lowest=lowest,
-        highest=highest,
-    )
+    values: dict[str, Any] = {}
+    for field in fields(Metadata):
+        if field.name not in found:
+            raise ValueError(f"its metadata lack {field.name}")
+        value = found[field.name]
+        if not _is_of_type(value, field.type):
+            raise ValueError(f"its metadata are damaged: {field.name} is {str(value)[:40]!r}")
+        values[field.name] = tuple(value) if type(value) is list else value
+    if not len(values["lowest"]) == len(values["highest"]) == values["observation_size"]:
+        raise ValueError("its metadata are damaged: lowest and highest are not of observation_size numbers")
+    return Metadata(**values)
 
 
-def _entry(metadata: Mapping[str, str], name: str, read: Callable[[str], T]) -> T:
-    text = metadata.get(PREFIX + name)
-    if text is None:
-        raise ValueError(f"its metadata lack {PREFIX}{name}")
+def _format_1(texts: Mapping[str, str]) -> dict[str, Any]:
+    """The fields of format 1, which had an entry of text for each, empty where there is none."""
+    types = {field.name: field.type for field in fields(Metadata)}
+    found = {name: text if types.get(name) is str else _parsed(text) for name, text in texts.items()}
+    found["critic"] = {"yes": True, "no": False}.get(texts.get("critic", ""))
+    if type(ranges := found.get("observations")) is list and len(ranges) == 2:
+        found["lowest"], found["highest"] = ranges
+    return found
+
+
+def _parsed(text: str) -> Any:
+    """The value of JSON; other text as it is, which no field can be, and None where there is none."""
     try:
-        return read(text)
-    except (ValueError, TypeError, RecursionError):
-        raise ValueError(f"its metadata are damaged: {PREFIX}{name} is {text[:40]!r}") from None
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text or None
 
 
-def _word(text: str) -> str:
-    if not text or not text.isprintable() or len(text) > 200:
-        raise ValueError
-    return text
-
-
-def _digest(text: str) -> str:
-    if not re.fullmatch(r"[0-9a-f]{64}", text):
-        raise ValueError
-    return text
-
-
-def _whole(text: str) -> int:
-    if not _WHOLE.fullmatch(text):
-        raise ValueError
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    if (number := _whole(text)) < 1:
-        raise ValueError
-    return number
-
-
-def _finite(text: str) -> float:
-    if not math.isfinite(number := float(text)):
-        raise ValueError
-    return number
-
-
-def _one_of(*words: str) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if text not in words:
-            raise ValueError
-        return text
-
-    return read
-
-
-def _maybe(read: Callable[[str], T]) -> Callable[[str], T | None]:
-    return lambda text: read(text) if text else None
-
-
-def _range(text: str, size: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    lowest, highest = (tuple(map(float, side)) for side in json.loads(text))
-    if not len(lowest) == len(highest) == size or not all(map(math.isfinite, lowest + highest)):
-        raise ValueError
-    return lowest, highest
+def _is_of_type(value: Any, kind: Any) -> bool:
+    """Whether a value of JSON is of a field's type."""
+    if kind == tuple[float, ...]:
+        return type(value) is list and all(_is_of_type(number, float) for number in value)
+    if type(value) is str and not (value.isprintable() and 0 < len(value) <= 200):
+        return False
+    if type(value) in (int, float) and not abs(value) < 2**63:  # nor is NaN
+        return False
+    kinds = get_args(kind) or (kind,)  # of `int | None`
+    return type(value) in kinds or (type(value) is int and float in kinds)

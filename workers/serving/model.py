@@ -1,34 +1,30 @@
-"""A served model: an ONNX file of our own export, loaded without trusting it, checked, and asked for actions."""
+"""An exported policy: an ONNX file, loaded without trusting it, checked, and asked for actions."""
 
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from numpy.typing import NDArray
 from onnx.external_data_helper import uses_external_data
 
 from a3c.config import CheckpointError
 from a3c.files import read_file
-from a3c.onnx_names import ACTIONS, OBSERVATIONS, PROBABILITIES, VALUES
-from workers.serving.metadata import Facts, read_facts
-from workers.serving.onnx_session import open_session
+from workers.serving.metadata import ACTIONS, OBSERVATIONS, PROBABILITIES, VALUES, Metadata, read_metadata
 
 SIZE_LIMIT = 2**29  # bytes
-DOMAINS = ("", "ai.onnx", "com.microsoft")  # of ONNX itself and of what onnxruntime brings along
-TYPES = {PROBABILITIES: "tensor(float)", ACTIONS: "tensor(int64)", VALUES: "tensor(float)"}
-PROBES = (1, 2, 7)  # observations of the batches that a model must answer before it is served
+DOMAINS = {"", "ai.onnx", "com.microsoft"}  # of ONNX itself and of what onnxruntime brings along
+PROBES = (1, 2, 7)  # observations of the batches that a model must answer before it is used
 TOLERANCE = 1e-3  # of a sum of probabilities: 8 bits are rough, nonsense is rougher
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What a model says to observations [B, O]."""
+    """What a model answers to observations [B, O]."""
 
     actions: NDArray[np.int64]  # [B], as the environment counts them
     probabilities: NDArray[np.float32]  # [B, A]
@@ -38,10 +34,10 @@ class Answers:
 class Model:
     """A loaded model; any number of threads may ask it at once."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, facts: Facts):
-        self.facts = facts
+    def __init__(self, session: onnxruntime.InferenceSession, metadata: Metadata):
+        self.metadata = metadata
         self._run = session.run
-        self._names = [ACTIONS, PROBABILITIES, *([VALUES] * facts.critic)]
+        self._names = [ACTIONS, PROBABILITIES, *([VALUES] * metadata.critic)]
 
     def answer(self, observations: NDArray[np.float32]) -> Answers:
         """Greedy actions, probabilities and values of observations [B, O]; not finite where these are too large."""
@@ -50,120 +46,95 @@ class Model:
 
 
 def load_model(path: Path) -> Model:
-    """Load a model and check that it is what `export` writes.
+    """Load a model from a file.
 
     Raises:
-        CheckpointError: it cannot be read, is of unknown origin, keeps weights elsewhere, or does not pass its check.
+        CheckpointError: it cannot be read, or is not what `export` writes.
     """
-    try:
-        content = read_file(
-            Path(os.path.realpath(path)), SIZE_LIMIT
-        )  # a link such as current.onnx is the user's choice
-        facts = read_facts(_inspected(content))
-        session = _session(content)
-        _check_signature(session, facts)
-        model = Model(session, facts)
-        _check_answers(model)
+    try:  # a link such as current.onnx is the user's choice
+        return parse_model(read_file(Path(os.path.realpath(path)), SIZE_LIMIT))
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror}") from error
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
+
+
+def parse_model(content: bytes) -> Model:
+    """Open a model and check that it is what `export` writes.
+
+    Raises:
+        ValueError: it is of unknown origin, keeps weights elsewhere, or does not answer as a policy does.
+    """
+    metadata = read_metadata(_inspect(content))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.enable_mem_pattern = False  # it would remember one plan for each size of batch that ever came
+    options.log_severity_level = 4  # our own line says what is wrong with a model
+    try:  # from the bytes: without a path, nothing beside the file can be reached
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions have no common type of their own
+        raise ValueError(f"onnxruntime refuses it: {_one_line(error)}") from error
+    model = Model(session, metadata)
+    for batch in PROBES:
+        _check_answers(model, batch)
     return model
 
 
-def _inspected(content: bytes) -> dict[str, str]:
-    """The metadata of a model that is whole and plain, seen before onnxruntime acts on what it says.
+def _inspect(content: bytes) -> dict[str, str]:
+    """The metadata of a model that is whole and plain, before onnxruntime acts on what it says.
 
     Raises:
-        ValueError: it is no ONNX model, names files of its own, or has operators that nobody here knows.
+        ValueError: it is no ONNX model, names files of its own, has branches or loops, or unknown operators.
     """
     try:
         model = onnx.load_model_from_string(content)
     except DecodeError:
         raise ValueError("no ONNX model") from None
-    if any(map(uses_external_data, _tensors(model))):
+    parts = list(_messages(model))
+    if any(isinstance(part, onnx.TensorProto) and uses_external_data(part) for part in parts):
         raise ValueError("keeps weights in other files (external data), which are not read; export it as one file")
-    strange = {node.domain for node in model.graph.node} - set(DOMAINS) | {part.domain for part in model.functions}
-    if strange:
-        raise ValueError(f"has operators of the unknown domain {min(strange)[:40]!r}; only ONNX's own are run")
+    if sum(isinstance(part, onnx.GraphProto) for part in parts) > 1:
+        raise ValueError("has branches or loops, which no exported policy has")
+    unknown = {part.domain for part in parts if isinstance(part, onnx.NodeProto)} - DOMAINS
+    unknown |= {part.domain for part in parts if isinstance(part, onnx.FunctionProto)}
+    if unknown:
+        raise ValueError(f"has operators of the unknown domain {min(unknown)[:40]!r}; only ONNX's own are run")
     return {entry.key: entry.value for entry in model.metadata_props}
 
 
-def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """All tensors that a model without functions holds, those of sparse ones and of attributes too.
-
-    Raises:
-        ValueError: it has branches or loops, which no policy of ours has.
-    """
-    graph = model.graph
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    for attribute in (attribute for node in graph.node for attribute in node.attribute):
-        if attribute.HasField("g") or attribute.graphs:
-            raise ValueError("has branches or loops, which no exported policy has")
-        yield from (attribute.t, *attribute.tensors)
-        for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
-            yield from (sparse.values, sparse.indices)
+def _messages(message: Message) -> Iterator[Message]:
+    """A protobuf message and all that it holds."""
+    yield message
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in [value] if isinstance(value, Message) else value:
+                yield from _messages(part)
 
 
-def _session(content: bytes) -> onnxruntime.InferenceSession:
+def _check_answers(model: Model, batch: int) -> None:
+    metadata = model.metadata
+    size = (batch, metadata.observation_size)
+    observations = np.random.default_rng(0).uniform(metadata.lowest, metadata.highest, size).astype(np.float32)
     try:
-        return open_session(content)
-    except Exception as error:  # its exceptions have no common type of their own
-        reason = " ".join(str(error).split())
-        raise ValueError(f"onnxruntime refuses it: {reason[:200]}") from error
-
-
-def _check_signature(session: onnxruntime.InferenceSession, facts: Facts) -> None:
-    """Refuse inputs and outputs that are not what the metadata promise, by a ValueError."""
-    names = [PROBABILITIES, ACTIONS, *([VALUES] * facts.critic)]
-    wanted = {name: TYPES[name] for name in names}
-    if (found := {output.name: output.type for output in session.get_outputs()}) != wanted:
-        raise ValueError(f"its outputs are {_listed(found)}, but an exported policy has {_listed(wanted)}")
-    inputs = [(value.name, value.type, list(value.shape)) for value in session.get_inputs()]
-    if len(inputs) != 1 or inputs[0][:2] != (OBSERVATIONS, "tensor(float)"):
-        raise ValueError(f"its inputs are {_listed({name: kind for name, kind, _ in inputs})}, not {OBSERVATIONS}")
-    batch, *size = inputs[0][2] or [None]
-    if isinstance(batch, int) or size != [facts.observation_size]:
-        raise ValueError(f"{OBSERVATIONS} have the shape {inputs[0][2]}, not [batch, {facts.observation_size}]")
-
-
-def _check_answers(model: Model) -> None:
-    """Refuse a model that does not answer as a policy does, by a ValueError."""
-    facts, rng = model.facts, np.random.default_rng(0)
-    for batch in PROBES:
-        observations = rng.uniform(facts.lowest, facts.highest, (batch, facts.observation_size)).astype(np.float32)
-        try:
-            answers = model.answer(observations)
-        except Exception as error:  # onnxruntime's own, of no common type
-            raise ValueError(f"does not answer: {' '.join(str(error).split())[:200]}") from error
-        _check_one_answer(answers, batch, facts)
-
-
-def _check_one_answer(answers: Answers, batch: int, facts: Facts) -> None:
-    probabilities, values = answers.probabilities, answers.values
-    if probabilities.shape != (batch, facts.action_count) or answers.actions.shape != (batch,):
-        raise ValueError(
-            f"its answers to {batch} observations have the shapes {_shape(probabilities)} and "
-            f"{_shape(answers.actions)}, not [{batch}, {facts.action_count}] and [{batch}]"
-        )
-    if values is not None and values.shape != (batch,):
-        raise ValueError(f"its values of {batch} observations have the shape {_shape(values)}, not [{batch}]")
-    if not all(np.isfinite(numbers).all() for numbers in (probabilities, *([] if values is None else [values]))):
+        answers = model.answer(observations)
+    except Exception as error:  # onnxruntime's own, of no common type
+        raise ValueError(f"does not answer: {_one_line(error)}") from error
+    actions, probabilities = answers.actions, answers.probabilities
+    values = np.zeros(batch, np.float32) if answers.values is None else answers.values
+    found = [(array.dtype.name, array.shape) for array in (actions, probabilities, values)]
+    wanted = [("int64", (batch,)), ("float32", (batch, metadata.action_count)), ("float32", (batch,))]
+    if found != wanted:
+        raise ValueError(f"its answers to {batch} observations are {found}, not {wanted}")
+    if not np.isfinite(probabilities).all() or not np.isfinite(values).all():
         raise ValueError("its answers are not finite")
     if (probabilities < 0).any() or (abs(probabilities.sum(-1) - 1) > TOLERANCE).any():
         raise ValueError("its probabilities do not sum to 1")
-    chosen = answers.actions - facts.action_start
-    if (chosen < 0).any() or (chosen >= facts.action_count).any():
-        raise ValueError(f"its actions are not among the {facts.action_count} of {facts.env_id}")
+    chosen = actions - metadata.action_start
+    if (chosen < 0).any() or (chosen >= metadata.action_count).any():
+        raise ValueError(f"its actions are not among the {metadata.action_count} of {metadata.env_id}")
     if (probabilities[np.arange(batch), chosen] < probabilities.max(-1) - TOLERANCE).any():
         raise ValueError("its actions are not the most probable ones")
 
 
-def _shape(array: NDArray[Any]) -> list[int]:
-    return list(array.shape)
-
-
-def _listed(types: dict[str, str]) -> str:
-    return ", ".join(f"{name} {kind}" for name, kind in sorted(types.items()))[:200] or "none"
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

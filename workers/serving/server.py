@@ -1,31 +1,45 @@
-"""`serve`: a policy that answers over HTTP."""
+"""`serve`: a policy that answers over HTTP, and takes up a newer model while it does."""
 
+import contextlib
 import errno
 import json
 import logging
 import os
 import signal
 import socket
+import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import threading
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from a3c.config import ConfigError
+from a3c.config import CheckpointError, ConfigError
+from a3c.manifest import checkpoints_of, preferred
 from workers import exit_codes
 from workers.console.drawing import Frame, Line, clean, count, plural
 from workers.extras import require
 
 if TYPE_CHECKING:
-    from workers.serving.metadata import Facts
+    from multiprocessing.connection import Connection
+
+    from workers.serving.metadata import Metadata
+    from workers.serving.model import Model
 
 PACKAGES = ("flask", "onnx", "onnxruntime", "prometheus_client", "waitress")  # the extra `serve`
 CONNECTIONS = 1000  # that may be open at once
 OWN_FILES = 64  # that the process has open besides
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+HEADER_LIMIT = 2**15  # bytes
+TRANSFER_LIMIT = 2**22  # bytes of a body that are received, so that a client learns that it is too large
+IDLE_SECONDS = 60  # after which a connection is closed on which nothing arrives
+CLEANUP_SECONDS = 5  # between two looks for such connections
+POLL_SECONDS = 0.5  # between two looks at the model's file
+EPISODES, SEED = 100, 0  # of the check of an export
+Identity = tuple[int, int, int]
+ENDINGS = (".json", ".safetensors")  # of a checkpoint, which is exported first, as a run directory is
 
 
 def serve(path: str, host: str, port: int, int8: bool, threads: int, env: str | None = None) -> int:
@@ -35,7 +49,7 @@ def serve(path: str, host: str, port: int, int8: bool, threads: int, env: str | 
         path: an exported model, or a run directory or checkpoint's manifest, which is exported first.
         host, port: where to listen; port 0 is any free one, which is printed.
         int8: of a run: serve it with weights of 8 bits.
-        threads: that answer requests; 1 is the one that reads them, too.
+        threads: that answer requests.
         env: of a run: the id by which its environment is found; default: the checkpoint's own.
     Returns: the exit code: a server that was asked to stop has finished.
     Raises:
@@ -43,50 +57,182 @@ def serve(path: str, host: str, port: int, int8: bool, threads: int, env: str | 
         CheckpointError: there is nothing that can be served.
     """
     require("serve", PACKAGES)
-    from workers.serving.app import Counted, create_app
-    from workers.serving.connections import Server
-    from workers.serving.metrics import Metrics
-    from workers.serving.served import Served, find_source
+    from waitress import create_server
 
-    logging.getLogger("waitress").setLevel(logging.ERROR)  # queues and refused connections are no news
+    from workers.serving.app import create_app
+
+    logging.getLogger("waitress").setLevel(logging.CRITICAL)  # queues and clients that break off are no news
     folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # an export may be writing there to the last
-    with _listening(host, port) as listener, folder:
-        served = Served(find_source(path, int8, Path(folder.name), env))
-        metrics = Metrics(served)
-        application = Counted(create_app(served, metrics), metrics)
-        server = Server(application, listener, threads, _connections(), metrics.refusal)
-        with _stopped_by_signals(server.stop):
+    with _listen(host, port) as listener, folder:
+        served = Served(Source(Path(path), int8, Path(folder.name), env))
+        served.load()
+        server = create_server(
+            create_app(served),
+            sockets=[listener],
+            threads=threads,
+            connection_limit=_connections() + 2,  # waitress counts two sockets of its own
+            max_request_body_size=TRANSFER_LIMIT,
+            max_request_header_size=HEADER_LIMIT,
+            channel_timeout=IDLE_SECONDS,
+            cleanup_interval=CLEANUP_SECONDS,
+            asyncore_use_poll=True,  # select knows no more than 1024 files
+            clear_untrusted_proxy_headers=False,  # nobody reads them
+        )
+        with contextlib.suppress(SystemExit):
+            _exit_on_signals()
             served.watch()
-            welcome = _welcome(path, served.model.facts, _address(listener))
-            Console().print(welcome, crop=False)  # for the line to paste is a long one
+            Console().print(_welcome(path, served.model.metadata, listener), crop=False)  # its line to paste is long
             server.run()
     Console().print(Frame([[("stopped", "")]]))
     return exit_codes.FINISHED
 
 
-@contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the served model comes from: an ONNX file, or a run or checkpoint, which is exported and checked first."""
+
+    path: Path
+    int8: bool
+    folder: Path  # for the export
+    env: str | None  # by which its environment is found; None: the checkpoint's own
+
+    def identity(self) -> Identity | None:
+        """What differs once the model's file, or the best checkpoint of a run, is another one."""
+        path = self.path
+        if path.is_dir():
+            folder = checkpoints_of(path)
+            names = [folder / f"{name}.json" for name in preferred(folder)]
+            path = next((name for name in names if name.exists()), names[-1])
+        try:
+            status = os.stat(path)
+        except OSError:
+            return None
+        return status.st_ino, status.st_size, status.st_mtime_ns
+
+    def load(self) -> "Model":
+        """Load the model.
+
+        Raises:
+            CheckpointError, ConfigError, OSError: it cannot be served.
+        """
+        from workers.serving.model import load_model
+
+        if not os.path.lexists(self.path):
+            raise CheckpointError(f"{self.path}: no such run directory or model")
+        if self.path.is_dir() or self.path.suffix in ENDINGS:
+            return load_model(_export(self))
+        model = load_model(self.path)
+        if self.int8 and model.metadata.precision != "int8":
+            raise ConfigError(f"int8: {self.path} is {model.metadata.precision}; `export --int8` writes the other one")
+        if model.metadata.updates == 0:
+            _log(f"run_a3c.py: warning: {self.path} is an untrained policy, of 0 updates", error=True)
+        return model
+
+
+class Served:
+    """The model that answers now.
+
+    `model`, `reloads` and `refused` are written by the watching thread alone and read by those that answer. A request
+    takes the reference once, so that it has one model from its beginning to its end; nothing can be torn.
+    """
+
+    model: "Model"
+
+    def __init__(self, source: Source):
+        self._source = source
+        self._tried: Identity | None = None
+        self._seen: Identity | None = None
+        self.reloads = self.refused = 0
+
+    def load(self) -> None:
+        """Load the first model; raises as `Source.load`."""
+        self._tried = self._seen = self._source.identity()  # before it is read: a later change is seen
+        self.model = self._source.load()
+
+    def watch(self) -> None:
+        """Reload the model whenever it changes, in a thread that ends with the process."""
+
+        def poll() -> None:
+            pause = threading.Event()
+            while not pause.wait(POLL_SECONDS):
+                self.reload()
+
+        threading.Thread(target=poll, name="watch", daemon=True).start()
+
+    def reload(self) -> None:
+        """Serve what the source has become, where it is good; else log once why the old model stays."""
+        identity = self._source.identity()
+        if identity == self._tried or identity != self._seen:  # nothing new, or perhaps still being written
+            self._seen = identity
+            return
+        self._tried = identity
+        try:
+            model = self._source.load()
+            if model.metadata.task != self.model.metadata.task:
+                raise CheckpointError(
+                    f"{self._source.path}: is for {model.metadata.task}; served is {self.model.metadata.task}"
+                )
+        except (CheckpointError, ConfigError, OSError) as error:
+            self.refused += 1
+            _log(f"run_a3c.py: the old model stays: {error}", error=True)
+        else:
+            self.model = model
+            self.reloads += 1
+            digest, precision = model.metadata.checkpoint_sha256[:12], model.metadata.precision
+            _log(f"reloaded {self._source.path}: checkpoint {digest}, {precision}")
+
+
+def _log(text: str, error: bool = False) -> None:
+    with contextlib.suppress(OSError):  # whoever read it has gone; the server continues
+        print(clean(text), file=sys.stderr if error else sys.stdout, flush=True)
+
+
+def _export(source: Source) -> Path:
+    """Export a checkpoint in a process of its own: torch, and the load of the check, stay out of the server's.
+
+    Raises: as `export_checked`.
+    """
+    context = get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_run_export, args=(sender, source), daemon=True)
+    process.start()
+    sender.close()
+    try:
+        outcome = receiver.recv()
+    except EOFError:
+        raise CheckpointError(f"{source.path}: its export died") from None
+    finally:
+        process.terminate()  # where a signal ends the waiting; else it is about to end anyway
+        process.join()
+    if isinstance(outcome, Exception):
+        raise outcome
+    return Path(outcome)
+
+
+def _run_export(sender: "Connection[Any, Any]", source: Source) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the server, which ends this
+    try:
+        from workers.serving.export import export_checked
+
+        paths = export_checked(str(source.path), source.folder, source.int8, True, EPISODES, SEED, source.env)
+        outcome: object = paths[-1]
+    except (CheckpointError, ConfigError, OSError) as error:
+        outcome = error
+    sender.send(outcome)
+
+
+def _listen(host: str, port: int) -> socket.socket:
     """A socket that listens, before anything takes time: who comes early waits."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except (OSError, UnicodeError):
-        raise ConfigError(f"host: '{clean(host)}' is no address of this machine; 127.0.0.1 is always one") from None
-    with socket.socket(family, kind, protocol) as listener:
-        try:
-            if os.name == "posix":  # elsewhere it would share the port with whoever has it
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            listener.listen()
-        except OSError as error:
-            raise _cannot_listen(error, host, port) from None
-        yield listener
-
-
-def _cannot_listen(error: OSError, host: str, port: int) -> ConfigError:
-    if error.errno == errno.EADDRNOTAVAIL:
-        return ConfigError(f"host: '{clean(host)}' is no address of this machine; 127.0.0.1 is always one")
-    reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used: {error.strerror}"
-    return ConfigError(f"port: {port} of {clean(host)} {reason}; choose another with --port (0: any free one)")
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except (OSError, UnicodeError) as error:
+        number = getattr(error, "errno", None)
+        if number not in (errno.EADDRINUSE, errno.EACCES):
+            raise ConfigError(f"host: '{clean(host)}' is no address of this machine; 127.0.0.1 is always one") from None
+        reason = "is in use" if number == errno.EADDRINUSE else "cannot be used: Permission denied"
+        place = f"{port} of {clean(host)}"
+        raise ConfigError(f"port: {place} {reason}; choose another with --port (0: any free one)") from None
 
 
 def _connections() -> int:
@@ -103,35 +249,35 @@ def _connections() -> int:
     return min(CONNECTIONS, limit - OWN_FILES)
 
 
-@contextmanager
-def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
-    listened = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]  # as under nohup
-    before = {number: signal.signal(number, lambda *_: stop()) for number in listened}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _exit_on_signals() -> None:
+    """Let SIGINT and SIGTERM raise SystemExit, at which waitress ends its threads; a second one changes nothing."""
+    signals = (signal.SIGINT, signal.SIGTERM)
+    numbers = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]  # as under nohup
+
+    def stop(*_: object) -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        sys.exit()
+
+    for number in numbers:
+        signal.signal(number, stop)
 
 
-def _address(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-def _welcome(path: str, facts: "Facts", address: str) -> Frame:
+def _welcome(path: str, metadata: "Metadata", listener: socket.socket) -> Frame:
     """The block that is printed once requests are answered."""
-    learned = f"{count(facts.updates)} updates, {count(facts.env_steps)} env steps"
-    shape = f"{plural(facts.observation_size, 'number')} in, {plural(facts.action_count, 'action')} out"
-    critic = "with" if facts.critic else "without"
-    body = json.dumps({"observation": [0.0] * facts.observation_size})
-    entries = [
-        ("model", f"{clean(path)}: {facts.precision}, {critic} critic; {shape}"),
-        ("checkpoint", f"{facts.checkpoint_sha256[:12]}: {learned}"),
-        ("page", f"{address}/"),
-        ("others", "/act /healthz /metrics /openapi.json"),
-        ("try", f"curl {address}/act -H 'Content-Type: application/json' -d '{body}'"),
-        ("stop", "Ctrl-C"),
-    ]
-    lines: list[Line] = [[(f"serving {clean(facts.env_id)}", "bold")], []]
-    return Frame([*lines, *([(f"  {name:<12}", "dim"), (text, "")] for name, text in entries)])
+    host, port = listener.getsockname()[:2]
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    shape = f"{plural(metadata.observation_size, 'number')} in, {plural(metadata.action_count, 'action')} out"
+    critic = "with" if metadata.critic else "without"
+    learned = f"{count(metadata.updates)} updates, {count(metadata.env_steps)} env steps"
+    body = json.dumps({"observation": [0.0] * metadata.observation_size})
+    entries = {
+        "model": f"{clean(path)}: {metadata.precision}, {critic} critic; {shape}",
+        "checkpoint": f"{metadata.checkpoint_sha256[:12]}: {learned}",
+        "page": f"{address}/",
+        "others": "/act /healthz /metrics /openapi.json",
+        "try": f"curl {address}/act -H 'Content-Type: application/json' -d '{body}'",
+        "stop": "Ctrl-C",
+    }
+    lines: list[Line] = [[(f"serving {clean(metadata.env_id)}", "bold")], []]
+    return Frame([*lines, *([(f"  {name:<12}", "dim"), (text, "")] for name, text in entries.items())])

@@ -3,14 +3,17 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from a3c.actors import Policy
 from a3c.environments import EnvironmentSpec
-from a3c.onnx_names import ACTIONS, OBSERVATIONS, PREFIX, PROBABILITIES, VALUES
-from a3c.policy import Policy
+from a3c.evaluation import Greedy
+
+if TYPE_CHECKING:
+    from workers.serving.model import Model  # whose packages may be missing where this module is read
 
 OBSERVATIONS_CHECKED = 10_000
 ENVIRONMENTS = 4  # played at once: few, so that episodes of some hundred steps are seen to their end
@@ -38,46 +41,35 @@ class Agreement:
         return self.same + self.ties == self.observations and all(size <= TOLERANCE for size in differences)
 
 
-class ExportedPolicy:
-    """An exported model as functions of NumPy observations; one thread, and from memory, not from a file."""
+def compare(model: "Model", policy: Policy, observations: Array) -> Agreement:
+    """Compare a model with its checkpoint's policy on observations [N, O]; differences are NaN where any is."""
+    expected, actions, values = policy.probabilities(observations), policy(observations), policy.values(observations)
+    best, scale = np.sort(expected)[:, -2:], np.abs(values).max() or 1.0
+    same, differences, value_differences = np.ones(len(observations), np.bool_), [0.0], [0.0]
+    for batch in BATCHES:
+        for rows in (slice(i, i + batch) for i in range(0, len(observations), batch)):
+            answers = model.answer(observations[rows])
+            same[rows] &= answers.actions == actions[rows]
+            differences.append(np.abs(answers.probabilities - expected[rows]).max())
+            if answers.values is not None:
+                value_differences.append(np.abs(answers.values - values[rows]).max() / scale)
+    return Agreement(
+        len(observations),
+        int(same.sum()),
+        int((~same & (best[:, -1] - best[:, 0] < TIE)).sum()),
+        float(np.max(differences)),
+        float(np.max(value_differences)) if model.metadata.critic else None,
+    )
 
-    def __init__(self, content: bytes):
-        from workers.serving.onnx_session import open_session  # whose package may be missing where this module is read
 
-        self._session = open_session(content)
-        self._names = [output.name for output in self._session.get_outputs()]
-        facts = self._session.get_modelmeta().custom_metadata_map
-        self._action_start = int(facts[f"{PREFIX}action_start"])
-        self._action_count = int(facts[f"{PREFIX}action_count"])
+def greedy(model: "Model") -> Greedy:
+    """The model's actions [B], counted from 0, for `evaluate`; asked one at a time, as by a client."""
 
-    def outputs(self, observations: Array, batch: int) -> dict[str, NDArray[Any]]:
-        """All outputs by name for observations [N, O], which are asked for `batch` at a time."""
-        starts = range(0, len(observations), batch)
-        parts = [self._session.run(None, {OBSERVATIONS: observations[i : i + batch]}) for i in starts]
-        return {name: np.concatenate(part) for name, part in zip(self._names, zip(*parts, strict=True), strict=True)}
+    def actions(observations: Array) -> NDArray[np.int64]:
+        answers = [model.answer(observations[i : i + 1]).actions for i in range(len(observations))]
+        return np.concatenate(answers) - model.metadata.action_start
 
-    def choices(self, observations: Array) -> Array:
-        """1 for the action that the model takes and 0 for the others, [B, A], asked one at a time as by a client."""
-        actions = self.outputs(observations, 1)[ACTIONS] - self._action_start
-        chosen: Array = np.eye(self._action_count, dtype=np.float32)[actions]
-        return chosen
-
-    def agreement(self, policy: Policy, observations: Array) -> Agreement:
-        """Compare with the checkpoint's policy on observations [N, O]."""
-        expected = policy.probabilities(observations)
-        actions, values = policy(observations), policy.values(observations)
-        answers = [self.outputs(observations, batch) for batch in BATCHES]
-        same = np.all([answer[ACTIONS] == actions for answer in answers], axis=0)
-        best = np.sort(expected)[:, -2:]
-        ties = ~same & (best[:, -1] - best[:, 0] < TIE)
-        scale = np.abs(values).max() or 1.0
-        return Agreement(
-            len(observations),
-            int(same.sum()),
-            int(ties.sum()),
-            _largest([answer[PROBABILITIES] - expected for answer in answers]),
-            _largest([(answer[VALUES] - values) / scale for answer in answers]) if VALUES in self._names else None,
-        )
+    return actions
 
 
 def real_observations(policy: Policy, environment: EnvironmentSpec, seed: int) -> Array:
@@ -85,18 +77,18 @@ def real_observations(policy: Policy, environment: EnvironmentSpec, seed: int) -
 
     The first environments are seeded with `seed`, `seed` + 1 and `seed` + 2, sampled and random actions with `seed`.
     """
-    rng, count = np.random.default_rng(seed), environment.action_count
+    rng, count = np.random.default_rng(seed), policy.head.outputs
     ways: list[Callable[[Array], NDArray[np.int64]]] = [
-        policy.indices,
-        lambda observations: policy.indices(observations, greedy=False, rng=rng),
+        policy.actions,
+        lambda observations: policy.actions(observations, greedy=False, rng=rng),
         lambda observations: rng.integers(count, size=len(observations)),
     ]
-    parts = [_played(way, environment, (seed + number) % 2**32) for number, way in enumerate(ways)]
+    parts = [_play(way, environment, (seed + number) % 2**32) for number, way in enumerate(ways)]
     observations = np.concatenate(parts)[:OBSERVATIONS_CHECKED]
     return observations[np.isfinite(observations).all(-1)]
 
 
-def _played(act: Callable[[Array], NDArray[np.int64]], environment: EnvironmentSpec, seed: int) -> Array:
+def _play(act: Callable[[Array], NDArray[np.int64]], environment: EnvironmentSpec, seed: int) -> Array:
     environments, rows = environment.make(ENVIRONMENTS), []
     try:
         observations, _ = environments.reset(seed=seed)
@@ -106,8 +98,3 @@ def _played(act: Callable[[Array], NDArray[np.int64]], environment: EnvironmentS
     finally:
         environments.close()
     return np.concatenate(rows)
-
-
-def _largest(differences: list[Array]) -> float:
-    """NaN where any is NaN."""
-    return float(np.max([np.abs(difference).max() for difference in differences]))

@@ -9,14 +9,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from a3c.closed_form import WIDE, ClosedForm, LearningPass, loss_gradients
-from a3c.config import Config, LossConfig
+from a3c.actors import actor_for
+from a3c.config import LossConfig
 from a3c.environments import describe
-from a3c.gradients import LEARNERS, NonFiniteError, clip_by_global_norm
-from a3c.losses import actor_critic_loss
+from a3c.heads import Categorical
+from a3c.learners import NonFiniteError, clip_by_global_norm
 from a3c.networks import ActorCritic, initialize
-from a3c.rollouts import Collector
+from a3c.objectives import A2C, Targets
+from a3c.rollouts import Collector, Rollout
+from a3c.spaces import ObservationSpec
 from a3c.stopwatch import Stopwatch
+from a3c.trunks import WIDE
+from tests.unit.networks import GRADIENTS, learn, learner_of, mlp
 from tests.unit.scripted_environments import copy, random_rollout
 
 CONFIGS = [
@@ -57,11 +61,23 @@ def random_arguments(seed, shape, actions):
 
 
 def torch_loss(arguments, config):
-    tensors = [torch.from_numpy(argument) for argument in arguments]
-    logits, values = (tensor.clone().requires_grad_() for tensor in tensors[:2])
-    loss, terms = actor_critic_loss(logits, values, *tensors[2:], config)
+    """By autograd, through the head: the loss, its terms, and the derivatives by logits and values."""
+    logits, values, actions, *constants = arguments
+    logits, values = (torch.from_numpy(array).clone().requires_grad_() for array in (logits, values))
+    log_prob, entropy = Categorical(logits.shape[-1]).log_prob_entropy(logits, torch.from_numpy(actions))
+    advantages, returns, valid = constants
+    loss, terms = A2C(config).loss(log_prob, entropy, values, Targets(returns, advantages, valid))
     loss.backward()
     return loss.item(), terms, logits.grad.numpy(), values.grad.numpy()
+
+
+def closed_form(arguments, config):
+    """The same written out: terms, and the derivatives by logits and values."""
+    logits, values, actions, advantages, returns, valid = arguments
+    evaluated = Categorical(logits.shape[-1]).evaluate(logits, actions)
+    targets = Targets(returns, advantages, valid)
+    terms, derivative = A2C(config).derivative(evaluated.log_prob, evaluated.entropy, values, targets)
+    return terms, evaluated.backward(derivative.log_prob, derivative.entropy), derivative.values
 
 
 counts = st.integers(1, 6)
@@ -109,7 +125,7 @@ def test_mismatched_shapes_are_refused():
 def test_closed_form_loss_and_gradients_are_autograds(config, count, actions, seed):
     arguments = random_arguments(seed, (count,), actions)
     _, terms, d_logits, d_values = torch_loss(arguments, config)
-    closed_terms, closed_d_logits, closed_d_values = loss_gradients(*arguments, config)
+    closed_terms, closed_d_logits, closed_d_values = closed_form(arguments, config)
     assert closed_terms == pytest.approx(terms, rel=1e-6)
     np.testing.assert_allclose(closed_d_logits, d_logits, rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(closed_d_values, d_values, rtol=1e-6, atol=1e-9)
@@ -119,7 +135,7 @@ def test_closed_form_is_finite_where_logits_are_extreme():
     arguments = random_arguments(0, (4,), 3)
     arguments[0][:] = [[1000, -1000, 0], [-300, 300, 299], [0, 0, -800], [80, 0, 0]]
     _, terms, d_logits, d_values = torch_loss(arguments, LossConfig())
-    closed_terms, closed_d_logits, closed_d_values = loss_gradients(*arguments, LossConfig())
+    closed_terms, closed_d_logits, closed_d_values = closed_form(arguments, LossConfig())
     assert closed_terms == pytest.approx(terms, rel=1e-6)
     np.testing.assert_allclose(closed_d_logits, d_logits, rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(closed_d_values, d_values, rtol=1e-6, atol=1e-9)
@@ -127,7 +143,7 @@ def test_closed_form_is_finite_where_logits_are_extreme():
 
 def model(hidden_sizes=(128, 128), observations=4, actions=2, value_scale=10.0, seed=0):
     """A network with weights large enough to matter, and its gradients allocated full of rubbish."""
-    network = ActorCritic(observations, actions, hidden_sizes, value_scale)
+    network = mlp(observations, actions, hidden_sizes, value_scale)
     initialize(network, seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -143,16 +159,15 @@ def gradients(network):
     return [parameter.grad.numpy().copy() for parameter in network.parameters()]
 
 
-def learner_for(learner_type, network, loss, rollout, watch=None):
-    n_steps, count = rollout.actions.shape
-    return learner_type(network, Config(n_steps=n_steps, envs_per_worker=count, loss=loss), watch)
+def learner_for(way, network, loss, rollout, watch=None):
+    return learner_of(network, way, *rollout.rewards.shape, loss, watch)
 
 
 def learned(learner, rollout):
     """What a learner that has acted through a rollout makes of it."""
     for t, observations in enumerate(rollout.observations[:-1]):
-        learner.act(t, observations)
-    return learner.gradient(rollout)
+        learner.act(t, observations, rollout.parameters[t])
+    return learn(learner, rollout)
 
 
 def assert_same_gradients(actual, expected, tolerance=1e-5):
@@ -161,50 +176,46 @@ def assert_same_gradients(actual, expected, tolerance=1e-5):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=tolerance * scale)
 
 
-@pytest.mark.parametrize("hidden_sizes", [(128, 128), (32,), (16, 8, 4)])
 @pytest.mark.parametrize(("steps", "count"), [(1, 1), (12, 1), (4, 3), (3, WIDE)])
-def test_closed_form_network_is_autograds(hidden_sizes, steps, count):
-    network, rng = model(hidden_sizes, actions=3), np.random.default_rng(1)
-    closed = LearningPass(network, steps, count)
+@pytest.mark.parametrize("hidden_sizes", [(128, 128), (32,), (16, 8, 4)])
+def test_closed_form_trunk_is_autograds(hidden_sizes, steps, count):
+    network, rng = model(hidden_sizes), np.random.default_rng(1)
+    trunk, units = network.trunk, hidden_sizes[-1]
+    closed = trunk.closed_form(steps, count)
     for _ in range(2):  # the second with other parameters than the first
         with torch.no_grad():
             for parameter in network.parameters():
                 parameter += 0.1 * torch.from_numpy(rng.normal(size=parameter.shape))
         observations = rng.normal(size=(steps + 1, count, 4)).astype(np.float32)
-        d_logits = rng.normal(size=(steps * count, 3)).astype(np.float32)
-        d_values = rng.normal(size=steps * count).astype(np.float32)
-        acted = np.array([closed.act(t, observations[t]) for t in range(steps)])
-        closed_logits, closed_values = closed.outputs(observations[-1])
-        closed.backward(observations[:-1].reshape(-1, 4), d_logits.copy(), d_values.copy())
-        closed_gradients = gradients(network)
+        weight = rng.normal(size=(3, units)).astype(np.float32)
+        d_outputs = rng.normal(size=(steps * count, 3)).astype(np.float32)
+        acted = np.array([closed.act(t, observations[t]) for t in range(steps + 1)])
+        np.testing.assert_array_equal(closed.features, acted.reshape(-1, units))
+        closed.backward(observations[:-1].reshape(-1, 4), d_outputs, weight)
+        closed_gradients = gradients(trunk)
 
-        network.zero_grad(set_to_none=False)
-        logits, values = network(torch.from_numpy(observations))
-        (logits[:-1].reshape(-1, 3) * torch.from_numpy(d_logits)).sum().backward(retain_graph=True)
-        (values[:-1].reshape(-1) * torch.from_numpy(d_values)).sum().backward()
-        np.testing.assert_array_equal(closed_logits, acted.reshape(-1, 3))
-        np.testing.assert_allclose(acted, logits[:-1].detach(), rtol=1e-4, atol=1e-4)
-        np.testing.assert_allclose(closed_values, values.detach().reshape(-1), rtol=1e-4, atol=1e-4)
-        np.testing.assert_allclose(closed.policy_logits(observations[0]), acted[0], rtol=1e-5, atol=1e-5)
-        np.testing.assert_allclose(closed.values(observations[0]), closed_values[:count], rtol=1e-5, atol=1e-4)
-        assert_same_gradients(closed_gradients, gradients(network))
+        trunk.zero_grad(set_to_none=False)
+        features = trunk(torch.from_numpy(observations))
+        (features[:-1].reshape(-1, units) * torch.from_numpy(d_outputs @ weight)).sum().backward()
+        np.testing.assert_allclose(acted, features.detach(), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(closed(observations[0]), acted[0], rtol=1e-5, atol=1e-5)
+        assert_same_gradients(closed_gradients, gradients(trunk))
 
 
 def test_closed_form_sees_parameters_copied_into_the_module():
     network, other = model(), model(seed=1)
-    closed, observations = ClosedForm(network), np.ones((2, 4), np.float32)
+    closed, observations = actor_for(network), np.ones((2, 4), np.float32)
     network.load_state_dict(other.state_dict())
-    np.testing.assert_array_equal(closed.policy_logits(observations), ClosedForm(other).policy_logits(observations))
+    np.testing.assert_array_equal(closed.parameters(observations), actor_for(other).parameters(observations))
 
 
 def cartpole_rollout(count, n_steps=16, max_episode_steps=12, seed=1):
     """The third rollout of CartPole with the model's own policy: past the first ends, which fall inside it."""
-    collector = Collector(
-        describe("CartPole-v1", max_episode_steps).make(count), n_steps, 2, np.random.default_rng(seed)
-    )
-    policy_logits = ClosedForm(model()).policy_logits
+    environment, rng = describe("CartPole-v1", max_episode_steps), np.random.default_rng(seed)
+    collector = Collector(environment.make(count), n_steps, rng)
+    learner = learner_of(model(), "closed-form", n_steps, count, LossConfig())
     for _ in range(3):
-        rollout = collector.collect(lambda _, observations: policy_logits(observations))
+        rollout = collector.collect(learner.act)
     assert not rollout.valid.all()
     assert rollout.truncated.any()
     return copy(rollout)
@@ -216,8 +227,8 @@ def test_closed_form_gradient_of_a_cartpole_rollout_is_autograds(count, config):
     rollout = cartpole_rollout(count)
     first, second = (model(value_scale=config.value_scale) for _ in range(2))
     closed, auto = (
-        learned(learner_for(learner_type, network, config, rollout), rollout)
-        for learner_type, network in zip(LEARNERS.values(), (first, second), strict=True)
+        learned(learner_for(way, network, config, rollout), rollout)
+        for way, network in zip(GRADIENTS, (first, second), strict=True)
     )
     assert_same_gradients(gradients(first), gradients(second))
     assert closed.terms == pytest.approx(auto.terms, rel=1e-4, abs=1e-5)
@@ -225,11 +236,11 @@ def test_closed_form_gradient_of_a_cartpole_rollout_is_autograds(count, config):
         assert np.sum(one) == pytest.approx(np.sum(other), rel=1e-3, abs=1e-2)
 
 
-@pytest.mark.parametrize("learner_type", LEARNERS.values())
-def test_learning_books_all_of_its_time(learner_type):
+@pytest.mark.parametrize("way", GRADIENTS)
+def test_learning_books_all_of_its_time(way):
     watch, rollout = Stopwatch(), cartpole_rollout(3)
     started = time.perf_counter()
-    learner = learner_for(learner_type, model(), LossConfig(), rollout, watch)
+    learner = learner_for(way, model(), LossConfig(), rollout, watch)
     watch.start()
     for _ in range(20):
         learned(learner, rollout)
@@ -240,11 +251,11 @@ def test_learning_books_all_of_its_time(learner_type):
     assert min(watch.seconds.values()) > 0
 
 
-@pytest.mark.parametrize("learner_type", LEARNERS.values())
-def test_statistics_are_sums_over_the_valid_steps(learner_type):
+@pytest.mark.parametrize("way", GRADIENTS)
+def test_statistics_are_sums_over_the_valid_steps(way):
     network, config = model(), LossConfig(gae_lambda=1.0, gamma=0.9)
     rollout = cartpole_rollout(3)
-    statistics = learned(learner_for(learner_type, network, config, rollout), rollout)
+    statistics = learned(learner_for(way, network, config, rollout), rollout)
     with torch.no_grad():
         values = network(torch.from_numpy(rollout.observations))[1].double().numpy()
     returns, errors = [], []
@@ -272,12 +283,12 @@ def test_statistics_are_sums_over_the_valid_steps(learner_type):
     assert [np.sum(moment) for moment in statistics.moments] == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("learner_type", LEARNERS.values())
-def test_gradients_are_overwritten_and_neither_frozen_nor_accumulated(learner_type):
+@pytest.mark.parametrize("way", GRADIENTS)
+def test_gradients_are_overwritten_and_neither_frozen_nor_accumulated(way):
     network, config = model(), LossConfig()
     addresses = [parameter.grad.data_ptr() for parameter in network.parameters()]
     first, second = (cartpole_rollout(3, seed=seed) for seed in (0, 1))
-    learner = learner_for(learner_type, network, config, first)
+    learner = learner_for(way, network, config, first)
     seen = []
     for rollout in (first, first, first, second, first):
         learned(learner, rollout)
@@ -289,28 +300,28 @@ def test_gradients_are_overwritten_and_neither_frozen_nor_accumulated(learner_ty
     assert addresses == [parameter.grad.data_ptr() for parameter in network.parameters()]
 
 
-@pytest.mark.parametrize("learner_type", LEARNERS.values())
-def test_no_gradient_flows_through_the_bootstrap_value(learner_type):
+@pytest.mark.parametrize("way", GRADIENTS)
+def test_no_gradient_flows_through_the_bootstrap_value(way):
     rollout = random_rollout(np.random.default_rng(0), 1, 1, ends=0.0)
     rollout.rewards[:] = 3.0
     config = LossConfig(gamma=0.9, entropy_coef=0.0, value_scale=1.0, value_coef=1.0)
     network = model((4,), observations=3, value_scale=1.0)
-    learned(learner_for(learner_type, network, config, rollout), rollout)
+    learned(learner_for(way, network, config, rollout), rollout)
     with torch.no_grad():
         value, following = network(torch.from_numpy(rollout.observations[:, 0]))[1].tolist()
     # dL/d(bias of the value head) is V - G; through the target it would be (V - G) * (1 - gamma).
     assert network.value_head.bias.grad.item() == pytest.approx(value - (3.0 + 0.9 * following), rel=1e-4)
 
 
-@pytest.mark.parametrize("learner_type", LEARNERS.values())
+@pytest.mark.parametrize("way", GRADIENTS)
 @pytest.mark.parametrize("normalize_advantages", [False, True])
-def test_rollout_without_a_valid_step_has_gradient_0(learner_type, normalize_advantages):
+def test_rollout_without_a_valid_step_has_gradient_0(way, normalize_advantages):
     rollout = random_rollout(np.random.default_rng(0), 1, 1, ends=0.0)  # n_steps 1: nothing but the reset after an end
     rollout.rewards[:] = 0.0
     rollout.valid[:] = False
     network = model(observations=3)
     loss = LossConfig(normalize_advantages=normalize_advantages)
-    statistics = learned(learner_for(learner_type, network, loss, rollout), rollout)
+    statistics = learned(learner_for(way, network, loss, rollout), rollout)
     assert not any(gradient.any() for gradient in gradients(network))
     assert statistics.terms == (0.0, 0.0, 0.0)
 
@@ -349,13 +360,43 @@ def test_gradient_that_is_not_finite_is_refused_and_left_as_it_is(poison):
 
 
 @pytest.mark.parametrize("poison", [math.nan, math.inf])
-@pytest.mark.parametrize("learner_type", LEARNERS.values())
-def test_reward_that_is_not_finite_reaches_no_parameter(learner_type, poison):
+@pytest.mark.parametrize("way", GRADIENTS)
+def test_reward_that_is_not_finite_reaches_no_parameter(way, poison):
     network, rollout = model(observations=3), random_rollout(np.random.default_rng(0), 5, 2)
     rollout.rewards[2, 0] = poison
     rollout.valid[2, 0] = True
     with np.errstate(invalid="ignore"):
-        learned(learner_for(learner_type, network, LossConfig(), rollout), rollout)
+        learned(learner_for(way, network, LossConfig(), rollout), rollout)
         flat = np.concatenate([gradient.reshape(-1) for gradient in gradients(network)])
         with pytest.raises(NonFiniteError):
             clip_by_global_norm(flat, 1.0)
+
+
+class Tanh(torch.nn.Module):
+    """A trunk over a picture, which nobody has written a closed form for."""
+
+    def __init__(self):
+        super().__init__()
+        self.observation, self.features = ObservationSpec((2, 3)), 5
+        self.layer = torch.nn.Linear(6, 5)
+
+    def forward(self, observations):
+        return torch.tanh(self.layer(observations.flatten(-2)))
+
+
+def test_network_without_a_closed_form_acts_and_learns_by_torch():
+    network, rng = ActorCritic(Tanh(), Categorical(3)), np.random.default_rng(0)
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    rollout = Rollout.empty(4, 2, network.observation, network.head)
+    rollout.observations[:] = rng.normal(size=rollout.observations.shape)
+    rollout.actions[:] = rng.integers(3, size=rollout.actions.shape)
+    rollout.rewards[:] = 1.0
+    rollout.valid[:] = True
+    learned(learner_of(network, "closed-form", 4, 2, LossConfig()), rollout)
+    expected = network(torch.from_numpy(rollout.observations[:-1]))[0].detach()
+    np.testing.assert_allclose(rollout.parameters, expected, rtol=1e-5, atol=1e-6)
+    assert all(gradient.any() for gradient in gradients(network))
+    log_probs = expected.log_softmax(-1).numpy()
+    chosen = np.take_along_axis(log_probs, rollout.actions[..., None], -1)[..., 0]
+    np.testing.assert_allclose(rollout.behavior_log_probs, chosen, rtol=1e-5, atol=1e-6)

@@ -5,12 +5,10 @@ import socket
 import time
 from dataclasses import dataclass, field
 
+from benchmarks.benchmark import BenchmarkError
+
 READ_SIZE = 1 << 16
 PATIENCE = 5.0  # seconds without any answer after which the server counts as dead
-
-
-class AnswerError(RuntimeError):
-    """The server did not answer as it should."""
 
 
 @dataclass(slots=True)
@@ -30,7 +28,7 @@ class Connection:
         """Read what has come; whether that is the whole answer."""
         piece = self.socket.recv(READ_SIZE)
         if not piece:
-            raise AnswerError(f"the server closed a connection after {bytes(self.received[:200])!r}")
+            raise BenchmarkError(f"the server closed a connection after {bytes(self.received[:200])!r}")
         self.received += piece
         end = self.received.find(b"\r\n\r\n")
         return end >= 0 and len(self.received) >= end + 4 + _length(self.received[:end])
@@ -54,7 +52,7 @@ def latencies(port: int, request: bytes, clients: int, seconds: float) -> tuple[
         request: a whole HTTP/1.1 request, the same each time.
         clients: connections, each of which asks anew as soon as it has its answer.
     Raises:
-        AnswerError: an answer is not 200, or none comes.
+        BenchmarkError: an answer is not 200, or none comes.
     """
     times: list[float] = []
     with selectors.DefaultSelector() as ready:
@@ -69,7 +67,7 @@ def latencies(port: int, request: bytes, clients: int, seconds: float) -> tuple[
             while time.perf_counter() - began < seconds:
                 events = ready.select(PATIENCE)
                 if not events:
-                    raise AnswerError(f"no answer within {PATIENCE:g} s")
+                    raise BenchmarkError(f"no answer within {PATIENCE:g} s")
                 for connection in (key.data for key, _ in events):
                     if connection.answered():
                         times.append(time.perf_counter() - connection.asked)
@@ -84,9 +82,9 @@ def _length(head: bytearray) -> int:
     """Content-Length of an answer's head, which has to be one of success."""
     status, *lines = bytes(head).split(b"\r\n")
     if not status.startswith(b"HTTP/1.1 200 "):
-        raise AnswerError(f"the server answered {status.decode('latin-1')}")
+        raise BenchmarkError(f"the server answered {status.decode('latin-1')}")
     for line in lines:
         name, _, value = line.partition(b":")
         if name.lower() == b"content-length":
             return int(value)
-    raise AnswerError("the server gave no Content-Length")
+    raise BenchmarkError("the server gave no Content-Length")

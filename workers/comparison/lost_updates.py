@@ -1,7 +1,7 @@
 """What pushing without a lock loses, counted to the last element.
 
-The real workers run their real loop; only the optimizer is exchanged for one that subtracts the same amount from every
-element at every push, with the same kernel, moments and all. What is missing from the sum at the end has been lost.
+The real workers run their real loop with an optimizer that subtracts the same amount from every element at every push,
+by the same kernel, moments and all. What is missing from the sum at the end was lost.
 """
 
 import time
@@ -14,11 +14,9 @@ from torch import Tensor
 
 from a3c.config import Config
 from a3c.environments import EnvironmentSpec
-from a3c.networks import build
+from a3c.networks import build, flat_zeros
 from shared.optimizers import AdamOptions, SharedAdam
-from shared.parameters import flat_zeros
 from shared.scoreboard import STOP, Scoreboard
-from shared.store import SharedStore
 from workers import actor_learner
 from workers.assembly import store_around
 from workers.comparison.results import LostUpdates
@@ -49,10 +47,10 @@ def measure_lost_updates(
     Args:
         folder: an empty directory for the workers' logs.
     Raises:
-        RuntimeError: a worker died or none began; its log is in `folder`.
+        RuntimeError: a worker died or did not begin; its log is in `folder`.
     """
-    unjudged = replace(config.evaluation, eval_episodes=0)
-    config = replace(config, max_env_steps=2**62, log_interval=0, evaluation=unjudged)
+    evaluation = replace(config.evaluation, eval_episodes=0)
+    config = replace(config, max_env_steps=2**62, log_interval=0, evaluation=evaluation)
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     scoreboard, vector = Scoreboard(config.workers), flat_zeros(build(config, environment))
     store = store_around(vector, LedgerAdam(len(vector)), config, scoreboard, folder / PUSH_LOCK)
@@ -71,11 +69,13 @@ def measure_lost_updates(
         for process in processes:
             process.kill()
             process.join()
-    return _count(scoreboard, store)
+    updates, pushes = store.updates, int(scoreboard.staleness_counts().sum())
+    steps = float((store.parameters.double() / -STEP).mean())  # of an element, on average
+    return LostUpdates(updates, 1 - steps / updates, store.overlapped_pushes / pushes, store.torn_pulls / pushes)
 
 
 def _wait(scoreboard: Scoreboard, processes: list[BaseProcess], seconds: float, folder: Path) -> None:
-    """Until everybody has pushed and `seconds` have passed since."""
+    """Until every worker has pushed and `seconds` have passed since."""
     deadline, end = time.monotonic() + START_SECONDS, None
     while end is None or time.monotonic() < end:
         if end is None and (scoreboard.read()["updates"] > 0).all():
@@ -83,14 +83,3 @@ def _wait(scoreboard: Scoreboard, processes: list[BaseProcess], seconds: float, 
         if not all(process.is_alive() for process in processes) or (end is None and time.monotonic() > deadline):
             raise RuntimeError(f"a worker ended early; see {folder / 'logs'}")
         time.sleep(POLL_SECONDS)
-
-
-def _count(scoreboard: Scoreboard, store: SharedStore) -> LostUpdates:
-    updates, pushes = store.updates, int(scoreboard.staleness_counts().sum())
-    steps = float((store.parameters.double() / -STEP).mean())  # of an element, on average
-    return LostUpdates(
-        updates=updates,
-        lost=1 - steps / updates,
-        overlapped=store.overlapped_pushes / pushes,
-        torn=store.torn_pulls / pushes,
-    )

@@ -1,4 +1,4 @@
-"""`bench-serve` and its load, against real servers."""
+"""The serving benchmark and its load, against real servers."""
 
 import http.server
 import json
@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.process.command import run_here
-from workers.serving.load import AnswerError, get, latencies, post
+from benchmarks import serving
+from benchmarks.benchmark import BenchmarkError, Trial
+from benchmarks.serving_load import get, latencies, post
 
 
 class Answers(http.server.BaseHTTPRequestHandler):
@@ -65,14 +66,16 @@ def test_every_answer_is_timed_and_whole(request_: bytes) -> None:
 
 
 def test_an_answer_that_is_none_is_said() -> None:
-    with server(Refuses) as one, pytest.raises(AnswerError, match="503"):
+    with server(Refuses) as one, pytest.raises(BenchmarkError, match="503"):
         latencies(one.server_port, get("/"), clients=2, seconds=5)
 
 
-def test_the_table_has_a_row_for_each_case(solved_run: tuple[Path, str, dict[str, Any]]) -> None:
-    code, output = run_here("bench-serve", solved_run[0], "--seconds", 0.2, "--clients", 2, "--batch", 3)
-    assert code == 0, output
-    rows = [line for line in output.splitlines() if " x " in line]
+def test_the_table_has_a_row_for_each_case(
+    solved_run: tuple[Path, str, dict[str, Any]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(solved_run[0]), "--seconds", "0.2", "--clients", "2", "--batch", "3"]
+    assert serving.main(arguments) == 0
+    rows = [line for line in capfd.readouterr().out.splitlines() if " x " in line]
     names = (
         "a bare route",
         "one observation, fp32",
@@ -85,3 +88,15 @@ def test_the_table_has_a_row_for_each_case(solved_run: tuple[Path, str, dict[str
         assert row.startswith(name)
         p50, p95, p99 = map(float, row[len(name) :].split()[:3])
         assert 0 < p50 <= p95 <= p99
+
+
+def test_the_benchmark_holds_one_observation_to_its_bar() -> None:
+    values = {name: {"p50_ms": 1.5, "p99_ms": 3.0} for name in (serving.BARE, serving.ASKED)}
+    (bar, *others) = serving.rows([Trial({}, values)])
+    assert bar.row() == (f"p50 of {serving.ASKED}", "at most 2 ms", "", "1.50 ms (n 1)", "met")
+    assert len(others) == 3
+
+
+def test_a_policy_that_cannot_be_served_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert serving.main([str(tmp_path)]) == 1
+    assert capfd.readouterr().err.startswith("benchmarks: error: ")

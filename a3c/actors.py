@@ -1,0 +1,137 @@
+"""Actors: the one way in which a network acts, for the collector, evaluations, playing, export and serving."""
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from a3c.heads import Array, Categorical, Head
+from a3c.networks import ActorCritic
+from a3c.trunks import ClosedFormLinear
+
+
+class Actor(Protocol):
+    """A policy and its critic as functions of NumPy observations; whatever the parameters become is seen at once."""
+
+    head: Head
+
+    def parameters(self, observations: NDArray[Any]) -> Array:
+        """Parameters [B, outputs] of the head's distribution over the actions, for observations [B, *shape]."""
+
+    def greedy(self, observations: NDArray[Any]) -> NDArray[Any]:
+        """The most probable actions [B, *action_shape]."""
+
+    def values(self, observations: NDArray[Any]) -> Array:
+        """V(s) [B], in units of return."""
+
+
+class ClosedFormActor:
+    """Acts in NumPy on the memory of the network's parameters: an eighth of torch's time for small networks.
+
+    Args:
+        n_steps, count: of the rollouts, where it is to learn as well.
+    """
+
+    def __init__(self, model: ActorCritic, n_steps: int = 0, count: int = 0):
+        self.head = model.head
+        self._trunk = model.trunk.closed_form(n_steps, count)  # type: ignore[attr-defined]
+        self._policy, self._value = ClosedFormLinear(model.policy_head), ClosedFormLinear(model.value_head)
+        self._value_scale = np.float32(model.value_scale)
+
+    def parameters(self, observations: NDArray[Any]) -> Array:
+        return self._policy(self._trunk(observations))
+
+    def greedy(self, observations: NDArray[Any]) -> NDArray[Any]:
+        return self.head.mode(self.parameters(observations))
+
+    def values(self, observations: NDArray[Any]) -> Array:
+        return self._values(self._trunk(observations))
+
+    def _values(self, features: Array) -> Array:
+        return self._value(features)[:, 0] * self._value_scale
+
+
+class ModuleActor:
+    """Acts by torch: right for any network."""
+
+    def __init__(self, model: ActorCritic):
+        self.head, self._model = model.head, model
+
+    def parameters(self, observations: NDArray[Any]) -> Array:
+        return self._forward(observations)[0]
+
+    def greedy(self, observations: NDArray[Any]) -> NDArray[Any]:
+        return self.head.mode(self.parameters(observations))
+
+    def values(self, observations: NDArray[Any]) -> Array:
+        return self._forward(observations)[1]
+
+    @torch.no_grad()
+    def _forward(self, observations: NDArray[Any]) -> tuple[Array, Array]:
+        parameters, values = self._model(torch.from_numpy(np.ascontiguousarray(observations)))
+        return parameters.numpy(), values.numpy()
+
+
+def has_closed_form(model: ActorCritic) -> bool:
+    """Whether a network acts, and learns, without torch."""
+    return hasattr(model.trunk, "closed_form")
+
+
+def actor_for(model: ActorCritic) -> Actor:
+    """The fastest actor that a network has."""
+    return ClosedFormActor(model) if has_closed_form(model) else ModuleActor(model)
+
+
+class Policy:
+    """Actions, distributions and values of a trained actor-critic for batches of NumPy observations; an `Actor`."""
+
+    def __init__(self, model: ActorCritic):
+        self.model, self.head, self.observation = model, model.head, model.observation
+        self._actor = actor_for(model)
+
+    def __call__(
+        self, observations: Any, *, greedy: bool = True, rng: np.random.Generator | None = None
+    ) -> NDArray[Any]:
+        """Actions [B, *action_shape] for observations [B, *shape], as the environment takes them.
+
+        The most probable ones, or sampled with `rng` where not greedy.
+
+        Raises:
+            ValueError: the observations are of another shape.
+        """
+        return self.head.to_env(self.actions(observations, greedy=greedy, rng=rng))
+
+    def actions(
+        self, observations: Any, *, greedy: bool = True, rng: np.random.Generator | None = None
+    ) -> NDArray[Any]:
+        """The same actions, as the head counts them."""
+        parameters = self.parameters(observations)
+        if greedy:
+            return self.head.mode(parameters)
+        noise = np.empty((len(parameters), *self.head.noise_shape), np.float32)
+        self.head.draw_noise(rng or np.random.default_rng(), noise)
+        return self.head.sample(parameters, noise)
+
+    @np.errstate(all="ignore")  # as training computes them, whatever the caller has NumPy raise
+    def parameters(self, observations: Any) -> Array:
+        """Parameters of the head's distribution [B, outputs]: of a categorical one, unnormalised log-probabilities."""
+        return self._actor.parameters(self._batch(observations))
+
+    @np.errstate(all="ignore")
+    def probabilities(self, observations: Any) -> Array:
+        """pi(a|s), [B, A]."""
+        assert isinstance(self.head, Categorical)
+        return self.head.probabilities(self.parameters(observations))
+
+    @np.errstate(all="ignore")
+    def values(self, observations: Any) -> Array:
+        """V(s), [B], the critic's estimate of the discounted return."""
+        return self._actor.values(self._batch(observations))
+
+    def _batch(self, observations: Any) -> NDArray[Any]:
+        batch, shape = np.asarray(observations, dtype=self.observation.dtype), self.observation.shape
+        if batch.shape[1:] != shape or batch.ndim != len(shape) + 1:
+            wanted = ", ".join(["B", *map(str, shape)])
+            raise ValueError(f"observations must have the shape [{wanted}], got {list(batch.shape)}")
+        return batch

@@ -1,0 +1,229 @@
+"""Environments other than the default one: found by id, module or kept spec, and tried once before training."""
+
+import copy
+import importlib
+import json
+import os
+import re
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.envs.registration import EnvSpec, load_env_creator
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+from a3c.config import ConfigError, did_you_mean
+from a3c.environments import Environments, EnvironmentSpec, Pace, make_scalar, split
+from a3c.native import NativeEnvironments, make_native
+from a3c.serial import SerialEnvironments, brief
+
+LARGEST_SPEC = 2**16  # characters of JSON
+OWN_MODULES = ("gymnasium.",)  # whose environments every process knows by their id
+SEED = 0  # of the trial
+HINTS = {  # to complaints of Gymnasium's own wrappers about environments of the old API
+    r"values to unpack|cannot unpack": "reset must return the two values (observation, info), "
+    "step must return the five values (observation, reward, terminated, truncated, info)",
+    r"unexpected keyword argument '(seed|options)'": "reset is called with seed and options",
+}
+
+
+class UnknownError(ConfigError):
+    """No environment has this id; another process may still have registered one."""
+
+
+def describe_other(
+    env_id: str, max_episode_steps: int | None, kept: dict[str, Any] | None, step: bool
+) -> EnvironmentSpec:
+    """As `a3c.environments.describe`, for another environment than the default."""
+    spec = find(env_id, kept)
+    with _process_preserved():
+        began = time.monotonic()
+        with refused(env_id, "fails in its constructor"):
+            one = make_scalar(spec, max_episode_steps)
+            _ = one.observation_space, one.action_space
+        pace = Pace(time.monotonic() - began)
+        with _closed(one):
+            try:
+                serial = SerialEnvironments([one])
+            except ValueError as error:
+                raise ConfigError(f"env: '{env_id}' {error}") from error
+            pace = Pace(pace.make_seconds, *_try(env_id, serial)) if step else Pace()
+        native = _has_native(env_id, spec, max_episode_steps, serial, step)
+    module, _ = split(env_id)
+    limit = spec.max_episode_steps if max_episode_steps is None else max_episode_steps
+    written = to_json(spec) if module is None else None
+    return EnvironmentSpec(spec, serial.observation, serial.head, limit, module, written, native, pace)
+
+
+def find(env_id: str, kept: dict[str, Any] | None = None) -> EnvSpec:
+    """The spec of "Env-v0", or of "module:Env-v0" once that module is imported.
+
+    Args:
+        kept: what `to_json` wrote of an environment, for an id that is unknown here.
+    Raises:
+        UnknownError: there is none.
+        ConfigError: the module is missing or fails.
+    """
+    module, name = split(env_id)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # gymnasium warns that a newer version exists; the user chose this one
+        if module is not None:
+            with refused(env_id, f"cannot be found: its module '{module}' cannot be imported"):
+                import_module(module)
+        try:
+            spec = copy.copy(gymnasium.spec(name))
+        except gymnasium.error.Error as error:
+            if kept is not None:
+                return _from_json(kept)
+            hint = did_you_mean(name, gymnasium.registry) or f"; {str(error).rstrip('.')}"
+            raise UnknownError(f"env: unknown environment '{env_id}'{hint}") from None
+    spec.entry_point, spec.vector_entry_point = _named(spec.entry_point), _named(spec.vector_entry_point)
+    return spec
+
+
+def _named(entry_point: Any) -> Any:
+    """A class by its name, where that will do: a process then imports it only when it makes the environment."""
+    if isinstance(entry_point, type) and entry_point.__module__ != "__main__":
+        module, name = entry_point.__module__, entry_point.__qualname__
+        if getattr(sys.modules.get(module), name, None) is entry_point:
+            return f"{module}:{name}"
+    return entry_point
+
+
+def import_module(module: str) -> Any:
+    """Import a module; where it is not found, from the current folder too, as `python -c` does and scripts do not.
+
+    The folder then stays the last of `sys.path`, which the run's processes inherit.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        try:
+            folder = os.getcwd()
+        except OSError:  # it has been deleted
+            raise error from None
+        if folder in sys.path:
+            raise
+    sys.path.append(folder)
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError:
+        sys.path.remove(folder)
+        raise
+
+
+def to_json(spec: EnvSpec) -> dict[str, Any] | None:
+    """A spec as plain JSON; None where that would not be the same spec, or where its id says as much anywhere."""
+    if not isinstance(spec.entry_point, str) or spec.entry_point.startswith(OWN_MODULES):
+        return None
+    try:
+        content: dict[str, Any] = json.loads(spec.to_json())
+        text = json.dumps(content, allow_nan=False)
+        same = len(text) <= LARGEST_SPEC and EnvSpec.from_json(text) == spec
+    except Exception:  # a third party's objects may fail in any way
+        return None
+    return content if same else None
+
+
+def _from_json(content: dict[str, Any]) -> EnvSpec:
+    """The spec that `to_json` wrote; UnknownError where it is none, or names what is not there or of another kind.
+
+    A file may come from anywhere: only classes of environments and of wrappers are ever called by what it says.
+    """
+    with refused(str(content.get("id")), "is unknown, and cannot be made from what is kept of it", UnknownError):
+        spec = EnvSpec.from_json(json.dumps(content))
+        parts: list[tuple[Any, type]] = [(spec.entry_point, gymnasium.Env), (spec.vector_entry_point, VectorEnv)]
+        parts += [(wrapper.entry_point, gymnasium.Wrapper) for wrapper in spec.additional_wrappers]
+        for name, kind in parts:
+            if name is not None:
+                import_module(str(name).partition(":")[0])
+                found = load_env_creator(str(name))
+                if not (isinstance(found, type) and issubclass(found, kind)):
+                    raise ValueError(f"'{str(name)[:200]}' is no {kind.__name__} class")
+    return spec
+
+
+def _has_native(
+    env_id: str, spec: EnvSpec, max_episode_steps: int | None, serial: SerialEnvironments, step: bool
+) -> bool:
+    """Whether there is a vector version that can be used; not one with other spaces, or autoreset of another kind."""
+    if spec.vector_entry_point is None or spec.additional_wrappers:  # Gymnasium makes none with wrappers
+        return False
+    whose = " of its vector version"
+    with refused(env_id, f"fails in the constructor{whose}"):
+        vector: Any = make_native(spec, 2, max_episode_steps)
+        _ = vector.single_observation_space, vector.single_action_space
+    with _closed(vector):
+        try:
+            native = NativeEnvironments(vector)
+        except ValueError:
+            return False
+        same_spaces = (native.observation, native.head) == (serial.observation, serial.head)
+        if not same_spaces or vector.metadata.get("autoreset_mode") is not AutoresetMode.NEXT_STEP:
+            return False
+        if step:
+            _try(env_id, native, whose)
+    return True
+
+
+def _try(env_id: str, environments: Environments, whose: str = "") -> tuple[float, ...]:
+    """Reset and step once; how many seconds each took."""
+    seconds = list[float]()
+    actions = environments.head.mode(np.zeros((environments.num_envs, environments.head.outputs), np.float32))
+    trials: dict[str, Callable[[], Any]] = {
+        "reset": lambda: environments.reset(seed=SEED),
+        "step": lambda: environments.step(actions),
+    }
+    for call, trial in trials.items():
+        began = time.monotonic()
+        with refused(env_id, f"fails in {call}{whose}"):
+            observations = trial()[0]
+            seconds.append(time.monotonic() - began)
+            with np.errstate(all="ignore"):
+                numbers = np.asarray(observations, np.float32)
+            if not np.isfinite(numbers).all():  # every rollout would be dropped
+                raise ValueError(f"observation that is not finite in 32 bits: {str(observations[0].tolist())[:100]}")
+    return tuple(seconds)
+
+
+@contextmanager
+def refused(env_id: str, what: str, kind: type[ConfigError] = ConfigError) -> Iterator[None]:
+    """Turn whatever a third party raises, sys.exit included, into one line that names the environment."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (ConfigError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        cause = brief(error)
+        hints = [f"; {hint}" for pattern, hint in HINTS.items() if re.search(pattern, cause)]
+        raise kind(f"env: '{env_id}' {what}: {cause}{''.join(hints)}") from error
+
+
+@contextmanager
+def _closed(environment: Any) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        with suppress(Exception, SystemExit):  # the processes that use one report what its close() raises
+            environment.close()
+
+
+@contextmanager
+def _process_preserved() -> Iterator[None]:
+    """Put back what an environment may change in its process: the folder, warnings, NumPy's and torch's settings."""
+    folder, dtype = os.open(".", getattr(os, "O_PATH", os.O_RDONLY)), torch.get_default_dtype()
+    try:
+        with warnings.catch_warnings(), np.errstate():
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+        os.fchdir(folder)
+        os.close(folder)

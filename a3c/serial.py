@@ -1,0 +1,218 @@
+"""Scalar environments stepped one after the other as one batch, what they return checked, their episodes replayable."""
+
+import base64
+import math
+import sys
+from array import array
+from collections.abc import Callable, Iterable
+from contextvars import Context, copy_context
+from typing import Any
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from a3c.heads import head_for
+from a3c.spaces import observation_spec
+
+# observations, rewards, terminated, truncated, info
+Step = tuple[NDArray[Any], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
+SEEDS = 2**31  # one more than the largest seed drawn
+REPLAYABLE_STEPS = 100_000  # longer episodes are neither recorded to their end nor replayed: memory is bounded
+RESET_RETURNS = "reset must return the two values (observation, info)"
+STEP_RETURNS = "step must return the five values (observation, reward, terminated, truncated, info)"
+NUMBERS, BOOLEANS = "biuf", "biu"  # kinds of NumPy dtypes: 0 and 1 may stand for False and True
+
+
+class SerialEnvironments:
+    """Scalar environments stepped one after the other; `gymnasium.vector.SyncVectorEnv` at a third of its cost.
+
+    Every step's arrays are overwritten by the next step. Every episode starts from a seed of its own: environments
+    cannot be serialised in general, but one that repeats itself is where its seed and its actions since have led it.
+
+    Args:
+        beat: called after the reset of each single environment, as a heartbeat.
+        context: in which their code runs, so that what it has NumPy do about overflows holds for itself alone.
+    """
+
+    def __init__(
+        self,
+        environments: list[gymnasium.Env[Any, Any]],
+        beat: Callable[[], None] = lambda: None,
+        context: Context | None = None,
+    ):
+        self.observation = observation_spec(environments[0].observation_space)
+        self.head = head_for(environments[0].action_space)
+        self._environments, self._beat = environments, beat
+        self._run = (context or copy_context()).run
+        self._steps = [environment.step for environment in environments]
+        self.num_envs = count = len(environments)
+        self._shape, self._dtype = self.observation.shape, np.dtype(self.observation.dtype)
+        self._kinds = NUMBERS if self._dtype.kind == "f" else BOOLEANS
+        self._observations = np.zeros((count, *self._shape), self._dtype)
+        self._rewards = np.zeros(count, np.float32)
+        self._terminated = np.zeros(count, np.bool_)
+        self._truncated = np.zeros(count, np.bool_)
+        self._ended = [False] * count
+        self._seeds = [0] * count  # of the episodes under way
+        self._actions = [array(np.dtype(self.head.action_dtype).char) for _ in range(count)]  # and theirs so far
+        self._scalar = self.head.action_shape == ()
+        self._record: Callable[..., None] = array.append if self._scalar else array.extend
+        self._longest = REPLAYABLE_STEPS * math.prod(self.head.action_shape)  # recorded, and one action more
+
+    def reset(self, *, seed: int | None = None) -> tuple[NDArray[Any], dict[str, Any]]:
+        """Reset all; environment i is seeded with `seed + i`, and later episodes with what follows from `seed`."""
+        if seed is None:
+            seed = int(np.random.default_rng().integers(SEEDS))
+        self._rng = np.random.default_rng([seed, 1])  # not the numbers that environment 0 draws from `seed`
+        for index in range(self.num_envs):
+            self._begin(index, seed + index)
+        return self._observations, {}
+
+    def step(self, actions: NDArray[Any], /) -> Step:
+        given, plain = self._translated(actions)
+        for index, action in enumerate(given):
+            if self._ended[index]:
+                self._begin(index, int(self._rng.integers(SEEDS)))
+            else:
+                self._act(index, action, plain[index])
+        return self._observations, self._rewards, self._terminated, self._truncated, {}
+
+    def close(self) -> None:
+        close_all(self._environments)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "generator": self._rng.bit_generator.state,
+            "seeds": list(self._seeds),
+            "actions": [self._episode(recorded) for recorded in self._actions],
+            "ended": list(self._ended),
+        }
+
+    def restore(
+        self, state: dict[str, Any], observations: NDArray[Any], beat: Callable[[], None] = lambda: None
+    ) -> bool:
+        if len(state.get("seeds", ())) != self.num_envs:
+            return False
+        self._rng = np.random.default_rng()
+        self._rng.bit_generator.state = state["generator"]
+        for index, (seed, actions) in enumerate(zip(state["seeds"], state["actions"], strict=True)):
+            if not self._replay(index, seed, array_from_json(actions).astype(self.head.action_dtype), beat):
+                return False
+        return self._ended == state["ended"] and self._observations.tobytes() == observations.tobytes()
+
+    def _translated(self, actions: NDArray[Any]) -> tuple[Iterable[Any], list[Any]]:
+        """Actions as the environments take them, and as they are recorded."""
+        given = self.head.to_env(actions)
+        if not self._scalar:
+            return given, actions.reshape(len(actions), -1).tolist()
+        plain = actions.tolist()
+        return (plain if given is actions else given.tolist()), plain
+
+    def _replay(self, index: int, seed: int, actions: NDArray[Any], beat: Callable[[], None]) -> bool:
+        """Take one environment through its episode again; False where that is too long, or ends too early."""
+        if len(actions) > REPLAYABLE_STEPS:
+            return False
+        self._begin(index, seed)
+        for action, recorded in zip(*self._translated(actions), strict=True):
+            if self._ended[index]:
+                return False
+            self._act(index, action, recorded)
+            beat()
+        return True
+
+    def _begin(self, index: int, seed: int) -> None:
+        returned = self._run(self._environments[index].reset, seed=seed)
+        if not isinstance(returned, tuple | list) or len(returned) != 2:
+            raise ValueError(RESET_RETURNS)
+        observation, _ = returned
+        expect("observation", observation, self._shape, self._kinds)
+        self._observations[index] = observation
+        self._rewards[index] = 0.0
+        self._terminated[index] = self._truncated[index] = self._ended[index] = False
+        self._seeds[index] = seed
+        del self._actions[index][:]
+        self._beat()
+
+    def _act(self, index: int, action: Any, recorded: Any) -> None:
+        returned = self._run(self._steps[index], action)
+        try:
+            observation, reward, terminated, truncated, _ = returned
+        except (TypeError, ValueError):
+            raise ValueError(STEP_RETURNS) from None
+        # What nearly all environments return is let through here: the full check costs several times as much.
+        if getattr(observation, "dtype", None) is not self._dtype or observation.shape != self._shape:
+            expect("observation", observation, self._shape, self._kinds)
+        if not isinstance(reward, float):
+            expect("reward", reward, (), NUMBERS)
+        if not (isinstance(terminated, bool) and isinstance(truncated, bool)):
+            expect("terminated", terminated, (), BOOLEANS)
+            expect("truncated", truncated, (), BOOLEANS)
+        self._observations[index] = observation
+        self._rewards[index] = reward
+        if terminated or truncated:  # all three are False since the episode began
+            self._terminated[index], self._truncated[index], self._ended[index] = terminated, truncated, True
+        actions = self._actions[index]
+        if len(actions) <= self._longest:
+            self._record(actions, recorded)
+
+    def _episode(self, recorded: "array[Any]") -> NDArray[Any]:
+        """The actions of an episode; small integers in as few bytes as they need."""
+        actions = np.array(recorded).reshape(-1, *self.head.action_shape)
+        if actions.dtype.kind != "i" or actions.min(initial=0) < 0:
+            return actions
+        return actions.astype(np.min_scalar_type(int(actions.max(initial=0))))
+
+
+def expect(name: str, value: Any, shape: tuple[int, ...], kinds: str) -> None:
+    """Refuse what NumPy would quietly broadcast or convert.
+
+    Raises:
+        ValueError: `value` is of another shape, or of a dtype that is not of these `kinds`.
+    """
+    values = np.asarray(value)
+    if values.shape != shape:
+        raise ValueError(f"{name} of shape {values.shape}, expected {shape}")
+    if values.dtype.kind not in kinds:
+        raise ValueError(f"{name} of dtype {values.dtype}, expected {'numbers' if 'f' in kinds else 'booleans'}")
+
+
+def close_all(environments: Iterable[Any]) -> None:
+    """Close environments; where some raise, say so on standard error: what they were made for is done by then.
+
+    In one line, not a traceback: a log's last traceback is taken for what its process has died of.
+    """
+    errors = []
+    for environment in environments:
+        try:
+            environment.close()
+        except (Exception, SystemExit) as error:
+            errors.append(error)
+    if errors:
+        several = f" of {len(errors)} environments" if len(errors) > 1 else " of an environment"
+        print(f"close(){several} failed: {brief(errors[0])}", file=sys.stderr, flush=True)
+
+
+def brief(error: BaseException) -> str:
+    """An exception in one line of bounded length."""
+    try:
+        message = " ".join(str(error).split())
+    except Exception:  # of a third party, as its __str__ is
+        message = ""
+    name = type(error).__name__
+    if not message:
+        return name
+    return (message if type(error) is ValueError else f"{name}: {message}")[:500]
+
+
+def array_to_json(values: NDArray[Any]) -> dict[str, Any]:
+    """An array of numbers, exactly, as plain JSON."""
+    data = base64.b64encode(values.tobytes()).decode("ascii")
+    return {"dtype": values.dtype.str, "shape": list(values.shape), "data": data}
+
+
+def array_from_json(written: Any) -> NDArray[Any]:
+    """An array that a state holds, as it is or as `array_to_json` wrote it; read-only."""
+    if isinstance(written, np.ndarray):
+        return written
+    return np.frombuffer(base64.b64decode(written["data"]), written["dtype"]).reshape(written["shape"])
