@@ -227,7 +227,13 @@ class Supervisor:
             state = "restarting"
         else:
             state = "dead" if child.exitcode else "stopped"
-        return self._report.telemetry.worker(index, child.pid, state, child.usage, self._scoreboard.incarnation(index))
+        return self._report.telemetry.worker(
+            index,
+            child.pid,
+            state,
+            child.usage.memory_bytes if child.usage else None,
+            self._scoreboard.incarnation(index),
+        )
 
     # -- replacing ------------------------------------------------------------------------------------------------
 

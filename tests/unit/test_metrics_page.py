@@ -48,7 +48,7 @@ def fields(owner: type) -> list[str]:
 
 def config_keys(folder: Path) -> Iterable[str]:
     directory = open_run_directory(folder / "run")
-    directory.write_config(Config(), describe(Config().env).facts())
+    directory.write_config(Config(), describe(Config().env).description())
     directory.close()
     return json.loads((folder / "run" / "config.json").read_text())
 

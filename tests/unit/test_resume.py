@@ -41,7 +41,7 @@ def save(store: SharedStore, scoreboard: Scoreboard, shape: str, progress: Progr
 
 
 def resume(path: Path, shape: str) -> Resumed:
-    content = {"environment": ENVIRONMENT.facts(), "versions": versions()}
+    content = {"environment": ENVIRONMENT.description(), "versions": versions()}
     return load(path, config_of(shape), ENVIRONMENT, content, any_version=False, say=pytest.fail)
 
 

@@ -252,13 +252,13 @@ def _time(status: Status, width: int, rows: int) -> list[Line]:
 
 
 def _learning(status: Status, width: int, rows: int) -> list[Line]:
-    losses = status.losses
+    losses, staleness = status.losses, status.staleness
     figures = [(label, number(getattr(losses, name, None), 4)) for name, label in LOSSES.items()]
     figures += [
         ("learning rate", f"{losses.learning_rate:.2e}" if losses else UNKNOWN),
-        ("staleness p50", number(status.staleness_p50)),
-        ("staleness p95", number(status.staleness_p95)),
-        ("staleness max", number(status.staleness_max, 0)),
+        ("staleness p50", number(staleness.p50 if staleness else None)),
+        ("staleness p95", number(staleness.p95 if staleness else None)),
+        ("staleness max", number(staleness.max if staleness else None, 0)),
     ]
     cells = [fitted(figure(f"{name:<13}", value), LEARNING_COLUMN) for name, value in figures]
     columns = min(max((width - MARGIN + 1) // LEARNING_COLUMN, 1), 3)
