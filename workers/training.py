@@ -147,10 +147,10 @@ def _run_in(
             except OSError as error:
                 raise process_refusal(config, error) or error from error
             environment, resumed = load()
-            from workers.console.dashboard import Dashboard
+            from workers.console import run_view
             from workers.runs.program import changed_options
 
-            with Dashboard(*console_for(dashboard), changed_options(config)) as view:
+            with run_view(dashboard, changed_options(config)) as view:
                 view.update(starting(config, directory.shown, time.monotonic() - started))
                 if environment is None:
                     from a3c.environments import describe
@@ -298,17 +298,6 @@ def check_dashboard(dashboard: str) -> None:
     """Check that it is one of those there are; raises ConfigError."""
     if dashboard not in DASHBOARDS:
         raise ConfigError(f"dashboard: must be one of {', '.join(DASHBOARDS)}, got {dashboard!r}")
-
-
-def console_for(dashboard: str) -> tuple[Any, bool]:
-    """The console, and whether to draw live on it."""
-    from rich.console import Console
-
-    from workers.console.screen import console_environment
-
-    live = dashboard == "on" or (dashboard == "auto" and sys.stdout.isatty())
-    forced = True if dashboard == "on" else None
-    return Console(file=sys.stdout, force_terminal=forced, _environ=console_environment(os.environ)), live
 
 
 def process_started() -> float:

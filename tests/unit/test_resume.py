@@ -42,7 +42,7 @@ def save(store: SharedStore, scoreboard: Scoreboard, shape: str, progress: Progr
 
 def resume(path: Path, shape: str) -> Resumed:
     content = {"environment": ENVIRONMENT.description(), "versions": versions()}
-    return load(path, config_of(shape), ENVIRONMENT, content, any_version=False, say=pytest.fail)
+    return load(path, config_of(shape), ENVIRONMENT, content, any_version=False, warn=pytest.fail)
 
 
 def test_what_was_saved_while_a_policy_was_evaluated_holds_nothing_against_it(tmp_path: Path) -> None:
