@@ -7,19 +7,17 @@ from torch import Tensor
 from a3c.config import Config, ConfigError, OptimizerConfig
 from a3c.environments import EnvironmentSpec
 from a3c.networks import build, initialize
-from shared.optimizers import AdamOptions, RMSPropOptions, SharedAdam, SharedOptimizer, SharedRMSProp
+from shared.optimizers import SharedAdam, SharedOptimizer, SharedRMSProp
 from shared.parameters import bind, flat_zeros
 from shared.scoreboard import Scoreboard
-from shared.store import LockedStore, SharedStore
-from shared.sync_store import SyncStore
-from workers.runs.lock import require_locks
+from shared.store import SharedStore
 
 
 def build_store(config: Config, environment: EnvironmentSpec, scoreboard: Scoreboard, lock_path: Path) -> SharedStore:
     """The shared parameters, initialised by the run's seed, the shared optimizer, and the mode's way to push.
 
     Raises:
-        ConfigError: they do not fit into the memory, or the mode needs what the file system has not.
+        ConfigError: they do not fit into the memory.
     """
     try:
         model = build(config, environment)
@@ -43,16 +41,19 @@ def store_around(
     One worker has nobody to be asynchronous to: it is given the store that makes a run repeat itself.
     """
     if config.mode == "sync" or config.workers == 1:
+        from shared.sync_store import SyncStore
+
         interval = config.evaluation.eval_interval if config.evaluation.eval_episodes else None
         return SyncStore(vector, optimizer, scoreboard, interval)
     if config.mode == "locked":
-        require_locks(lock_path)
-        return LockedStore(vector, optimizer, scoreboard, str(lock_path))
+        from shared.locked_store import LockedStore
+
+        return LockedStore(vector, optimizer, scoreboard)
     return SharedStore(vector, optimizer, scoreboard)
 
 
 def build_optimizer(config: OptimizerConfig, size: int) -> SharedOptimizer:
     """The shared optimizer of a run for `size` parameters."""
     if config.optimizer == "rmsprop":
-        return SharedRMSProp(size, RMSPropOptions(config.rmsprop_decay, config.epsilon))
-    return SharedAdam(size, AdamOptions(config.adam_beta1, config.adam_beta2, config.epsilon))
+        return SharedRMSProp(size, config.rmsprop_decay, config.epsilon)
+    return SharedAdam(size, config.adam_beta1, config.adam_beta2, config.epsilon)

@@ -1,8 +1,8 @@
-"""What a worker knows of its run: where it pulls and pushes, what it tells of itself, and what it takes over."""
+"""What a worker knows of its run: where it pulls and pushes, what it publishes, and what it inherits."""
 
-import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor
@@ -11,12 +11,13 @@ from a3c.config import NumericsError
 from a3c.gradients import RolloutStatistics
 from a3c.rollouts import Collector
 from a3c.stopwatch import Stopwatch
+from shared import PHASES
 from shared.checkpoint_barrier import LAST
-from shared.phases import PHASES
 from shared.scoreboard import CRITIC, LATEST, SUMS, Scoreboard, add_moments
 from shared.store import Pulled, SharedStore
+from workers.worker_state import pack, unpack
 
-CPU_INTERVAL = 0.05  # seconds between two looks at the CPU time: the kernel takes its time to answer
+CPU_INTERVAL = 0.05  # seconds between two readings of the CPU time: the kernel takes its time to answer
 # Rollouts dropped in a row, over so many seconds: then nothing finite will come any more.
 DROPS_IN_A_ROW, DROP_SECONDS = 100, 2.0
 
@@ -26,20 +27,14 @@ class Link(Protocol):
 
     incarnation: int  # how many workers of this index came before
 
-    def waited(self) -> float:
-        """Seconds in which this worker waited for others, since it was last asked."""
-
-    def beat(self) -> None:
-        """Show that this worker lives."""
-
     def join(self, collector: Collector, watch: Stopwatch) -> None:
-        """Take over what the worker before this one left, and start to count."""
+        """Take over the state that the worker before this one left, and start to count."""
 
     def pull(self, into: Tensor) -> Pulled:
         """Copy the shared parameters into [P], between two rollouts; return how far training had come just before."""
 
     def start_learning(self) -> None:
-        """Say that the rollout is collected: until the next pull no environment is waited for."""
+        """Note that the rollout is collected: until the next pull no environment is waited for."""
 
     def push(self, gradient: Tensor, learning_rate: float, pulled: Pulled) -> int | None:
         """Step the shared parameters along a gradient [P]; return its staleness, None where the worker is to end."""
@@ -50,15 +45,34 @@ class Link(Protocol):
     def drop(self, fault: str) -> None:
         """Count a rollout that was not finite, and start new episodes where its own are spoilt."""
 
+    def beat(self) -> None:
+        """Show that this worker lives."""
+
+    def waited(self) -> float:
+        """Seconds in which this worker waited for others, since the last call."""
+
     def leave(self) -> None:
-        """Hand in the last snapshot: this worker is through."""
+        """Hand in the last snapshot: this worker has ended."""
+
+
+def connect(
+    worker_index: int, incarnation: int, store: SharedStore, scoreboard: Scoreboard, run_dir: Path, log_interval: int
+) -> "SharedMemoryLink":
+    """The link of a worker in its own process; worker 0 writes updates.csv, a row per `log_interval` updates."""
+    store.incarnation = incarnation
+    if not log_interval or worker_index:
+        return SharedMemoryLink(worker_index, store, scoreboard)
+    from workers.runs.update_log import UpdateLog
+
+    update_log = UpdateLog(run_dir / "updates.csv", log_interval, store, scoreboard)
+    return SharedMemoryLink(worker_index, store, scoreboard, update_log.write_due)
 
 
 class SharedMemoryLink:
     """The link of a worker on the machine of its run.
 
     A new run finds zeros. A process that replaces a dead one finds its counts: its episodes under way, and its
-    generators, died with it. In a resumed run there is a snapshot, and everything resumes where it was.
+    generators, died with it. In a resumed run there is a snapshot, and everything continues where it was.
 
     Args:
         log_update: called after every update that was counted.
@@ -75,13 +89,6 @@ class SharedMemoryLink:
         self._log_update = log_update
         self.incarnation = store.incarnation
         self._drops, self._first_drop = 0, 0.0
-
-    def waited(self) -> float:
-        seconds, self._store.waited = self._store.waited, 0.0
-        return seconds
-
-    def beat(self) -> None:
-        self._scoreboard.beat(self._worker_index)
 
     def join(self, collector: Collector, watch: Stopwatch) -> None:
         self._collector, self._seconds = collector, watch.seconds
@@ -105,7 +112,7 @@ class SharedMemoryLink:
         collector = self._collector
         snapshot = self._store.barrier.snapshot(self._worker_index)
         if snapshot is not None:
-            if not collector.restore(json.loads(snapshot)["collector"]):
+            if not collector.restore(unpack(snapshot)["collector"]):
                 self._scoreboard.count_dropped(self._worker_index, "episodes")
         else:
             collector.episodes, collector.return_sum = int(before["episodes"]), before["return_sum"]
@@ -172,6 +179,13 @@ class SharedMemoryLink:
         if fault != "gradients":
             self._collector.restart_episodes()
 
+    def waited(self) -> float:
+        seconds, self._store.waited = self._store.waited, 0.0
+        return seconds
+
+    def beat(self) -> None:
+        self._scoreboard.beat(self._worker_index)
+
     def leave(self) -> None:
         self._hand_in(LAST)
 
@@ -181,4 +195,4 @@ class SharedMemoryLink:
 
     def _hand_in(self, number: int) -> None:
         state = {"collector": self._collector.state(), "board": self._scoreboard.worker_state(self._worker_index)}
-        self._store.barrier.hand_in(self._worker_index, number, json.dumps(state, allow_nan=False).encode())
+        self._store.barrier.hand_in(self._worker_index, number, pack(state))

@@ -305,8 +305,8 @@ class Supervisor:
             self._fail(exit_codes.WORKER, f"{child.name} {cause}{spent}")
             return
         index = self._workers.index(child)
-        self._store.settle(index)
-        self._store.barrier.clear(index)
+        self._store.close_push(index)
+        self._store.barrier.forget(index)
         self._scoreboard.replace(index)
         child.schedule()
 

@@ -16,9 +16,10 @@ import pytest
 import torch
 
 from a3c import Config
-from shared.optimizers import AdamOptions, SharedAdam, SharedOptimizer
+from shared.locked_store import LockedStore
+from shared.optimizers import SharedAdam, SharedOptimizer
 from shared.scoreboard import STOP, Scoreboard
-from shared.store import LockedStore, SharedStore
+from shared.store import SharedStore
 from shared.sync_store import SyncStore
 from tests.process.command import FOREVER, Program, run_in_processes
 from workers import train
@@ -61,8 +62,8 @@ def sync_store(optimizer: SharedOptimizer, interval: int = 10**9) -> SyncStore:
     return SyncStore(torch.zeros(SIZE), optimizer, Scoreboard(WORKERS), interval)
 
 
-def test_locked_loses_no_update(tmp_path: Path) -> None:
-    store = LockedStore(torch.zeros(SIZE), PlainSGD(), Scoreboard(WORKERS), str(tmp_path / "lock"))
+def test_locked_loses_no_update() -> None:
+    store = LockedStore(torch.zeros(SIZE), PlainSGD(), Scoreboard(WORKERS))
     push_from_all(store, push_ones, 400)
     assert (store.parameters == -WORKERS * 400).all()
 
@@ -75,9 +76,9 @@ def test_sync_loses_no_update_and_averages() -> None:
 
 
 def test_sync_steps_with_the_average_in_worker_order() -> None:
-    store = sync_store(SharedAdam(SIZE, AdamOptions()))
+    store = sync_store(SharedAdam(SIZE))
     push_from_all(store, push_noise, 20)
-    expected, adam = torch.zeros(SIZE), SharedAdam(SIZE, AdamOptions())
+    expected, adam = torch.zeros(SIZE), SharedAdam(SIZE)
     for count in range(20):
         average = (noise(0, count) + noise(1, count) + noise(2, count)) / WORKERS
         adam.step(expected, average, 1e-3, count + 1)

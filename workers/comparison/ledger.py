@@ -15,7 +15,7 @@ from torch import Tensor
 from a3c.config import Config
 from a3c.environments import EnvironmentSpec
 from a3c.networks import build
-from shared.optimizers import AdamOptions, SharedAdam
+from shared.optimizers import SharedAdam
 from shared.parameters import flat_zeros
 from shared.scoreboard import STOP, Scoreboard
 from shared.store import SharedStore
@@ -35,7 +35,7 @@ class LedgerAdam(SharedAdam):
     """Adam whose every step is exactly STEP, for all elements: no decay, no epsilon, a gradient of ones."""
 
     def __init__(self, size: int):
-        super().__init__(size, AdamOptions(beta1=0.0, beta2=0.0, epsilon=0.0))
+        super().__init__(size, beta1=0.0, beta2=0.0, epsilon=0.0)
 
     def step(self, parameters: Tensor, gradient: Tensor, learning_rate: float, count: int) -> None:
         super().step(parameters, torch.ones_like(gradient), STEP, count)

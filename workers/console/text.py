@@ -7,7 +7,7 @@ from os.path import join
 
 from rich.console import RenderableType
 
-from shared.phases import PHASES
+from shared import PHASES
 from workers.console.drawing import UNKNOWN, Frame, Line, clean, number, plural
 from workers.runs.invocation import program
 from workers.runs.records import Evaluation, Event, Faults, Status, Summary

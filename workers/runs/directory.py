@@ -17,7 +17,7 @@ from typing import Any
 
 from a3c.config import Config, ConfigError
 from a3c.files import json_bytes, write_durably
-from shared.phases import PHASES
+from shared import PHASES
 from workers.runs.invocation import command
 from workers.runs.lock import DirectoryLock
 from workers.runs.records import Event, Status, Summary

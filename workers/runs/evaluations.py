@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from shared.slots import Slots
+from shared.memory import Slots
 from shared.store import Snapshot
 from workers.runs.records import Evaluation
 

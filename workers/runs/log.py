@@ -53,7 +53,7 @@ class Report:
         self._events: list[Event] = []
         self._checkpoints = {name for name in ("best", "latest") if resumed and (name == "latest" or self._best)}
         self._failure_told = self._fresh_told = False
-        self._fresh_before = scoreboard.dropped()["episodes"]
+        self._fresh_before = scoreboard.faults()["episodes"]
         self._next_row = 0.0  # elapsed seconds
         self._logged_env_steps = -1
         self._target = environment.target(config.evaluation.target_return)
@@ -108,7 +108,7 @@ class Report:
         if self._directory.failure and not self._failure_told:
             self._failure_told = True
             self.event("unsaved", self._directory.failure)
-        fresh = self._scoreboard.dropped()["episodes"] - self._fresh_before
+        fresh = self._scoreboard.faults()["episodes"] - self._fresh_before
         if fresh and not self._fresh_told:
             self._fresh_told = True
             self.event("warning", "an environment does not repeat itself: new episodes were begun where those under "
@@ -210,15 +210,6 @@ class Report:
         return time.monotonic() - self._scoreboard.began
 
     def _faults(self) -> Faults:
-        dropped, tally = self._scoreboard.dropped(), self._scoreboard.tally
-        return Faults(
-            worker_restarts=self._scoreboard.worker_restarts(),
-            monitor_restarts=tally("monitor_restarts"),
-            observations=dropped["observations"],
-            rewards=dropped["rewards"],
-            gradients=dropped["gradients"],
-            rollbacks=tally("rollbacks"),
-            failed_saves=tally("failed_saves"),
-            failed_evaluations=tally("failed_evaluations"),
-            checkpointer_restarts=tally("checkpointer_restarts"),
-        )
+        counts = self._scoreboard.faults()
+        del counts["episodes"]
+        return Faults(**counts)

@@ -1,6 +1,5 @@
 """Going on with a run: what its directory must hold, and how it becomes the state of new processes."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from workers.runs.evaluations import Progress
 from workers.runs.directory import versions
 from workers.runs.records import Evaluation
 from workers.runs.tables import cut_table
+from workers.worker_state import pack, unpack
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,25 +34,34 @@ class Resumed:
         Raises:
             CheckpointError: they do not fit.
         """
-        tensors, workers = self.training.tensors, self.training.facts["workers"]
+        tensors = self.training.tensors
         try:
             store.restore(tensors)
             scoreboard.restore({name.removeprefix("board."): tensor for name, tensor in tensors.items() if "." in name})
-            for index, state in enumerate(workers[: scoreboard.workers]):
-                if state is not None:
-                    self._restore_worker(index, state, store, scoreboard, exactly=len(workers) == scoreboard.workers)
+            same_workers = tensors["counters"].shape[1] == scoreboard.workers
+            for index in range(scoreboard.workers):
+                if (state := self._worker_state(index)) is not None:
+                    self._restore_worker(index, state, store, scoreboard, same_workers)
         except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
             raise CheckpointError(f"{self.checkpoint.path}: does not fit the run's configuration: {error}") from error
 
+    def _worker_state(self, index: int) -> dict[str, Any] | None:
+        if (earlier := self.training.facts.get("workers")) is not None:  # written before snapshots were tensors
+            return dict(enumerate(earlier)).get(index)
+        snapshot = self.training.tensors.get(f"worker.{index}")
+        return None if snapshot is None else unpack(snapshot.numpy().tobytes())
+
     @staticmethod
-    def _restore_worker(index: int, state: dict[str, Any], store: SharedStore, scoreboard: Scoreboard, exactly: bool) -> None:
+    def _restore_worker(
+        index: int, state: dict[str, Any], store: SharedStore, scoreboard: Scoreboard, exactly: bool
+    ) -> None:
         collector = state["collector"]
         if exactly:
             scoreboard.restore_worker(index, state["board"])
         else:  # its totals may include those of workers that are no more
             row = scoreboard.read()[index]
             collector = {**collector, "return_sum": float(row["return_sum"]), "episodes": int(row["episodes"])}
-        store.barrier.hand_in(index, 0, json.dumps({"collector": collector}).encode())
+        store.barrier.hand_in(index, 0, pack({"collector": collector}))
 
     def words(self) -> str:
         """Where the run goes on from, in a line."""

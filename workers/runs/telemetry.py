@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.scoreboard import Scoreboard
-from shared.exact import exact_sum
-from shared.phases import PHASES
+from shared import PHASES
+from shared.scoreboard import Scoreboard, exact_sum
 from workers.runs.records import Losses, Staleness, WorkerStatus
 from workers.processes.usage import Usage
 
 EQUAL = 2**80  # mean squares of float32 numbers that are not all equal are less than so many times their variance
-EXACT = 2**98  # how much of a total is surely kept (shared/exact.py)
+EXACT = 2**98  # how much of a total is surely kept (shared/scoreboard.py, exact_sum)
 
 
 class Telemetry:
