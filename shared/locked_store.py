@@ -17,11 +17,15 @@ class LockedStore(SharedStore):
     """As `SharedStore`, but a push waits for its turn.
 
     The lock is a record lock on a file in memory: the kernel takes it back from a process that dies with it.
+
+    Raises:
+        OSError: this system has no such locks.
     """
 
     def __init__(self, initial: Tensor, optimizer: SharedOptimizer, scoreboard: Scoreboard):
         super().__init__(initial, optimizer, scoreboard)
         self._lock = NamelessFile(0)
+        fcntl.lockf(self._lock.descriptor, fcntl.LOCK_UN)
 
     def push(
         self, worker_index: int, gradient: Tensor, learning_rate: float, env_steps: int, pulled: Pulled

@@ -61,8 +61,8 @@ def fused_adam(vectors: Sequence[Tensor], b1: float, b2: float, eps: float, lr: 
 def plain_adam(vectors: Sequence[Tensor], b1: float, b2: float, eps: float, lr: float, t: int) -> None:
     """The same in NumPy, to 1e-6; each vector is stored once, as by the kernel."""
     p, g, m, v = (vector.numpy() for vector in vectors)
-    m += (1 - b1) * (g - m)
-    v += (1 - b2) * (g * g - v)
+    m[:] = b1 * m + (1 - b1) * g
+    v[:] = b2 * v + (1 - b2) * g * g
     p -= lr / (1 - b1**t) * m / (np.sqrt(v) / math.sqrt(1 - b2**t) + eps)
 
 

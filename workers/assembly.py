@@ -17,7 +17,7 @@ def build_store(config: Config, environment: EnvironmentSpec, scoreboard: Scoreb
     """The shared parameters, initialised by the run's seed, the shared optimizer, and the mode's way to push.
 
     Raises:
-        ConfigError: they do not fit into the memory.
+        ConfigError: they do not fit into the memory, or the mode needs locks that the system has not.
     """
     try:
         model = build(config, environment)
@@ -48,7 +48,10 @@ def store_around(
     if config.mode == "locked":
         from shared.locked_store import LockedStore
 
-        return LockedStore(vector, optimizer, scoreboard)
+        try:
+            return LockedStore(vector, optimizer, scoreboard)
+        except OSError as error:
+            raise ConfigError(f"mode: locked needs file locks ({error.strerror}); choose --mode async") from error
     return SharedStore(vector, optimizer, scoreboard)
 
 

@@ -60,12 +60,12 @@ def connect(
 ) -> "SharedMemoryLink":
     """The link of a worker in its own process; worker 0 writes updates.csv, a row per `log_interval` updates."""
     store.incarnation = incarnation
-    if not log_interval or worker_index:
-        return SharedMemoryLink(worker_index, store, scoreboard)
-    from workers.runs.update_log import UpdateLog
+    link = SharedMemoryLink(worker_index, store, scoreboard)
+    if log_interval and worker_index == 0:
+        from workers.runs.update_log import UpdateLog
 
-    update_log = UpdateLog(run_dir / "updates.csv", log_interval, store, scoreboard)
-    return SharedMemoryLink(worker_index, store, scoreboard, update_log.write_due)
+        link.log_update = UpdateLog(run_dir / "updates.csv", log_interval, store, scoreboard).write_due
+    return link
 
 
 class SharedMemoryLink:
@@ -73,20 +73,12 @@ class SharedMemoryLink:
 
     A new run finds zeros. A process that replaces a dead one finds its counts: its episodes under way, and its
     generators, died with it. In a resumed run there is a snapshot, and everything continues where it was.
-
-    Args:
-        log_update: called after every update that was counted.
     """
 
-    def __init__(
-        self,
-        worker_index: int,
-        store: SharedStore,
-        scoreboard: Scoreboard,
-        log_update: Callable[[], None] | None = None,
-    ):
+    log_update: Callable[[], None] | None = None  # called after every update that was counted
+
+    def __init__(self, worker_index: int, store: SharedStore, scoreboard: Scoreboard):
         self._worker_index, self._store, self._scoreboard = worker_index, store, scoreboard
-        self._log_update = log_update
         self.incarnation = store.incarnation
         self._drops, self._first_drop = 0, 0.0
 
@@ -158,15 +150,11 @@ class SharedMemoryLink:
         )
         self._scoreboard.count_staleness(self._worker_index, staleness)
         self._drops = 0
-        if self._log_update is not None:
-            self._log_update()
+        if self.log_update is not None:
+            self.log_update()
 
     def drop(self, fault: str) -> None:
-        """As `Link.drop`.
-
-        Raises:
-            NumericsError: for long there has been nothing else.
-        """
+        """As `Link.drop`; raises NumericsError where for long there has been nothing else."""
         self._scoreboard.count_dropped(self._worker_index, fault)
         now = time.monotonic()
         self._first_drop = self._first_drop if self._drops else now

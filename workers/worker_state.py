@@ -1,43 +1,33 @@
-"""A worker's snapshot as bytes: plain JSON values, and NumPy arrays of any size anywhere among them."""
+"""A worker's snapshot as bytes: plain JSON values, and among them NumPy arrays of any size."""
 
 import json
 import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 ARRAY = "__array__"  # stands in the JSON for an array: its dtype, its shape and where its bytes begin
-NUMBERS = "?biufc"  # kinds of dtypes
-LENGTH = 8  # bytes that hold the length of the JSON, which follows them; the arrays follow that
+LENGTH = 8  # bytes that hold the length of the JSON, which comes next; then come the arrays
 
 
 def pack(state: dict[str, Any]) -> bytes:
-    """A state as bytes.
-
-    Raises:
-        TypeError, ValueError: something in it is neither plain JSON, finite numbers alone, nor an array of numbers.
-    """
-    arrays: list[bytes] = []
-    size = 0
+    """A state as bytes; TypeError or ValueError where it holds more than JSON, finite numbers and arrays of numbers."""
+    arrays: list[NDArray[Any]] = []
 
     def place(value: Any) -> dict[str, Any]:
-        nonlocal size
-        if not isinstance(value, np.ndarray) or value.dtype.kind not in NUMBERS:
+        if not isinstance(value, np.ndarray) or value.dtype.kind not in "?biufc":
             raise TypeError(f"a worker's snapshot cannot hold a {type(value).__name__}")
-        arrays.append(value.tobytes())
-        start, size = size, size + value.nbytes
+        start = sum(array.nbytes for array in arrays)
+        arrays.append(value)
         return {ARRAY: [value.dtype.str, value.shape, start]}
 
     text = json.dumps(state, default=place, allow_nan=False, separators=(",", ":")).encode()
-    return b"".join((len(text).to_bytes(LENGTH, "little"), text, *arrays))
+    return b"".join((len(text).to_bytes(LENGTH, "little"), text, *(array.tobytes() for array in arrays)))
 
 
 def unpack(content: bytes) -> dict[str, Any]:
-    """What `pack` made bytes of; the arrays are copies.
-
-    Raises:
-        TypeError, ValueError: it is not such bytes.
-    """
+    """The state that was packed, its arrays as copies; TypeError or ValueError where `content` is none."""
     end = LENGTH + int.from_bytes(content[:LENGTH], "little")
 
     def array(value: dict[str, Any]) -> Any:

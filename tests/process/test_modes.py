@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from a3c import Config
+from a3c.checkpoint import load_training
 from shared.locked_store import LockedStore
 from shared.optimizers import SharedAdam, SharedOptimizer
 from shared.scoreboard import STOP, Scoreboard
@@ -150,6 +151,16 @@ def test_sync_and_one_worker_repeat_themselves_bit_for_bit_under_load(tmp_path: 
     with load():
         assert run("loaded") == idle
     assert run("other", seed=4) != idle
+
+
+def test_a_run_without_torchs_kernel_makes_the_same_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def parameters(name: str) -> torch.Tensor:
+        train(run_dir=tmp_path / name, mode="sync", seed=1, max_env_steps=300, eval_interval=10**6, dashboard="off")
+        return load_training(tmp_path / name)[1].tensors["parameters"]
+
+    expected = parameters("with")
+    monkeypatch.delattr(torch, "_fused_adam_")  # here, where the optimizer is made
+    torch.testing.assert_close(parameters("without"), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_in_sync_the_same_snapshot_is_the_solution_every_time(tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ class Worker:
     def __init__(self, run: "Run"):
         self.run, self.watch = run, Stopwatch()
         self.collector = Collector(ENVIRONMENT.make(2), 5, 2, np.random.default_rng(0))
-        self.link = SharedMemoryLink(1, run.store, run.scoreboard, lambda: run.logged.append(run.store.updates))
+        self.link = SharedMemoryLink(1, run.store, run.scoreboard)
+        self.link.log_update = lambda: run.logged.append(run.store.updates)
         self.link.join(self.collector, self.watch)
         self.parameters = torch.zeros(len(run.store.parameters))
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from a3c.networks import ActorCritic, initialize
 from shared.locked_store import LockedStore
-from shared.optimizers import SharedAdam, SharedOptimizer, SharedRMSProp
+from shared.optimizers import SharedAdam, SharedOptimizer, SharedRMSProp, fused_adam, plain_adam
 from shared.parameters import bind, flat_size
 from shared.scoreboard import FINISH, Scoreboard
 from shared.store import Pulled, SharedStore
@@ -80,6 +80,34 @@ def test_shared_adam_equals_torch_adam_bit_for_bit() -> None:
         optimizer.step()
         push(store, 0, gradient, 0.01)
         assert torch.equal(store.parameters, reference.detach())
+
+
+def without_the_kernel(*arguments: object, **options: object) -> None:
+    raise TypeError("an unexpected keyword argument")
+
+
+def of_other_numbers(parameters: list[torch.Tensor], *arguments: object, **options: object) -> None:
+    parameters[0] += 1
+
+
+@pytest.mark.parametrize("kernel", [None, without_the_kernel, of_other_numbers])
+@pytest.mark.parametrize("options", [{}, {"beta1": 0.3, "beta2": 0.5, "epsilon": 1e-3}, {"beta1": 0.0, "beta2": 0.0}])
+def test_without_torchs_kernel_adam_makes_the_same_steps(
+    kernel: object, options: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    initial = torch.randn(SIZE, generator=generator)
+    fused = adam_store(initial, **options)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "_fused_adam_", kernel) if kernel else patch.delattr(torch, "_fused_adam_")
+        plain = adam_store(initial, **options)
+    assert (fused.optimizer._step, plain.optimizer._step) == (fused_adam, plain_adam)  # type: ignore[attr-defined]
+    for count in range(100):
+        gradient = torch.randn(SIZE, generator=generator) * 10.0 ** -(count % 7)
+        for store in (fused, plain):
+            push(store, 0, gradient, 0.01)
+        for name, vector in fused.vectors().items():
+            torch.testing.assert_close(plain.vectors()[name], vector, rtol=1e-6, atol=1e-6)
 
 
 def test_three_pushes_of_a_known_gradient_neither_freeze_nor_accumulate() -> None:
