@@ -34,7 +34,7 @@ def save(store: SharedStore, scoreboard: Scoreboard, shape: str, progress: Progr
     (path / "checkpoints").mkdir()
     tensors = store.capture(lambda: progress.released).tensors
     tensors = tensors | {f"board.{name}": tensor for name, tensor in scoreboard.state().items()}
-    facts: dict[str, Any] = {"workers": [None] * scoreboard.workers, "monitor": progress.state()}
+    facts: dict[str, Any] = {"monitor": progress.state()}
     told = {"env_steps": store.env_steps, "updates": store.updates}
     model = build(config_of(shape), ENVIRONMENT)
     save_checkpoint(path / "checkpoints", "latest", model, {**ENVIRONMENT.identity(), **told}, Training(tensors, facts))
