@@ -18,6 +18,7 @@ from shared.memory import SharedArray
 # A scalar for torch, made once in every process: making one takes longer than a small step. As a part of the optimizer
 # it would be passed to other processes, as memory that all of them write to.
 COUNT = torch.zeros((), dtype=torch.float32, device="cpu")
+OFF: Any = {"weight_decay": 0.0, "amsgrad": False, "maximize": False}  # what the kernel could do besides
 
 
 class SharedOptimizer(Protocol):
@@ -52,10 +53,9 @@ class SharedAdam:
 
 def fused_adam(vectors: Sequence[Tensor], b1: float, b2: float, eps: float, lr: float, t: int) -> None:
     """Step t by the kernel of torch.optim.Adam(fused=True), which is private to torch."""
-    step: Any = torch._fused_adam_
-    off = {"weight_decay": 0.0, "amsgrad": False, "maximize": False}
+    p, g, m, v = vectors
     COUNT.fill_(t)
-    step(*([vector] for vector in vectors), [], [COUNT], lr=lr, beta1=b1, beta2=b2, eps=eps, **off)
+    torch._fused_adam_([p], [g], [m], [v], [], [COUNT], lr=lr, beta1=b1, beta2=b2, eps=eps, **OFF)
 
 
 def plain_adam(vectors: Sequence[Tensor], b1: float, b2: float, eps: float, lr: float, t: int) -> None:

@@ -61,8 +61,8 @@ class Scoreboard:
     def __init__(self, workers: int):
         self.workers = workers
         self.monitor, self.checkpointer = workers, workers + 1  # the indices of their beats
-        # As known when a process is started: when the run was asked for, a time.monotonic(), of a resumed run without
-        # the time between its sittings; and seconds of training in earlier sittings.
+        # When the run was asked for, a time.monotonic() (of a resumed run without the time between its sittings), and
+        # seconds of training in earlier sittings. Both are set before any process is started.
         self.began, self.earlier_seconds = time.monotonic(), 0.0
         self._rows = SharedArray((workers,), ROW)
         self._rows.array["mean_return"] = np.nan
@@ -85,9 +85,7 @@ class Scoreboard:
         self._staleness.numbers[worker_index, min(staleness, STALENESS_BINS - 1)] += 1
 
     def count_dropped(self, worker_index: int, what: str) -> None:
-        """Count a rollout that a worker dropped because its observations, rewards or gradients were not all finite;
-        or, as "episodes", that the episodes of the run that was resumed could not be continued.
-        """
+        """Count a rollout of which something was not finite; as "episodes", that a resumed run's were not continued."""
         self._dropped.array[worker_index, DROPPED.index(what)] += 1
 
     def count(self, fault: str) -> None:
@@ -182,7 +180,7 @@ class Scoreboard:
         return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Continue a `state`; where that is of more workers than there are now, worker 0 takes their totals.
+        """Continue a `state`; of more workers than there are now, worker 0 takes the totals.
 
         Raises:
             KeyError, ValueError: it is not a state of such a scoreboard.
@@ -212,11 +210,7 @@ class Scoreboard:
         return {name: array.copy() for name, array in arrays.items()}
 
     def restore_worker(self, worker_index: int, state: dict[str, Any]) -> None:
-        """Continue a worker's own state, which is of the same moment as the rest of its snapshot.
-
-        Raises:
-            KeyError, TypeError, ValueError: it is not such a state.
-        """
+        """Continue a worker's own state; raises KeyError, TypeError or ValueError where it is none."""
         row = _rows_of(np.array([state["row"]], np.float64))  # in older checkpoints a list, with None for NaN
         row["started"] = row["heartbeat"] = 0.0
         self._rows.array[worker_index] = row[0]
@@ -233,11 +227,7 @@ def exact_sum(numbers: Iterable[float]) -> tuple[float, float]:
 
 
 def add_moments(totals: list[float], moments: Sequence[Any]) -> list[float]:
-    """The values of CRITIC after one more rollout.
-
-    Args:
-        moments: its steps and its sum of error magnitudes; for each of PAIRS numbers whose sum is to be added exactly.
-    """
+    """The values of CRITIC after one more rollout: its steps, error magnitudes, and numbers to add to each of PAIRS."""
     steps, magnitude, a, a_low, b, b_low, c, c_low, d, d_low = totals  # written out: this is done in every update
     more, more_magnitude, to_a, to_b, to_c, to_d = moments
     new_a, new_b = fsum((a, a_low, *to_a)), fsum((b, b_low, *to_b))
@@ -255,11 +245,7 @@ def fold(counts: NDArray[Any], into: NDArray[Any]) -> None:
 
 
 def _rows_of(values: NDArray[np.float64]) -> NDArray[Any]:
-    """A copy of stored rows, [W, columns], as rows of today, [W] of type ROW.
-
-    Raises:
-        ValueError: they are no rows, or what is added to exactly is not finite.
-    """
+    """A copy of stored rows, [W, columns], as [W] of type ROW; raises ValueError where they are none, or not finite."""
     if values.shape[-1] == len(FORMER):
         rows = np.zeros(len(values), ROW)
         for name, column in zip(FORMER, values.T, strict=True):

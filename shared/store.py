@@ -38,10 +38,10 @@ class Snapshot(NamedTuple):
 
 
 class Capture(NamedTuple):
-    """A copy of everything in a store that resuming from this moment needs."""
+    """A copy of everything in a store, for `SharedStore.restore`."""
 
     snapshot: Snapshot
-    tensors: dict[str, Tensor]  # for `SharedStore.restore`
+    tensors: dict[str, Tensor]
 
 
 class SharedStore:
@@ -49,9 +49,8 @@ class SharedStore:
 
     Written by every worker at once: the parameters and the optimizer's moments. A pull that overlaps another worker's
     push copies some elements from before and some from after it; Hogwild tolerates that (docs/decisions/0002).
-    Written by one worker each: its counters of pushes begun, pushes done and environment steps, and of the pushes and
-    pulls in which it met another worker's push. Their sums are the totals: no increment is ever lost, and each process
-    can see whether a push is under way.
+    Written by one worker each: its counters of pushes begun and done, of environment steps, and of the pushes and pulls
+    that met another worker's push. Their sums are the totals: no increment is lost, and a push under way shows.
     """
 
     queues = False  # whether the snapshots to evaluate are kept until they have been evaluated
@@ -139,11 +138,7 @@ class SharedStore:
     # -- evaluation -----------------------------------------------------------------------------------------------
 
     def enqueue_due(self, worker_index: int, meanwhile: Callable[[], None]) -> None:
-        """Before a rollout: queue the snapshot that is due, where snapshots are queued (`queues`).
-
-        Args:
-            meanwhile: called repeatedly where that has to wait.
-        """
+        """Before a rollout: queue the snapshot that is due, where they are queued; `meanwhile` is called in a wait."""
 
     def snapshot(self) -> Snapshot:
         """A copy during which nobody pushed; where no such moment comes for long, one marked as not consistent."""
@@ -165,23 +160,19 @@ class SharedStore:
 
     def vectors(self) -> dict[str, Tensor]:
         """The shared parameters and moments themselves, by name, [P] each."""
-        moments = {f"moment.{name}": moment for name, moment in self.optimizer.state().items()}
-        return {"parameters": self.parameters, **moments}
+        moments = self.optimizer.state().items()
+        return {"parameters": self.parameters, **{f"moment.{name}": moment for name, moment in moments}}
 
     def sha256(self) -> str:
         """Digest of the parameters and the optimizer's moments: equal where two runs have come to the same bit."""
         return hashlib.sha256(b"".join(vector.numpy().tobytes() for vector in self.vectors().values())).hexdigest()
 
     def capture(self, evaluated: Callable[[], int] = lambda: 0) -> Capture:
-        """A copy of everything here, at a moment at which nobody pushes if there is one.
-
-        Args:
-            evaluated: how many snapshots of the queue have been; the others of the capture's moment come along.
-        """
+        """A copy of everything here, and of the queue but for its first snapshots, so many as are `evaluated`."""
         return self._copy(self.vectors())
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Resume from a capture's tensors; where it is of more workers than there are now, worker 0 takes their counts.
+        """Resume from a capture's tensors; of more workers than there are now, worker 0 takes the counts.
 
         Raises:
             KeyError, RuntimeError, ValueError: they are not of such a store.

@@ -24,10 +24,9 @@ class SyncStore(SharedStore):
     Worker 0 leads: it waits for all gradients, steps, and lets all go on. So one thread of control decides everything
     that depends on order: the snapshots to evaluate, the moment of a checkpoint, and after which step the run ends. A
     run repeats itself bit for bit however the machine schedules it. One worker alone is a special case.
-    Written by one worker each: its gradient, and for how many steps it has handed one in. Written by worker 0:
-    everything else. The queue of snapshots is written by worker 0 and released by the monitor. A process that waits,
-    waits for a number in shared memory to change; notifiers only wake. So a worker that dies leaves nothing behind that
-    its successor cannot read there.
+    Written by one worker each: its gradient, and for how many steps it has handed one in. By the monitor: which
+    snapshots are released. By worker 0: everything else. A process that waits, waits for a number in shared memory to
+    change; notifiers only wake. So a worker that dies leaves nothing behind that its successor cannot read there.
 
     Nobody can wait in a circle. A step waits for rollouts, which wait for nobody. The queue is waited for between two
     rollouts, where no step is under way: there worker 0 makes the checkpoint's request due and every worker answers it,
@@ -143,11 +142,11 @@ class SyncStore(SharedStore):
     def _enqueued(self, worker_index: int, meanwhile: Callable[[], None]) -> bool:
         """Whether the next rollout may begin; worker 0 queues the snapshot where there is room."""
         if worker_index == 0 and self._snapshot_is_due():
-            if not self.queue_is_full:
+            if self.queue_is_full:
+                self._between_steps(self.updates)  # nobody has begun another rollout
+            else:
                 self._enqueue()
                 self._notify_others()
-            else:
-                self._between_steps(self.updates)  # nobody has begun another rollout
         if not self._snapshot_is_due():
             return True
         meanwhile()
@@ -191,8 +190,7 @@ class SyncStore(SharedStore):
         self._captured_vectors.array[:] = [vector.numpy() for vector in self.vectors().values()]
         self._captured_counters.array[:] = [array.array for array in self._counters]
         self._captured_counters.array[0, 0] = self._begun.numbers[0]  # the step under way counts as done with this
-        env_steps = self._totals.numbers[step % 2]
-        self._captured_moment.array[:] = step, env_steps, self._queued.numbers[0], *self._due.numbers
+        self._captured_moment.array[:] = step, self._totals.numbers[step % 2], *self._queued.numbers, *self._due.numbers
 
     def capture(self, evaluated: Callable[[], int] = lambda: 0) -> Capture:
         """What was captured when the request was made due: between two steps, whatever has happened since.
@@ -213,16 +211,9 @@ class SyncStore(SharedStore):
         numbers = np.arange(self._released.numbers[0], queued)
         queue, moments = self._queue.array[numbers % QUEUE_SLOTS], self._queue_moments.array[numbers % QUEUE_SLOTS]
         left = numbers >= (released := evaluated())
-        return Capture(
-            snapshot,
-            tensors
-            | {
-                "pending": torch.from_numpy(queue[left]),
-                "pending_facts": torch.from_numpy(moments[left]),
-                "queue": torch.tensor([released, queued], device="cpu"),
-                "due": torch.tensor(due, device="cpu"),
-            },
-        )
+        pending = {"pending": torch.from_numpy(queue[left]), "pending_facts": torch.from_numpy(moments[left])}
+        counts = {"queue": torch.tensor([released, queued], device="cpu"), "due": torch.tensor(due, device="cpu")}
+        return Capture(snapshot, tensors | pending | counts)
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """As `SharedStore.restore`, the queue included; one of a store that has none begins with the next snapshot."""

@@ -71,8 +71,8 @@ def connect(
 class SharedMemoryLink:
     """The link of a worker on the machine of its run.
 
-    A new run finds zeros. A process that replaces a dead one finds its counts: its episodes under way, and its
-    generators, died with it. In a resumed run there is a snapshot, and everything continues where it was.
+    A new run finds zeros. A process that replaces a dead one finds its counts: its episodes and generators died with
+    it. In a resumed run there is a snapshot, and everything continues where it was.
     """
 
     log_update: Callable[[], None] | None = None  # called after every update that was counted
