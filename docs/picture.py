@@ -13,8 +13,8 @@ from rich.console import Console
 
 from a3c.config import Config
 from a3c.environments import describe
-from workers.console.dashboard import Dashboard
 from workers.console.panels import render
+from workers.console.text import PlainView
 from workers.processes.signals import Signals
 from workers.processes.start import start_forkserver
 from workers.runs.directory import open_run_directory
@@ -25,11 +25,11 @@ WIDTH, HEIGHT = 100, 32
 PICTURE = Path(__file__).with_name("console.svg")
 
 
-class Recorder(Dashboard):
+class Recorder(PlainView):
     """Keeps every status that a live console would have shown."""
 
     def __init__(self) -> None:
-        super().__init__(Console(file=io.StringIO()), live=False)
+        super().__init__(None)
         self.statuses: list[Status] = []
 
     def update(self, status: Status) -> None:

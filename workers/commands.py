@@ -146,7 +146,8 @@ class Export:
         from workers.serving.export import export_policy
 
         output, check = str(self.output) if self.output else None, (self.episodes, self.seed)
-        return export_policy(str(self.path), self.format, self.int8, self.with_critic, output, *check, self.env)
+        export_policy(str(self.path), output, self.int8, self.with_critic, *check, self.env)
+        return 0
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,11 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
 from typing import Any
 
-from a3c.config import Config
-from shared.notifier import Notifier
-from shared.scoreboard import CLOSE, FINISH, RUN, STOP, Scoreboard
-from shared.store import SharedStore
+from shared.scoreboard import CLOSE, FINISH, RUN, STOP
 from workers import exit_codes
-from workers.console.drawing import plural
 from workers.processes.child import LOST, Budget, Child
 from workers.processes.signals import Signals
+from workers.runs.evaluations import SharedRun
 from workers.runs.log import RunLog
 from workers.runs.records import Summary, WorkerStatus
 
@@ -34,22 +31,19 @@ class Supervisor:
 
     def __init__(
         self,
-        config: Config,
-        store: SharedStore,
-        scoreboard: Scoreboard,
-        notifier: Notifier,
+        run: SharedRun,
         log: RunLog,
         signals: Signals,
         workers: Sequence[Child],
         monitor: Child | None,
         checkpointer: Child,
     ):
-        self._config, self._store, self._scoreboard, self._notifier = config, store, scoreboard, notifier
+        self._config, _, self._store, self._scoreboard, _, self._notifier, _ = run
         self._log, self._signals = log, signals
         self._workers, self._monitor, self._checkpointer = list(workers), monitor, checkpointer
         self._actors = [*workers, *([monitor] if monitor else [])]  # which run environments
         self._children = [*self._actors, checkpointer]
-        self._budget = Budget(config.supervision.max_restarts)
+        self._budget = Budget(self._config.supervision.max_restarts)
         self._saves = signals.saves
         self._ticked = time.monotonic()
         self._longest_pause = 0.0  # without an environment step, that a worker has come back from
@@ -212,14 +206,13 @@ class Supervisor:
         elif ending:
             return
         elif not lost and not self._budget.take():
-            budget = plural(self._budget.restarts, "restart")
-            spent = f"the budget of {budget} within ten minutes is spent (--max-restarts)"
+            spent = f"the budget of {self._budget} within ten minutes is spent (--max-restarts)"
             self._fail(exit_codes.WORKER, f"{child.name} {cause}; {spent}")
             return
         else:
             index = self._workers.index(child)
-            self._store.settle(index)  # so that no other worker waits for it
-            self._store.barrier.clear(index)
+            self._store.close_push(index)  # so that no other worker waits for it
+            self._store.barrier.forget(index)
             self._scoreboard.replace(index)
         child.schedule()
 
@@ -235,8 +228,7 @@ class Supervisor:
                 continue
             child.start()
             if child.pid is not None:
-                taken = f"; {self._budget.taken} of {plural(self._budget.restarts, 'restart')}"
-                restarts = taken if child in self._workers else ""
+                restarts = f"; {self._budget.taken} of {self._budget}" if child in self._workers else ""
                 self._log.event("restarted", f"{child.name}{self._seed_of(child)}, pid {child.pid}{restarts}")
 
     # -- stopping -------------------------------------------------------------------------------------------------

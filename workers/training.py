@@ -1,6 +1,6 @@
 """One training run from its options to its summary. This page builds all its parts, top-down.
 
-train() or resume() -> checks -> run directory -> forkserver -> supervise(): shared memory, log, processes, supervisor
+train() or resume() -> checks -> run directory -> forkserver -> supervise() -> Supervisor.run()
 
 torch is imported in `supervise`, beside the forkserver's own import of it: that takes most of a short run's time.
 """
@@ -24,7 +24,6 @@ from workers.processes.signals import Signals
 from workers.processes.start import start_forkserver
 from workers.runs.directory import RunDirectory, new_run_dir, open_run_directory
 from workers.runs.records import Summary, starting
-from workers.runs.resume import changed, nothing_to_do, stored_config
 
 if TYPE_CHECKING:
     from a3c.environments import EnvironmentSpec
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from workers.runs.resume import Resumed
 
 DASHBOARDS = ("auto", "on", "off")
-PUSH_LOCK = ".push-lock"  # in the run directory, for --mode locked
 START_SECONDS = 60.0  # for imports, and for environments to be made and reset
 PATIENCE = 5  # times what an environment has shown to take is not too long
 
@@ -96,6 +94,8 @@ def resume(
         CheckpointError: there is nothing to resume, or it does not fit; files are left as they are.
         ConfigError: the directory or an option cannot be used.
     """
+    from workers.runs.resume import changed, load, nothing_to_do, stored_config
+
     typed, path = _checked(dashboard, run_dir)
     if not path.is_dir():
         raise CheckpointError(f"{typed}: no such run directory")
@@ -107,8 +107,6 @@ def resume(
     check_limits(config)
 
     def load_checkpoint() -> tuple[EnvironmentSpec, Resumed]:
-        from workers.runs.resume import load  # imports torch
-
         environment = _described(config, content.get("environment"))
         say = functools.partial(print, file=sys.stderr)
         return environment, load(path, config, environment, content, any_version, say)
@@ -148,10 +146,10 @@ def _run_in(
             except OSError as error:
                 raise process_refusal(config, error) or error from error
             environment, resumed = load()
-            from workers.console.dashboard import Dashboard
+            from workers.console import run_view
             from workers.runs.program import changed_options
 
-            with Dashboard(*console_for(dashboard), changed_options(config)) as view:
+            with run_view(dashboard, changed_options(config)) as view:
                 view.update(starting(config, directory.shown, time.monotonic() - started))
                 if environment is None:
                     from a3c.environments import describe
@@ -183,14 +181,15 @@ def supervise(
     from workers.processes.child import Child, Patience
     from workers.runs.evaluations import Evaluations, SharedRun
     from workers.runs.log import RunLog
-    from workers.runs.resume import cut_back
     from workers.supervisor import SAVE_SECONDS, Supervisor
 
     # What the processes share.
     scoreboard = Scoreboard(config.workers)
     scoreboard.began = started
-    store = build_store(config, environment, scoreboard, directory.path / PUSH_LOCK)
+    store = build_store(config, environment, scoreboard)
     if resumed is not None:
+        from workers.runs.resume import cut_back
+
         resumed.restore(store, scoreboard)
         resumed = cut_back(directory.path, resumed)  # now that everything is known to fit
     log = RunLog(config, environment, scoreboard, store, directory, view, resumed)
@@ -199,13 +198,13 @@ def supervise(
     # The processes: none of them is started here.
     pace, options = environment.pace, config.evaluation
 
+    def patience(environments: int, latency: float = 0.0, least: float = 0.0) -> Patience:
+        step = PATIENCE * max(pace.make_seconds, pace.reset_seconds, environments * (pace.step_seconds + latency))
+        return Patience(START_SECONDS + step, max(config.supervision.heartbeat_timeout, least, step))
+
     def child(name: str, target: Any, arguments: Any, index: int, patience: Patience, **more: Any) -> Child:
         pulse, path = functools.partial(scoreboard.beats, index), directory.path / "logs" / f"{name}.log"
         return Child(name, target, arguments, pulse, patience, path, needs_main=environment.needs_main, **more)
-
-    def patience(environments: int, latency: float, least: float) -> Patience:
-        step = PATIENCE * max(pace.make_seconds, pace.reset_seconds, environments * (pace.step_seconds + latency))
-        return Patience(START_SECONDS + step, max(config.supervision.heartbeat_timeout, least, step))
 
     def worker(index: int) -> Child:
         return child(
@@ -213,42 +212,28 @@ def supervise(
             actor_learner.main,
             lambda _: (index, scoreboard.incarnation(index), config, environment, store, scoreboard, directory.path),
             index,
-            patience(config.envs_per_worker, config.env_latency_ms / 1000, 0.0),
+            patience(config.envs_per_worker, config.env_latency_ms / 1000),
             computing=functools.partial(scoreboard.is_learning, index),
             early=config.envs_per_worker,
         )
 
-    supervisor = Supervisor(
-        config,
-        store,
-        scoreboard,
-        run.notifier,
-        log,
-        signals,
-        workers=[worker(index) for index in range(config.workers)],
-        monitor=child(
-            "monitor",
-            monitor.main,
-            lambda messages: (run, messages),
-            scoreboard.monitor,
-            patience(batch_size(environment, options.eval_episodes, options.eval_envs), 0.0, START_SECONDS),
-        )
-        if options.eval_episodes
-        else None,
-        checkpointer=child(
-            "checkpointer",
-            checkpointer.main,
-            lambda messages: (run, messages, view.terminal),
-            scoreboard.checkpointer,
-            Patience(START_SECONDS, SAVE_SECONDS),
-        ),
+    workers, watching = [worker(index) for index in range(config.workers)], None
+    if options.eval_episodes:
+        patient = patience(batch_size(environment, options.eval_episodes, options.eval_envs), least=START_SECONDS)
+        watching = child("monitor", monitor.main, lambda messages: (run, messages), scoreboard.monitor, patient)
+    saving = child(
+        "checkpointer",
+        checkpointer.main,
+        lambda messages: (run, messages, view.terminal),
+        scoreboard.checkpointer,
+        Patience(START_SECONDS, SAVE_SECONDS),
     )
+    supervisor = Supervisor(run, log, signals, workers, watching, saving)
 
     def announce() -> None:
         kind, origin = ("started", "") if resumed is None else ("resumed", f"; {resumed.describe()}")
-        workers = f"{config.workers} worker{'s' * (config.workers != 1)}"
-        others = " and a monitor" if options.eval_episodes else ", no evaluations"
-        log.event(kind, f"{workers}{others}, seed {config.seed}{origin}")
+        plural, others = "s" * (config.workers != 1), " and a monitor" if watching else ", no evaluations"
+        log.event(kind, f"{config.workers} worker{plural}{others}, seed {config.seed}{origin}")
         if (line := crowding(config)) is not None:
             log.event("warning", line)
         directory.write_config(config, environment.description())
@@ -262,18 +247,17 @@ def supervise(
 
 
 def build_store(
-    config: Config, environment: EnvironmentSpec, scoreboard: Scoreboard, lock_path: Path, optimizer: Any = None
+    config: Config, environment: EnvironmentSpec, scoreboard: Scoreboard, optimizer: Any = None
 ) -> SharedStore:
     """The shared parameters, initialised by the run's seed, the shared optimizer, and the mode's way to push.
 
     Args:
         optimizer: another one than that of the configuration, called with the number of parameters.
     Raises:
-        ConfigError: they do not fit into memory, or the mode needs what the file system has not.
+        ConfigError: they do not fit into memory, or the mode needs locks that the system has not.
     """
     from a3c.networks import bind, build, flat_zeros, initialize
-    from shared.store import LockedStore, SharedStore
-    from shared.sync_store import SyncStore
+    from shared.store import SharedStore
 
     try:
         model = build(config, environment)
@@ -282,13 +266,17 @@ def build_store(
         bind(model, vector)
         stepped = optimizer(len(vector)) if optimizer else build_optimizer(config.optimizer, len(vector))
         if config.mode == "sync" or config.workers == 1:  # a single worker is reproducible too
+            from shared.sync_store import SyncStore
+
             interval = config.evaluation.eval_interval if config.evaluation.eval_episodes else None
             return SyncStore(vector, stepped, scoreboard, interval)
         if config.mode == "locked":
-            from workers.runs.directory import require_locks
+            from shared.locked_store import LockedStore
 
-            require_locks(lock_path)
-            return LockedStore(vector, stepped, scoreboard, str(lock_path))
+            try:
+                return LockedStore(vector, stepped, scoreboard)
+            except OSError as error:
+                raise ConfigError(f"mode: locked needs file locks ({error.strerror}); choose --mode async") from error
         return SharedStore(vector, stepped, scoreboard)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "allocate memory" not in str(error):  # torch has no class of its own
@@ -299,11 +287,11 @@ def build_store(
 
 def build_optimizer(options: OptimizerConfig, size: int) -> SharedOptimizer:
     """The shared optimizer of a run for `size` parameters."""
-    from shared.optimizers import AdamOptions, RMSPropOptions, SharedAdam, SharedRMSProp
+    from shared.optimizers import SharedAdam, SharedRMSProp
 
     if options.optimizer == "rmsprop":
-        return SharedRMSProp(size, RMSPropOptions(options.rmsprop_decay, options.epsilon))
-    return SharedAdam(size, AdamOptions(options.adam_beta1, options.adam_beta2, options.epsilon))
+        return SharedRMSProp(size, options.rmsprop_decay, options.epsilon)
+    return SharedAdam(size, options.adam_beta1, options.adam_beta2, options.epsilon)
 
 
 # -- the console ------------------------------------------------------------------------------------------------------
@@ -313,17 +301,6 @@ def check_dashboard(dashboard: str) -> None:
     """Check that it is one of those there are; raises ConfigError."""
     if dashboard not in DASHBOARDS:
         raise ConfigError(f"dashboard: must be one of {', '.join(DASHBOARDS)}, got {dashboard!r}")
-
-
-def console_for(dashboard: str) -> tuple[Any, bool]:
-    """The console, and whether to draw live on it."""
-    from rich.console import Console
-
-    from workers.console.screen import console_environment
-
-    live = dashboard == "on" or (dashboard == "auto" and sys.stdout.isatty())
-    forced = True if dashboard == "on" else None
-    return Console(file=sys.stdout, force_terminal=forced, _environ=console_environment(os.environ)), live
 
 
 def process_started() -> float:

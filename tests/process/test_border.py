@@ -75,9 +75,12 @@ def bereaved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bereaved]:
     pairs = [pty.openpty() for _ in WITH_TERMINAL]
     terminals = [os.ttyname(output) for _, output in pairs]
     script = f"from pathlib import Path; from {__name__} import parent; parent(Path({str(folder)!r}), {terminals})"
+    variables = {**os.environ, "PYTHONPATH": str(ROOT)}  # whatever a test before this one has left there
+    variables.pop("PYTHONSAFEPATH", None)
+    command = [sys.executable, "-c", script]
     with (
-        open(folder / "stderr", "w+") as stderr,
-        subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=stderr, cwd=ROOT) as process,
+        open(folder / "stderr", "w") as stderr,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, cwd=ROOT, env=variables) as process,
     ):
         try:
             assert process.stdout is not None

@@ -182,7 +182,7 @@ def test_a_damaged_latest_and_another_version_do_not_keep_a_user_from_going_on(c
     code, output = run_here("resume", copied, "--any-version", "--max-env-steps", latest["env_steps"])
     assert code == 0, output
     assert f"skipped a damaged checkpoint: {copied}" in output
-    assert f"goes on from {earlier:,} env steps" in output
+    assert f"from {earlier:,} env steps" in output
     assert max(int(row["updates"]) for row in rows(copied / "evaluations.csv")) <= summary(copied)["updates"]
 
 
@@ -280,7 +280,7 @@ def test_what_does_not_fit_is_refused_with_every_difference(
 
 def test_a_sync_run_is_refused_another_number_of_workers(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
     edit(copied, lambda content: content["options"].update(mode="sync"))
-    assert "workers: a sync run goes on with as many as it had, 4" in refused(capsys, 2, copied, "--workers", 2)
+    assert "workers: a sync run is resumed with as many as it had, 4" in refused(capsys, 2, copied, "--workers", 2)
 
 
 def test_where_all_checkpoints_are_damaged_nothing_is_begun(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:

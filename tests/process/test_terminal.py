@@ -21,14 +21,14 @@ SHORT = ("--workers", 1, "--max-env-steps", 3000, "--target-return", 501)
 CLEAR = "\x1b[2J"
 BROKEN_VIEW = """
 import sys, run_a3c
-from workers.console import dashboard
+from workers.console import screen
 
-drawn, render = [], dashboard.render
+drawn, render = [], screen.render
 def broken(status, width, height):
     drawn.append(status)
     return render(status, width, height) if len(drawn) < 3 else 1 / 0
 
-dashboard.render = broken
+screen.render = broken
 sys.exit(run_a3c.main(sys.argv[1:]))
 """
 

@@ -67,9 +67,7 @@ def sample_status(workers: int = 4) -> Status:
         workers=tuple(sample_worker(worker_index) for worker_index in range(workers)),
         time_shares={"env": 0.41, "forward": 0.18, "backward": 0.12, "pull": 0.01, "push": 0.04, "other": 0.24},
         losses=Losses(-0.0123, 0.0341, 0.5412, 0.9134, 0.4217, 4.88e-3),
-        staleness_p50=1.0,
-        staleness_p95=3.0,
-        staleness_max=9,
+        staleness=Staleness(1.3, 1.0, 3.0, 9),
         monitor_cpu_percent=12.0,
         events=(
             Event(1.9, "started", f"{workers} workers, async, seed 0"),
@@ -125,9 +123,7 @@ def unknown_status() -> Status:
         ),
         time_shares={},
         losses=None,
-        staleness_p50=None,
-        staleness_p95=None,
-        staleness_max=None,
+        staleness=None,
         monitor_cpu_percent=None,
         events=(),
     )
@@ -149,8 +145,7 @@ def broken_status(value: float) -> Status:
         ),
         time_shares={"env": value, "other": value},
         losses=Losses(value, value, value, value, value, value),
-        staleness_p50=value,
-        staleness_p95=value,
+        staleness=Staleness(value, value, value, 9),
     )
 
 

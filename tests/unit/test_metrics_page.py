@@ -17,8 +17,9 @@ from a3c.environments import describe
 from a3c.networks import build
 from shared.scoreboard import ROW
 from tests.unit.status_samples import FAULTS, faulty_status, sample_status, sample_summary
+from workers.console.drawing import Frame
 from workers.console.panels import render
-from workers.console.text import plain_line, render_summary
+from workers.console.text import plain_line, summary_lines
 from workers.playing.evaluating import evaluate_checkpoint
 from workers.runs.directory import metrics_row, open_run_directory
 from workers.runs.records import Evaluation, Event, Faults, Races, Staleness, Summary
@@ -103,7 +104,7 @@ def test_every_kind_of_event_is_one_that_the_code_can_make() -> None:
 def test_every_label_of_the_page_stands_on_the_screen() -> None:
     console = Console(file=io.StringIO(), width=200)
     console.print(render(faulty_status(), 200, 60))
-    console.print(render_summary(dataclasses.replace(sample_summary(), faults=FAULTS), "runs/one"))
+    console.print(Frame(summary_lines(dataclasses.replace(sample_summary(), faults=FAULTS), "runs/one")))
     console.print(plain_line(faulty_status()), soft_wrap=True)
     assert isinstance(console.file, io.StringIO)
     screen = console.file.getvalue()

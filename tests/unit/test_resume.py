@@ -34,15 +34,15 @@ def save(store: SharedStore, scoreboard: Scoreboard, shape: str, progress: Progr
     (path / "checkpoints").mkdir()
     tensors = store.capture(lambda: progress.released).tensors
     tensors = tensors | {f"board.{name}": tensor for name, tensor in scoreboard.state().items()}
-    facts: dict[str, Any] = {"workers": [None] * scoreboard.workers, "monitor": progress.state()}
+    facts: dict[str, Any] = {"monitor": progress.state()}
     told = {"env_steps": store.env_steps, "updates": store.updates}
     model = build(config_of(shape), ENVIRONMENT)
     save_checkpoint(path / "checkpoints", "latest", model, {**ENVIRONMENT.identity(), **told}, Training(tensors, facts))
 
 
 def resume(path: Path, shape: str) -> Resumed:
-    content = {"environment": ENVIRONMENT.facts(), "versions": versions()}
-    return load(path, config_of(shape), ENVIRONMENT, content, any_version=False, say=pytest.fail)
+    content = {"environment": ENVIRONMENT.description(), "versions": versions()}
+    return load(path, config_of(shape), ENVIRONMENT, content, any_version=False, warn=pytest.fail)
 
 
 def test_what_was_saved_while_a_policy_was_evaluated_holds_nothing_against_it(tmp_path: Path) -> None:

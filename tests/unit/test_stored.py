@@ -61,7 +61,7 @@ def test_the_number_of_workers_can_be_changed_where_nothing_depends_on_it(mode: 
 
 def test_a_sync_run_goes_on_with_as_many_workers_as_it_had() -> None:
     assert changed(CONFIG, None, 3) == CONFIG
-    with pytest.raises(ConfigError, match="workers: a sync run goes on with as many as it had, 3"):
+    with pytest.raises(ConfigError, match="workers: a sync run is resumed with as many as it had, 3"):
         changed(CONFIG, None, 4)
 
 

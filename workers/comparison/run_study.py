@@ -18,13 +18,14 @@ from workers.comparison.stored_runs import UnreadableRunError, check_one_version
 from workers.comparison.study import Arm, Study, StudyDirectory, open_study_directory, plan
 from workers.comparison.study_view import StudyStatus, StudyView
 from workers.console.drawing import clean
+from workers.console.screen import console_for
 from workers.extras import installing
 from workers.processes.limits import check_limits, leave_deleted_folder
 from workers.processes.preflight import describe_environment
 from workers.processes.signals import Signals
 from workers.processes.start import start_forkserver
 from workers.runs.directory import open_run_directory
-from workers.training import check_dashboard, console_for, process_started, supervise
+from workers.training import check_dashboard, process_started, supervise
 
 Runs = Mapping[tuple[str, int], Run]  # by arm and seed
 

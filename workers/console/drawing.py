@@ -1,4 +1,4 @@
-"""What a text console can draw: lines of cells, figures, and curves made of braille dots.
+"""What a text console can draw: lines of cells, gauges, and curves made of braille dots.
 
 A line is a list of (text, style) pairs. Rich's own tables and panels measure and wrap, which costs several times as
 much per frame as the lines themselves; here every function knows its width from the start.
@@ -7,25 +7,25 @@ much per frame as the lines themselves; here every function knows its width from
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
-from math import ceil, floor, isfinite, log10
+from math import floor, isfinite, log10
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions
 from rich.segment import Segment
 
-Line = list[tuple[str, str]]  # (text, rich style)
-UNKNOWN = "–"  # noqa: RUF001 - a dash as thin as nothing
+from workers.console.text import UNKNOWN, Line, clean, count, duration, number, plural, to_ascii
+
+__all__ = ["UNKNOWN", "Line", "clean", "count", "duration", "number", "plural", "to_ascii"]  # and all that stands below
 MARGIN = 10  # cells of the column that holds the sections' names and the chart's labels
-ASCII = str.maketrans("━╸─│└┤╌◆●○■✗↻▁▂▃▄▅▆▇█▓▒░–·…•×", "=>-|`+-**o.x@__..--=#%+:-,.*x") | {ord("±"): "+-"}  # noqa: RUF001
-ASCII |= {0x2800 + bits: ":" if bits & 0x1B and bits & 0xE4 else "'" if bits & 0x1B else "." for bits in range(1, 256)}
 BRAILLE = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # the bit of each dot, by column and row
+Cells = dict[tuple[int, int], tuple[str, str]]  # by (row, column): one cell's text and style
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
     """Finished lines: never wrapped, and in plain ASCII on a console that knows no more."""
 
-    lines: list[Line]
+    lines: Sequence[Line]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
         for line in self.lines:
@@ -34,39 +34,8 @@ class Frame:
             yield Segment.line()
 
 
-def to_ascii(text: str) -> str:
-    return text.translate(ASCII).encode("ascii", "replace").decode()
-
-
-def clean(text: str) -> str:
-    """Text from elsewhere on one line, without codes that a terminal would obey."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
-
-
-def number(value: float | None, digits: int = 1) -> str:
-    if value is None:
-        return UNKNOWN
-    return f"{value:,.{digits}f}" if abs(value) < (1e6 if digits else 1e10) else f"{value:.3g}"
-
-
-def count(value: int | None) -> str:
-    return UNKNOWN if value is None else f"{value:,}"
-
-
-def duration(seconds: float) -> str:
-    if not seconds >= 60:
-        return f"{seconds:.1f} s"
-    minutes = floor(seconds) // 60
-    clock = f"{minutes % 60:02}:{floor(seconds) % 60:02}"
-    return f"{minutes // 60}:{clock}" if minutes >= 60 else clock
-
-
-def plural(many: int, name: str) -> str:
-    return f"{many:,} {name}{'s' * (many != 1)}"
-
-
-def figure(name: str, value: str) -> Line:
-    return [(f"{name} ", "dim"), (value, "bold red" if "nan" in value or "inf" in value else "")]
+def finite(value: float | None) -> float | None:
+    return value if value is not None and isfinite(value) else None
 
 
 def cells_of(line: Line) -> int:
@@ -83,55 +52,33 @@ def fitted(line: Line, width: int, *, pad: bool = True) -> Line:
     return [*result, (" " * width, "")] if pad and width else result
 
 
-def named(name: str, line: Line) -> Line:
-    """A section's first line: its name in the left margin."""
-    return [(f"{name:<{MARGIN}}", "bold"), *line]
-
-
 def apart(left: Line, right: Line, width: int) -> Line:
     """One text at either edge; the right one stays whole."""
     return [*fitted(left, max(width - cells_of(right) - 2, 0)), ("  ", ""), *right]
 
 
-def joined(facts: Sequence[Line], width: int, gap: int = 3) -> Line:
-    """The facts in order, up to the first that does not fit."""
-    line: Line = []
-    for fact in facts:
-        space: Line = [(" " * gap, "")] if line else []
-        if cells_of(line + space + fact) > width:
-            break
-        line += space + fact
-    return line
-
-
-def flowed(facts: Sequence[Line], width: int, gap: int = 2) -> list[Line]:
-    """The facts in order, a new line wherever the next does not fit."""
+def flowed(parts: Sequence[Line], width: int, gap: int = 2) -> list[Line]:
+    """The parts in order, a new line wherever the next does not fit."""
     lines: list[Line] = []
-    for fact in facts:
-        if lines and cells_of(lines[-1]) + gap + cells_of(fact) <= width:
-            lines[-1] = [*lines[-1], (" " * gap, ""), *fact]
+    for part in parts:
+        if lines and cells_of(lines[-1]) + gap + cells_of(part) <= width:
+            lines[-1] = [*lines[-1], (" " * gap, ""), *part]
         else:
-            lines.append(fact)
+            lines.append(part)
     return lines
 
 
-def in_columns(cells: Sequence[Line], columns: int, width: int) -> list[Line]:
-    """Cells of equal width, top to bottom and then left to right."""
-    rows = ceil(len(cells) / columns)
-    return [[part for cell in cells[row::rows] for part in fitted(cell, width)] for row in range(rows)]
+def joined(parts: Sequence[Line], width: int, gap: int = 2) -> Line:
+    """The parts in order, up to the first that does not fit."""
+    lines = flowed(parts, width, gap)
+    return lines[0] if lines and cells_of(lines[0]) <= width else []
 
 
 def beside(left: Sequence[Line], right: Sequence[Line], width: int) -> list[Line]:
     """Two stacks of lines next to each other; the right one starts at `width`."""
-    rows = range(max(len(left), len(right)))
-    return [
-        fitted(left[row] if row < len(left) else [], width) + (right[row] if row < len(right) else []) for row in rows
-    ]
-
-
-def sparkline(values: Sequence[float]) -> str:
-    highest = max(values, default=0.0)
-    return "".join("▁▂▃▄▅▆▇█"[round(7 * max(value, 0.0) / highest)] for value in values) if highest > 0 else ""
+    rows = max(len(left), len(right))
+    pairs = zip([*left, *[[]] * (rows - len(left))], [*right, *[[]] * (rows - len(right))], strict=True)
+    return [[*fitted(one, width), *other] for one, other in pairs]
 
 
 def gauge(share: float, cells: int, style: str) -> Line:
@@ -152,54 +99,41 @@ def stacked(shares: Sequence[tuple[float, str, str]], cells: int) -> Line:
     return line
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
-    """A curve: points in order of x, and a sign at one of them."""
+def chart(
+    points: Sequence[tuple[float, float]],
+    mark: tuple[float, float] | None,
+    goal: float | None,
+    right: float,
+    unit: str,
+    width: int,
+    rows: int,
+) -> list[Line]:
+    """A curve from x = 0 to about `right` with a sign at one of its points, a dashed line at `goal`, and its axes."""
+    columns, rows, right = width - MARGIN - 1, rows - 1, round_up(right)
+    low, high = round_range([y for _, y in points] + ([] if goal is None else [goal]))
 
-    points: tuple[tuple[float, float], ...]
-    style: str = "cyan"
-    mark: tuple[float, float] | None = None
-    sign: tuple[str, str] = ("◆", "bold green")  # one cell and its style
+    def dot(x: float, y: float) -> tuple[int, int]:  # the screen counts its rows from the top
+        return round(x / right * (2 * columns - 1)), round((high - y) / (high - low) * (4 * rows - 1))
 
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """Curves from x = 0 on, the later ones over the earlier, and a dashed line at `goal`."""
-
-    series: tuple[Series, ...]
-    right: float
-    unit: str  # of x
-    goal: float | None
-
-    def lines(self, width: int, rows: int) -> list[Line]:
-        """The chart with its axes: the labels in the margin, the end of the x axis in its last row."""
-        columns, rows = width - MARGIN - 1, rows - 1
-        values = [y for series in self.series for _, y in series.points]
-        low, high = round_range(values + ([] if self.goal is None else [self.goal]))
-
-        def dot(x: float, y: float) -> tuple[int, int]:  # the screen counts its rows from the top
-            return round(x / self.right * (2 * columns - 1)), round((high - y) / (high - low) * (4 * rows - 1))
-
-        labels = {0: f"{high:,.6g}"}
-        cells: dict[tuple[int, int], tuple[str, str]] = {}
-        if self.goal is not None:
-            row = dot(0, self.goal)[1] // 4
-            labels[row] = f"{self.goal:,.6g}"
-            cells |= {(row, column): ("╌", "yellow") for column in range(columns)}
-        cells |= overlaid([([dot(*point) for point in series.points], series.style) for series in self.series])
-        cells |= signs([(dot(*series.mark), series.sign) for series in self.series if series.mark])
-        if not values:
-            cells |= {(rows // 2, 2 + i): (letter, "dim") for i, letter in enumerate("no curve yet")}
-        grid = [[cells.get((row, column), (" ", "")) for column in range(columns)] for row in range(rows)]
-        end = f" {self.right:,.0f} {self.unit}"
-        axis: Line = [(f"{low:>{MARGIN - 1},.6g} └{'─' * (columns - len(end))}{end}", "dim")]
-        return [chart_row(labels.get(row, ""), cells_) for row, cells_ in enumerate(grid)] + [axis]
-
-
-def chart_row(label: str, cells: Sequence[tuple[str, str]]) -> Line:
-    runs = groupby(cells, key=lambda cell: cell[1])
-    parts = [("".join(text for text, _ in run), style) for style, run in runs]
-    return [(f"{label:>{MARGIN - 1}} {'┤' if label else '│'}", "dim"), *parts]
+    labels = {0: f"{high:,.6g}"}
+    cells: Cells = {}
+    if goal is not None:
+        row = dot(0, goal)[1] // 4
+        labels[row] = f"{goal:,.6g}"
+        cells |= {(row, column): ("╌", "yellow") for column in range(columns)}
+    cells |= overlaid([([dot(*point) for point in points], "cyan")])
+    if mark is not None:
+        x, y = dot(*mark)
+        cells[y // 4, x // 2] = ("◆", "bold green")
+    if not points:
+        cells |= {(rows // 2, 2 + i): (letter, "dim") for i, letter in enumerate("no curve yet")}
+    lines: list[Line] = []
+    for row in range(rows):
+        runs = groupby((cells.get((row, column), (" ", "")) for column in range(columns)), key=lambda cell: cell[1])
+        label = f"{labels.get(row, ''):>{MARGIN - 1}} {'┤' if row in labels else '│'}"
+        lines.append([(label, "dim"), *(("".join(text for text, _ in run), style) for style, run in runs)])
+    end = f" {right:,.0f} {unit}"
+    return [*lines, [(f"{low:>{MARGIN - 1},.6g} └{'─' * (columns - len(end))}{end}", "dim")]]
 
 
 def round_up(value: float) -> float:
@@ -225,7 +159,7 @@ def braille(path: Sequence[tuple[int, int]]) -> dict[tuple[int, int], int]:
     return cells
 
 
-def overlaid(paths: Sequence[tuple[Sequence[tuple[int, int]], str]]) -> dict[tuple[int, int], tuple[str, str]]:
+def overlaid(paths: Sequence[tuple[Sequence[tuple[int, int]], str]]) -> Cells:
     """Lines through dots, each in its style: where they share a cell, all dots show, in the style of the last."""
     dots: dict[tuple[int, int], int] = {}
     styles: dict[tuple[int, int], str] = {}
@@ -234,18 +168,3 @@ def overlaid(paths: Sequence[tuple[Sequence[tuple[int, int]], str]]) -> dict[tup
             dots[cell] = dots.get(cell, 0) | bits
             styles[cell] = style
     return {cell: (chr(0x2800 + bits), styles[cell]) for cell, bits in dots.items()}
-
-
-def signs(places: Sequence[tuple[tuple[int, int], tuple[str, str]]]) -> dict[tuple[int, int], tuple[str, str]]:
-    """The cell of each sign, by the dot (x, y) where it belongs; one that finds its cell taken moves to the left."""
-    cells: dict[tuple[int, int], tuple[str, str]] = {}
-    for (x, y), sign in places:
-        row, column = y // 4, x // 2
-        while (row, column) in cells and column > 0:
-            column -= 1
-        cells[row, column] = sign
-    return cells
-
-
-def finite(value: float | None) -> float | None:
-    return value if value is not None and isfinite(value) else None

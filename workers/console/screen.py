@@ -3,18 +3,21 @@
 import atexit
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console, ConsoleDimensions, RenderableType
 from rich.control import Control
 from rich.live import Live
 
-from workers.console.drawing import Frame, clean
+from workers.console.drawing import Frame
+from workers.console.panels import render
+from workers.console.text import Line, PlainView, clean
+from workers.runs.records import Event, Status
 
 SHOW_CURSOR = b"\x1b[?25h"
 SMALLEST = ConsoleDimensions(20, 5)  # a terminal below this gets plain lines
@@ -23,15 +26,20 @@ READ_SECONDS, READS = 0.02, 50  # within which a terminal has read what was writ
 _terminals: set[int] = set()  # the descriptors of those on which live frames were drawn
 
 
+def console_for(dashboard: str) -> tuple[Console, bool]:
+    """The console on standard output, and whether to draw live on it."""
+    live = dashboard == "on" or (dashboard == "auto" and sys.stdout.isatty())
+    forced = True if dashboard == "on" else None
+    return Console(file=sys.stdout, force_terminal=forced, _environ=console_environment(os.environ)), live
+
+
 def console_environment(variables: Mapping[str, str]) -> dict[str, str]:
     """Environment variables for a console, without a size that no terminal has: then it asks the terminal itself."""
-    sizes = {name: variables[name] for name in ("COLUMNS", "LINES") if name in variables}
-    absurd = {
-        name
-        for name, size in sizes.items()
-        if not (size.isascii() and size.isdecimal() and 0 < int(size[:9]) <= LARGEST)
-    }
-    return {name: value for name, value in variables.items() if name not in absurd}
+
+    def is_size(value: str) -> bool:
+        return value.isascii() and value.isdecimal() and 0 < int(value[:9]) <= LARGEST
+
+    return {name: value for name, value in variables.items() if name not in ("COLUMNS", "LINES") or is_size(value)}
 
 
 def outlast_interrupts() -> None:
@@ -60,7 +68,7 @@ def _show_cursors() -> None:
 class Screen:
     """Draws on a console for as long as that works; what is printed appears above the live frame or instead of it.
 
-    Nothing that goes wrong here reaches the caller: the training is worth more than its picture.
+    No error of drawing reaches the caller: training goes on without its picture.
     """
 
     def __init__(self, console: Console, live: bool) -> None:
@@ -70,11 +78,11 @@ class Screen:
         self._wants_live = live and able and width >= SMALLEST.width and height >= SMALLEST.height
         self._live: Live | None = None
         self._drawn_on: ConsoleDimensions | None = console.size  # None: nobody knows where the last frame is
-        self._suspension: Any = None  # what a suspension did before, where this gives the cursor back first
+        self._suspension: Any = None  # the handler of a suspension, where ours gives the cursor back before it
 
     @property
     def is_live(self) -> bool:
-        """Whether frames are drawn; if not, a view says in plain lines what it has to say."""
+        """Whether frames are drawn; if not, a view prints plain lines."""
         return self._live is not None
 
     @property
@@ -97,8 +105,13 @@ class Screen:
             self._suspension = _suspension()
             if self._suspension is not None:
                 signal.signal(signal.SIGTSTP, self._suspend)
-            self._remember_terminal()
-            self.attempt(self._live.start)
+            with suppress(OSError, AttributeError):  # show the cursor however the process ends
+                descriptor = self._console.file.fileno()
+                if os.isatty(descriptor):
+                    _terminals.add(descriptor)
+                    atexit.unregister(_show_cursors)
+                    atexit.register(_show_cursors)
+            self._attempt(self._live.start)
 
     def stop(self) -> None:
         """Give the terminal back, cursor and streams included; the last frame stays where it is."""
@@ -112,13 +125,20 @@ class Screen:
     def draw(self, frame: Callable[[int, int], RenderableType]) -> None:
         """Replace the live frame by what `frame` makes of a width and a height."""
         if (live := self._live) is not None:
-            self.attempt(lambda: self._draw(live, frame))
+            self._attempt(lambda: self._draw(live, frame))
 
     def print(self, block: Callable[[], RenderableType]) -> None:
         """Print what `block` makes, above a live frame if there is one; a string becomes a line as it is."""
-        self.attempt(lambda: self._print(block()))
+        self._attempt(lambda: self._print(block()))
 
-    def attempt(self, action: Callable[[], None]) -> None:
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _attempt(self, action: Callable[[], None]) -> None:
         """Do it; where it fails, say so once and go on without live frames."""
         try:
             action()
@@ -128,40 +148,16 @@ class Screen:
             reason = clean(f"{type(error).__name__}: {error}")
             self._print(f"the dashboard failed ({reason}); plain lines from here on")
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def _remember_terminal(self) -> None:
-        """See to it that the cursor is shown however the process ends."""
-        with suppress(OSError, AttributeError):
-            descriptor = self._console.file.fileno()
-            if os.isatty(descriptor):
-                _terminals.add(descriptor)
-                atexit.unregister(_show_cursors)
-                atexit.register(_show_cursors)
-
     def _draw(self, live: Live, frame: Callable[[int, int], RenderableType]) -> None:
-        if not self._in_foreground():
-            return
+        with suppress(OSError, AttributeError):  # nobody's terminal, none at all, or Windows
+            if os.tcgetpgrp(self._console.file.fileno()) != os.getpgrp():
+                return  # a shell has resumed the program in the background: the terminal is not ours to draw on
         size = self._console.size
         if size != self._drawn_on:  # the terminal has moved the old frame, or a shell has written below it
             self._drawn_on = size
             self._console.control(Control.home(), Control.clear(), Control.show_cursor(False))
         # One row less, so that the command typed stays in sight and an echoed ^C scrolls nothing.
         live.update(frame(size.width, size.height - 1), refresh=True)
-
-    def _in_foreground(self) -> bool:
-        """Whether the terminal is ours to draw on: a shell may have resumed the program in the background."""
-        try:
-            return os.tcgetpgrp(self._console.file.fileno()) == os.getpgrp()
-        except (OSError, AttributeError):  # nobody's terminal, none at all, or Windows
-            return True
 
     def _suspend(self, number: int, frame: object) -> None:
         """Give the cursor back, then really stop; after SIGCONT the next frame begins afresh."""
@@ -186,6 +182,34 @@ class Screen:
                 raise
         except OSError:
             self._console.quiet = True
+
+
+class Dashboard(Screen, PlainView):
+    """Shows a run on a console: live frames where it can, else plain lines.
+
+    Args:
+        options: the run's, where they are not the defaults, as arguments of the command line.
+    """
+
+    def __init__(self, console: Console, live: bool, options: Sequence[str] = ()):
+        Screen.__init__(self, console, live)
+        PlainView.__init__(self, None, options)
+
+    def update(self, status: Status) -> None:
+        """Draw the run as it is now; plain lines choose their moments themselves."""
+        if self.is_live:
+            self.draw(lambda width, height: render(status, width, height))
+        else:
+            super().update(status)
+
+    def event(self, event: Event) -> None:
+        """Print an event at once; a live frame shows it with the next status."""
+        if not self.is_live:
+            super().event(event)
+
+    def show(self, lines: Callable[[], Sequence[Line]]) -> None:
+        """Print lines, above a live frame if there is one."""
+        self.print(lambda: Frame(lines()))
 
 
 def _suspension() -> Any:

@@ -1,31 +1,140 @@
-"""A run in words: a line per moment, a line per event, and the summary that a person would paste."""
+"""A run as text: figures, a line per moment and per event, and the summary. Imports no rich."""
 
+import os
 import shlex
-from collections.abc import Sequence
-from dataclasses import astuple
-from os.path import join
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from math import floor
+from typing import Self, TextIO
 
-from rich.console import RenderableType
-
-from shared.phases import PHASES
-from workers.console.drawing import UNKNOWN, Frame, Line, clean, number, plural
+from shared import PHASES
 from workers.runs.program import program
 from workers.runs.records import Evaluation, Event, Faults, Status, Summary
 
+Line = list[tuple[str, str]]  # (text, rich style)
+UNKNOWN = "–"  # noqa: RUF001 - a dash as thin as nothing
+ASCII = str.maketrans("━╸─│└┤╌◆●○■✗↻▁▂▃▄▅▆▇█▓▒░–·…•×", "=>-|`+-**o.x@__..--=#%+:-,.*x") | {ord("±"): "+-"}  # noqa: RUF001
+ASCII |= {0x2800 + bits: ":" if bits & 0x1B and bits & 0xE4 else "'" if bits & 0x1B else "." for bits in range(1, 256)}
 STATUS_STYLES = {"solved": "bold green", "failed": "bold red", "training": "cyan", "verifying": "magenta"}
+FAULTS = {  # what is counted, and what became of it
+    "worker_restarts": ("worker restart", ""),
+    "monitor_restarts": ("monitor restart", ""),
+    "observations": ("rollout", " dropped for an observation"),
+    "rewards": ("rollout", " dropped for a reward"),
+    "gradients": ("gradient", " refused"),
+    "rollbacks": ("rollback", ""),
+    "failed_saves": ("save", " failed"),
+    "failed_evaluations": ("evaluation", " failed"),
+    "checkpointer_restarts": ("checkpointer restart", ""),
+}
+PLAIN_INTERVAL = 2.0  # seconds between plain lines
 PROFILE_COLUMNS = 6  # side by side in 80 columns
 
 
-def plain_line(status: Status) -> str:
-    """The run at one moment in one line, for logs and pipes."""
-    last, best = status.evaluations[-1:], best_shown(status)
-    evaluation = f"last evaluation {number(last[0].mean)} {age_words(last[0])}" if last else "no evaluation yet"
-    faults = "".join(f"  {words}" for words in fault_words(status.faults)[-1:])
-    return (
-        f"{status.elapsed_seconds:6.1f} s  env steps {status.env_steps:,}  {number(status.steps_per_second, 0)}/s  "
-        f"mean return {number(status.mean_return)}  {evaluation} "
-        f"(best {number(best.mean if best else None)}, target {target_words(status)}){faults}"
-    )
+class PlainView:
+    """Shows a run as lines of plain text; once its output fails it is silent, and training goes on.
+
+    Args:
+        options: the run's, where they are not the defaults, as arguments of the command line.
+    """
+
+    @property
+    def terminal(self) -> str | None:
+        """The path of the terminal on which live frames hide the cursor."""
+        return None
+
+    def __init__(self, file: TextIO | None, options: Sequence[str] = ()):
+        self._file, self._options = file, options
+        self._next_line = 0.0  # elapsed seconds
+
+    def update(self, status: Status) -> None:
+        """Show the run as it is now; called several times a second, it prints a line every two seconds."""
+        if status.elapsed_seconds >= self._next_line and status.env_steps:
+            self._next_line = status.elapsed_seconds + PLAIN_INTERVAL
+            self.show(lambda: [[(plain_line(status), "")]])
+
+    def event(self, event: Event) -> None:
+        """Print an event at once."""
+        self.show(lambda: [[(event_line(event), "")]])
+
+    def traceback(self, report: str) -> None:
+        """Print a crash report."""
+        self.show(lambda: [[(clean(line), "red")] for line in report.splitlines()])
+
+    def finish(self, summary: Summary, run_dir: str, profile: bool = False) -> None:
+        """Say how the run ended, and on request where its time went."""
+        self.stop()
+        self.show(lambda: [[], *summary_lines(summary, run_dir, self._options)])
+        if profile:
+            self.show(lambda: profile_lines(summary))
+
+    def show(self, lines: Callable[[], Sequence[Line]]) -> None:
+        """Print lines."""
+        if self._file is None:
+            return
+        text = "".join("".join(part for part, _ in line) + "\n" for line in lines())
+        if not (self._file.encoding or "utf-8").lower().startswith("utf"):
+            text = to_ascii(text)
+        try:
+            self._file.write(text)
+            self._file.flush()
+        except BrokenPipeError:  # also of Python's own flush at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._file.fileno())
+            self._file = None
+        except (OSError, ValueError):
+            self._file = None
+
+    def start(self) -> None:
+        """Take the terminal; after `stop` it may be taken again."""
+
+    def stop(self) -> None:
+        """Give the terminal back."""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def to_ascii(text: str) -> str:
+    return text.translate(ASCII).encode("ascii", "replace").decode()
+
+
+def clean(text: str) -> str:
+    """Text from elsewhere on one line, without codes that a terminal would obey."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    if value is None:
+        return UNKNOWN
+    return f"{value:,.{digits}f}" if abs(value) < (1e6 if digits else 1e10) else f"{value:.3g}"
+
+
+def count(value: int | None) -> str:
+    return UNKNOWN if value is None else f"{value:,}"
+
+
+def target(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:,.6g}"
+
+
+def duration(seconds: float) -> str:
+    if not seconds >= 60:
+        return f"{seconds:.1f} s"
+    hours, minutes, rest = floor(seconds) // 3600, floor(seconds) // 60 % 60, floor(seconds) % 60
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"
+
+
+def plural(many: int, name: str) -> str:
+    return f"{many:,} {name}{'s' * (many != 1)}"
+
+
+def age(evaluation: Evaluation) -> str:
+    """How far training had come when the evaluated policy was copied; it has gone on since."""
+    return f"at {evaluation.env_steps:,}"
 
 
 def best_shown(status: Status) -> Evaluation | None:
@@ -34,92 +143,70 @@ def best_shown(status: Status) -> Evaluation | None:
     return last[0] if last and (best is None or last[0].mean > best.mean) else best
 
 
-def age_words(evaluation: Evaluation) -> str:
-    """How far training had come when the evaluated policy was copied: by now it has gone on."""
-    return f"at {evaluation.env_steps:,}"
+def fault_texts(faults: Faults) -> list[str]:
+    """What was survived, in full and as a sum; empty where nothing went wrong."""
+    counts = asdict(faults).items()
+    parts = [f"{plural(many, FAULTS[name][0])}{FAULTS[name][1]}" for name, many in counts if many]
+    return [", ".join(parts), plural(sum(many for _, many in counts), "fault")] if parts else []
 
 
-def target_words(status: Status) -> str:
-    return UNKNOWN if status.target_return is None else f"{status.target_return:,.6g}"
-
-
-def fault_words(faults: Faults) -> list[str]:
-    """What was survived, from the fullest words to the shortest; nothing where nothing went wrong."""
-    dropped = faults.rewards + faults.observations
-    causes = _listed([(faults.rewards, "reward", ""), (faults.observations, "observation", "")])
-    restarts = [
-        (faults.worker_restarts, "worker restart", ""),
-        (faults.monitor_restarts, "monitor restart", ""),
-        (faults.checkpointer_restarts, "checkpointer restart", ""),
-    ]
-    others = [
-        (dropped, "rollout", f" dropped ({causes})"),
-        (faults.gradients, "gradient", " refused"),
-        (faults.rollbacks, "rollback", ""),
-        (faults.failed_saves, "save", " failed"),
-        (faults.failed_evaluations, "evaluation", " failed"),
-    ]
-    restarted = sum(many for many, _, _ in restarts)
-    short = [(restarted, "restart", ""), *((many, name, "") for many, name, _ in others)]
-    total: int = sum(astuple(faults))
-    return [_listed([*restarts, *others]), _listed(short), plural(total, "fault")] if total else []
-
-
-def _listed(facts: Sequence[tuple[int, str, str]]) -> str:
-    """How many of each name, and what became of them, without those of which there are none."""
-    return ", ".join(f"{plural(many, name)}{fate}" for many, name, fate in facts if many)
+def plain_line(status: Status) -> str:
+    """The run at one moment in one line, for logs and pipes."""
+    last, best = status.evaluations[-1:], best_shown(status)
+    evaluation = f"last evaluation {number(last[0].mean)} {age(last[0])}" if last else "no evaluation yet"
+    faults = "".join(f"  {text}" for text in fault_texts(status.faults)[-1:])
+    return (
+        f"{status.elapsed_seconds:6.1f} s  env steps {status.env_steps:,}  {number(status.steps_per_second, 0)}/s  "
+        f"mean return {number(status.mean_return)}  {evaluation} "
+        f"(best {number(best.mean if best else None)}, target {target(status.target_return)}){faults}"
+    )
 
 
 def event_line(event: Event) -> str:
     return f"{event.seconds:6.1f} s  {clean(event.kind)}: {clean(event.message)}"
 
 
-def render_summary(
+def summary_lines(
     summary: Summary, run_dir: str, options: Sequence[str] = (), command: str | None = None
-) -> RenderableType:
+) -> list[Line]:
     """How the run ended, as a block to paste.
 
     Args:
-        options: the run's, where they are not the defaults, as words of the command line.
+        options: the run's, where they are not the defaults, as arguments of the command line.
         command: how the user starts the program; default: as it was started.
     """
-    style = STATUS_STYLES.get(summary.status, "bold yellow")
-    facts = [(name, text) for name, text in _summary_facts(summary, run_dir) if text]
-    lines: list[Line] = [[(_headline(summary), style)], []]
-    lines += [[(f"  {name:<12}", "dim"), (text, "")] for name, text in facts]
+    evaluation, races = summary.evaluation, summary.races
+    goal = "" if summary.target_return is None else f", target {target(summary.target_return)}"
+    rate = number(summary.steps_per_second, 0)
+    speed = f"{summary.env_steps:,} env steps in {summary.train_seconds:.1f} s ({rate}/s)"
+    result, origin, staleness = "none", "", ""
+    if evaluation is not None:
+        lowest, highest = number(evaluation.min, 0), number(evaluation.max, 0)
+        result = (
+            f"{number(evaluation.mean)} ± {number(evaluation.std)} (min {lowest}, max {highest}) "
+            f"over {plural(evaluation.episodes, 'episode')}"
+        )
+        origin = f"{age(evaluation)} of {summary.env_steps:,} env steps, seed {evaluation.seed}"
+    if (lag := summary.staleness) is not None:
+        staleness = (
+            f"mean {number(lag.mean)}, p50 {number(lag.p50)}, p95 {number(lag.p95)}, max {lag.max:,}; "
+            f"{races.overlapped_pushes:,} pushes overlapped, {races.torn_pulls:,} pulls torn"
+        )
+    rows = [
+        ("evaluation", result),
+        ("", origin),
+        ("training", f"{speed}, {plural(summary.updates, 'update')}, {plural(summary.episodes, 'episode')}"),
+        ("setting", f"{summary.mode}, {plural(summary.workers, 'worker')}, seed {summary.seed}{goal}"),
+        ("faults", "".join(fault_texts(summary.faults)[:1])),
+        ("staleness", staleness),
+        ("checkpoint", clean(os.path.join(run_dir, summary.checkpoint)) if summary.checkpoint else "none"),
+        ("logs", clean(os.path.join(run_dir, "logs")) if summary.status == "failed" else ""),
+    ]
+    lines: list[Line] = [[(_headline(summary), STATUS_STYLES.get(summary.status, "bold yellow"))], []]
+    lines += [[(f"  {name:<12}", "dim"), (text, "")] for name, text in rows if text]
     if commands := _next_commands(summary, run_dir, options, command or program()):
         lines += [[], [("  next", "dim")], *([(f"  {text}", "bold")] for text in commands)]
-    return Frame(lines)
-
-
-def render_profile(summary: Summary) -> RenderableType:
-    """Where each worker's time went: a row per phase in per cent of its wall-clock time, what is left as `other`.
-
-    As many workers stand side by side as a terminal of 80 columns holds; the others follow below.
-    """
-    everybody = {name: sum(row[name] for row in summary.profile) for name in (*PHASES, "cpu", "wall")}
-    columns = [("all", everybody), *((f"worker {index}", row) for index, row in enumerate(summary.profile))]
-    lines: list[Line] = [[], [("  profile: where each worker's time went", "dim")]]
-    for first in range(0, len(columns), PROFILE_COLUMNS):
-        lines += [*([[]] if first else []), *_profile_lines(columns[first : first + PROFILE_COLUMNS])]
-    return Frame(lines)
-
-
-def _profile_lines(columns: Sequence[tuple[str, dict[str, float]]]) -> list[Line]:
-    def line(label: str, cells: Sequence[str], style: str = "") -> Line:
-        return [(f"  {label:<10}" + "".join(f"{cell:>11}" for cell in cells), style)]
-
-    spent = [row | {"other": row["wall"] - sum(row[name] for name in PHASES)} for _, row in columns]
-    shares = {
-        name: [f"{100 * row[name] / row['wall']:.1f}" if row["wall"] else UNKNOWN for row in spent]
-        for name in (*PHASES, "other")
-    }
-    return [
-        line("", [label for label, _ in columns], "dim"),
-        line("wall s", [f"{row['wall']:.2f}" for row in spent]),
-        line("CPU s", [f"{row['cpu']:.2f}" for row in spent]),
-        *(line(f"{name} %", cells) for name, cells in shares.items()),
-    ]
+    return lines
 
 
 def _headline(summary: Summary) -> str:
@@ -133,68 +220,45 @@ def _headline(summary: Summary) -> str:
         if summary.target_return is None:
             return f"{env_id} finished: {spent}"
         best = number(summary.evaluation.mean if summary.evaluation else None)
-        return f"{env_id} not solved: {spent}; best mean {best} of {summary.target_return:,.6g}"
+        return f"{env_id} not solved: {spent}; best mean {best} of {target(summary.target_return)}"
     return f"{env_id} {clean(summary.status)} after {summary.env_steps:,} env steps, {seconds}: {clean(summary.reason)}"
 
 
-def _summary_facts(summary: Summary, run_dir: str) -> list[tuple[str, str]]:
-    target = "" if summary.target_return is None else f", target {summary.target_return:,.6g}"
-    speed = (
-        f"{summary.env_steps:,} env steps in {summary.train_seconds:.1f} s ({number(summary.steps_per_second, 0)}/s)"
-    )
-    lag, races = summary.staleness, summary.races
-    met = f"{races.overlapped_pushes:,} pushes overlapped, {races.torn_pulls:,} pulls torn"
-    return [
-        ("evaluation", _evaluation_words(summary.evaluation)),
-        ("", _origin_words(summary)),
-        ("training", f"{speed}, {plural(summary.updates, 'update')}, {plural(summary.episodes, 'episode')}"),
-        ("setting", f"{summary.mode}, {plural(summary.workers, 'worker')}, seed {summary.seed}{target}"),
-        ("faults", "".join(fault_words(summary.faults)[:1])),
-        (
-            "staleness",
-            f"mean {number(lag.mean)}, p50 {number(lag.p50)}, p95 {number(lag.p95)}, max {lag.max:,}; {met}"
-            if lag
-            else "",
-        ),
-        ("checkpoint", clean(join(run_dir, summary.checkpoint)) if summary.checkpoint else "none"),
-        ("logs", clean(join(run_dir, "logs")) if summary.status == "failed" else ""),
-    ]
-
-
-def _evaluation_words(evaluation: Evaluation | None) -> str:
-    if evaluation is None:
-        return "none"
-    mean, lowest, highest = number(evaluation.mean), number(evaluation.min, 0), number(evaluation.max, 0)
-    spread = f"± {number(evaluation.std)} (min {lowest}, max {highest})"
-    return f"{mean} {spread} over {plural(evaluation.episodes, 'episode')}"
-
-
-def _origin_words(summary: Summary) -> str:
-    """Which policy was evaluated, and how to evaluate it again."""
-    if (evaluation := summary.evaluation) is None:
-        return ""
-    return f"at {evaluation.env_steps:,} of {summary.env_steps:,} env steps, seed {evaluation.seed}"
-
-
 def _next_commands(summary: Summary, run_dir: str, options: Sequence[str], command: str) -> list[str]:
-    where = shlex.quote(clean(run_dir))
+    path = shlex.quote(clean(run_dir))
     missed = summary.status == "budget_exhausted" and summary.target_return is not None
     commands = []
     if summary.checkpoint and summary.status in ("interrupted", "failed"):
-        commands += [f"{command} resume {where}"]
+        commands += [f"{command} resume {path}"]
     if summary.checkpoint and missed:
-        commands += [f"{command} resume {where} --max-env-steps {float(f'{2 * summary.max_env_steps:.1e}'):.0f}"]
-    if missed:
-        commands += [f"{command} {shlex.join(_with_seed(options, summary.seed + 1))}"]
+        commands += [f"{command} resume {path} --max-env-steps {float(f'{2 * summary.max_env_steps:.1e}'):.0f}"]
+    if missed:  # the same with another seed
+        place = options.index("--seed") if "--seed" in options else len(options)
+        again = [*options[:place], *options[place + 2 :], "--seed", str(summary.seed + 1)]
+        commands += [f"{command} {shlex.join(again)}"]
     if summary.checkpoint and summary.updates:  # else it has learned nothing yet
-        commands += [f"{command} play {where}", f"{command} evaluate {where} --episodes 100 --seed 7"]
+        commands += [f"{command} play {path}", f"{command} evaluate {path} --episodes 100 --seed 7"]
     return commands
 
 
-def _with_seed(options: Sequence[str], seed: int) -> list[str]:
-    """The options of a run with another seed."""
-    words = list(options)
-    if "--seed" in words:
-        place = words.index("--seed")
-        del words[place : place + 2]
-    return [*words, "--seed", str(seed)]
+def profile_lines(summary: Summary) -> list[Line]:
+    """Where each worker's time went: a row per phase in per cent of its wall-clock time, what is left as `other`.
+
+    As many workers stand side by side as a terminal of 80 columns holds; the others follow below.
+    """
+    total = {name: sum(row[name] for row in summary.profile) for name in (*PHASES, "cpu", "wall")}
+    columns = [("all", total), *((f"worker {index}", row) for index, row in enumerate(summary.profile))]
+    lines: list[Line] = [[], [("  profile: where each worker's time went", "dim")]]
+    for first in range(0, len(columns), PROFILE_COLUMNS):
+        labels, rows = zip(*columns[first : first + PROFILE_COLUMNS], strict=True)
+        spent = [row | {"other": row["wall"] - sum(row[name] for name in PHASES)} for row in rows]
+        table = [
+            ("", labels),
+            ("wall s", [f"{row['wall']:.2f}" for row in spent]),
+            ("CPU s", [f"{row['cpu']:.2f}" for row in spent]),
+        ]
+        for name in (*PHASES, "other"):
+            table += [(f"{name} %", [f"{100 * r[name] / r['wall']:.1f}" if r["wall"] else UNKNOWN for r in spent])]
+        lines += [[]] * bool(first)
+        lines += [[(f"  {label:<10}{''.join(f'{cell:>11}' for cell in cells)}", "")] for label, cells in table]
+    return lines

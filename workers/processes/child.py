@@ -278,6 +278,9 @@ class Budget:
     def taken(self) -> int:
         return len(self._taken)
 
+    def __str__(self) -> str:
+        return f"{self.restarts:,} restart{'s' * (self.restarts != 1)}"
+
 
 def _size(path: Path | None) -> int:
     try:

@@ -19,8 +19,7 @@ from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from a3c.config import Config, ConfigError
 from a3c.files import discard, json_bytes, sync, write_durably
-from shared.locks import NoLocksError, try_lock
-from shared.phases import PHASES
+from shared import PHASES
 from workers.runs.program import command, provenance
 from workers.runs.records import Event, Status, Summary
 
@@ -109,23 +108,6 @@ def _holder(file: Path) -> str:
     return process if host == socket.gethostname() else f"{process} on {host}; if that has ended, remove '{file}'"
 
 
-def require_locks(path: Path) -> None:
-    """Check that workers can take turns by a lock on the file `path`, which is made.
-
-    Raises:
-        ConfigError: its file system has no locks.
-        OSError: it cannot be written.
-    """
-    with open(path, "a+") as file:
-        try:
-            try_lock(file.fileno())
-        except NoLocksError as error:
-            raise ConfigError(
-                f"mode: locked needs a file system with locks, which that of '{path.parent}' has not "
-                f"({error.strerror}); choose another --run-dir or --mode async"
-            ) from None
-
-
 class RunDirectory:
     """The files of one run that its supervisor writes: all but checkpoints/, logs/, evaluations.csv and updates.csv.
 
@@ -210,20 +192,15 @@ def open_run_directory(path: Path, resume: bool = False, shown: str | None = Non
 
 def metrics_row(status: Status) -> dict[str, Any]:
     """One interval of a run as a flat row; docs/metrics.md defines each column."""
-    losses = status.losses
-    names = ("policy_loss", "value_loss", "entropy", "explained_variance", "gradient_norm", "learning_rate")
+    losses = ("policy_loss", "value_loss", "entropy", "explained_variance", "gradient_norm", "learning_rate")
     return {
         "elapsed_seconds": round(status.elapsed_seconds, 3),
         "train_seconds": round(status.train_seconds, 3),
-        "env_steps": status.env_steps,
-        "updates": status.updates,
-        "episodes": status.episodes,
+        **{name: getattr(status, name) for name in ("env_steps", "updates", "episodes")},
         "steps_per_second": round(status.steps_per_second, 1),
         "mean_return": status.mean_return,
-        **{name: None if losses is None else getattr(losses, name) for name in names},
-        "staleness_p50": status.staleness_p50,
-        "staleness_p95": status.staleness_p95,
-        "staleness_max": status.staleness_max,
+        **{name: getattr(status.losses, name, None) for name in losses},
+        **{f"staleness_{name}": getattr(status.staleness, name, None) for name in ("p50", "p95", "max")},
         **{f"{phase}_share": round(status.time_shares.get(phase, 0.0), 4) for phase in (*PHASES, "other")},
     }
 

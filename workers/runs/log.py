@@ -1,8 +1,8 @@
-"""What is known of a run: its history so far, told as a `Status` while it goes on and as a `Summary` at its end."""
+"""The log of a run: its history so far, as a `Status` while it trains and as a `Summary` at its end."""
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from a3c.config import Config
 from a3c.environments import EnvironmentSpec
@@ -11,25 +11,27 @@ from shared.store import SharedStore
 from workers.runs.directory import RunDirectory
 from workers.runs.evaluations import Progress
 from workers.runs.records import Evaluation, Event, Faults, Races, Status, Summary, WorkerStatus
-from workers.runs.resume import Resumed
 from workers.runs.telemetry import Telemetry
 
-Workers = Callable[[], Sequence[WorkerStatus]]  # asked after the telemetry's interval has ended
+if TYPE_CHECKING:
+    from workers.runs.resume import Resumed
+
+Workers = Callable[[], Sequence[WorkerStatus]]  # called after the telemetry's interval has ended
 EVENTS_SHOWN = 50
 CURVE_POINTS = 500  # a console has room for fewer
 
 
 class View(Protocol):
-    """Whoever shows a run while it goes on. Nothing that goes wrong there may reach the caller."""
+    """Shows a run while it trains. No error may reach the caller."""
 
     def update(self, status: Status) -> None:
-        """The run as it is now, some times per second."""
+        """Show the run as it is now; called several times a second."""
 
     def event(self, event: Event) -> None:
-        """Something has happened."""
+        """Show that something has happened."""
 
     def traceback(self, report: str) -> None:
-        """What a process died of."""
+        """Show the crash report of a process."""
 
     @property
     def terminal(self) -> str | None:
@@ -47,7 +49,7 @@ class RunLog:
         store: SharedStore,
         directory: RunDirectory,
         dashboard: View,
-        resumed: Resumed | None,
+        resumed: "Resumed | None",
     ):
         self._config, self._environment = config, environment
         self._scoreboard, self._store = scoreboard, store
@@ -60,8 +62,8 @@ class RunLog:
         self._evaluations: list[Evaluation] = list(resumed.evaluations) if resumed else []
         self._events: list[Event] = []
         self._checkpoints = {name for name in ("best", "latest") if resumed and (name == "latest" or self._best)}
-        self._failure_told = self._fresh_told = False
-        self._fresh_before = scoreboard.dropped()["episodes"]
+        self._warned: set[str] = set()
+        self._fresh_before = scoreboard.faults()["episodes"]
         self._next_row = 0.0  # elapsed seconds
         self._logged_env_steps = -1
         self._target = environment.target(config.evaluation.target_return)
@@ -83,12 +85,12 @@ class RunLog:
             self._evaluations.append(data)
             if len(self._evaluations) > CURVE_POINTS:  # evaluations.csv keeps them all
                 del self._evaluations[1:-1:2]
-            self._tell_evaluation("verified" if data.verification else "evaluated", data)
+            self._log_evaluation("verified" if data.verification else "evaluated", data)
         elif kind == "best":
             self._best = data
         elif kind == "last":
             self._last = data
-            self._tell_evaluation("evaluated", data)
+            self._log_evaluation("evaluated", data)
         elif kind == "checkpointed":
             self._checkpoints.add(data)
             self._saved = self._best if data == "best" else self._saved
@@ -98,18 +100,14 @@ class RunLog:
         else:
             self.event(kind, data)
 
-    def _tell_evaluation(self, kind: str, evaluation: Evaluation) -> None:
-        self.event(
-            kind,
-            f"{evaluation.mean:.1f} +- {evaluation.std:.1f} over {evaluation.episodes} episodes at "
-            f"{evaluation.env_steps:,} env steps",
-        )
+    def _log_evaluation(self, kind: str, evaluation: Evaluation) -> None:
+        result = f"{evaluation.mean:.1f} +- {evaluation.std:.1f} over {evaluation.episodes} episodes"
+        self.event(kind, f"{result} at {evaluation.env_steps:,} env steps")
 
     def update(self, phase: str, workers: Workers, monitor_cpu_percent: float | None) -> None:
         """End an interval of the telemetry: a frame of the dashboard and, where one is due, a row of metrics.
 
-        Rows are a thousandth of the elapsed time apart at least, so that a short run is told in detail and the file
-        of a long one stays small.
+        Rows are a thousandth of the elapsed time apart at least: a short run has many, the file of a long one is small.
         """
         self.telemetry.tick()
         status = self._status(phase, workers(), monitor_cpu_percent)
@@ -117,20 +115,6 @@ class RunLog:
         self._warn()
         if status.elapsed_seconds >= self._next_row:
             self._log(status)
-
-    def _warn(self) -> None:
-        """Tell once what the user would not see otherwise."""
-        if self._directory.failure and not self._failure_told:
-            self._failure_told = True
-            self.event("unsaved", self._directory.failure)
-        fresh = self._scoreboard.dropped()["episodes"] - self._fresh_before
-        if fresh and not self._fresh_told:
-            self._fresh_told = True
-            self.event(
-                "warning",
-                "an environment does not repeat itself: new episodes were begun where those under "
-                "way could not be brought back; not bit for bit",
-            )
 
     def end(self, phase: str, workers: Workers, monitor_cpu_percent: float | None) -> None:
         """The last row of metrics, and a last frame that shows averages over the whole run."""
@@ -142,30 +126,49 @@ class RunLog:
         self.telemetry.whole()
         self._dashboard.update(self._status(phase, workers(), monitor_cpu_percent))
 
+    def _warn(self) -> None:
+        """Log once what the user would not see otherwise."""
+        fresh = "an environment does not repeat itself: new episodes were begun where those under way could not be "
+        warnings = {
+            "unsaved": self._directory.failure,
+            "warning": f"{fresh}brought back; not bit for bit"
+            if self._scoreboard.faults()["episodes"] > self._fresh_before
+            else None,
+        }
+        for kind, message in warnings.items():
+            if message and kind not in self._warned:
+                self._warned.add(kind)
+                self.event(kind, message)
+
+    def _log(self, status: Status) -> None:
+        self._directory.write_metrics(status)
+        self._next_row = status.elapsed_seconds * 1.001
+        self._logged_env_steps = status.env_steps
+
     def summary(self, status: str, reason: str, exit_code: int) -> Summary:
         """How the run ended, after `end`; also the last file of its directory."""
         self.event("stopped", reason)
-        telemetry, seconds, faults = self.telemetry, self.telemetry.train_seconds(), self._faults()
-        env_steps = telemetry.total("env_steps")
-        evaluation = self.solved or self._saved
+        telemetry, config, seconds = self.telemetry, self._config, self.telemetry.train_seconds()
+        env_steps, faults, solved = telemetry.total("env_steps"), self._faults(), self.solved
+        evaluation = solved or self._saved
         name = next((name for name in ("best", "latest") if self._is_saved(name)), None)
         if self._last is not None and (evaluation is None or self._last.mean > evaluation.mean):
             evaluation, name = self._last, "latest" if self._is_saved("latest") else name
         summary = Summary(
             status=status,
             env_id=self._environment.env_id,
-            mode=self._config.mode,
-            workers=self._config.workers,
-            seed=self._config.seed,
+            mode=config.mode,
+            workers=config.workers,
+            seed=config.seed,
             env_steps=env_steps,
-            max_env_steps=self._config.max_env_steps,
+            max_env_steps=config.max_env_steps,
             updates=self._store.updates,
             episodes=telemetry.total("episodes"),
             wall_seconds=round(self._elapsed(), 3),
             train_seconds=round(seconds, 3),
             steps_per_second=round(env_steps / seconds, 1) if seconds else 0.0,
-            solved_env_steps=self.solved.env_steps if self.solved else None,
-            solved_seconds=round(self.solved.seconds, 3) if self.solved else None,
+            solved_env_steps=solved.env_steps if solved else None,
+            solved_seconds=round(solved.seconds, 3) if solved else None,
             target_return=self._target,
             evaluation=evaluation,
             staleness=telemetry.staleness(),
@@ -188,37 +191,29 @@ class RunLog:
     def _is_saved(self, name: str) -> bool:
         return name in self._checkpoints and (self._directory.path / "checkpoints" / f"{name}.json").exists()
 
-    def _log(self, status: Status) -> None:
-        self._directory.write_metrics(status)
-        self._next_row = status.elapsed_seconds * 1.001
-        self._logged_env_steps = status.env_steps
-
     def _status(self, phase: str, workers: Sequence[WorkerStatus], monitor_cpu_percent: float | None) -> Status:
-        telemetry = self.telemetry
-        staleness = telemetry.staleness()
+        telemetry, config = self.telemetry, self._config
         return Status(
             env_id=self._environment.env_id,
-            mode=self._config.mode,
-            seed=self._config.seed,
+            mode=config.mode,
+            seed=config.seed,
             run_dir=self._directory.shown,
-            phase=phase,
+            max_env_steps=config.max_env_steps,
+            target_return=self._target,
             elapsed_seconds=self._elapsed(),
+            workers=tuple(workers),
+            phase=phase,
             train_seconds=self._scoreboard.training_seconds(time.monotonic()),
             env_steps=telemetry.total("env_steps"),
-            max_env_steps=self._config.max_env_steps,
             updates=self._store.updates,
             episodes=telemetry.total("episodes"),
             steps_per_second=telemetry.steps_per_second(),
             mean_return=telemetry.mean_return(),
-            target_return=self._target,
             evaluations=tuple(self._evaluations),
             best=self._best,
-            workers=tuple(workers),
             time_shares=telemetry.time_shares(),
             losses=telemetry.losses(),
-            staleness_p50=staleness.p50 if staleness else None,
-            staleness_p95=staleness.p95 if staleness else None,
-            staleness_max=staleness.max if staleness else None,
+            staleness=telemetry.staleness(),
             monitor_cpu_percent=monitor_cpu_percent,
             events=tuple(self._events),
             faults=self._faults(),
@@ -228,15 +223,6 @@ class RunLog:
         return time.monotonic() - self._scoreboard.began
 
     def _faults(self) -> Faults:
-        dropped, tally = self._scoreboard.dropped(), self._scoreboard.tally
-        return Faults(
-            worker_restarts=self._scoreboard.worker_restarts(),
-            monitor_restarts=tally("monitor_restarts"),
-            observations=dropped["observations"],
-            rewards=dropped["rewards"],
-            gradients=dropped["gradients"],
-            rollbacks=tally("rollbacks"),
-            failed_saves=tally("failed_saves"),
-            failed_evaluations=tally("failed_evaluations"),
-            checkpointer_restarts=tally("checkpointer_restarts"),
-        )
+        counts = self._scoreboard.faults()
+        del counts["episodes"]
+        return Faults(**counts)

@@ -20,7 +20,7 @@ SCRIPT = ROOT / "run_a3c.py"
 CONSOLE_SCRIPT = "run-a3c"
 
 
-@functools.cache  # what runs is what was loaded, whatever becomes of the files meanwhile
+@functools.cache  # what runs is what was loaded, whatever happens to the files meanwhile
 def provenance() -> dict[str, Any]:
     """What a run depends on beside its options: the versions, the program's commit and source, the machine."""
     return {

@@ -4,7 +4,7 @@ The supervisor fills these from the scoreboard once per interval; a view reads n
 a `Status`. Units stand in the comments; `None` means "not known yet".
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from a3c.config import Config
 
@@ -44,16 +44,16 @@ class WorkerStatus:
     """One actor-learner."""
 
     worker_index: int
-    pid: int | None
-    state: str  # starting, running, stopped, dead, restarting (dead, and about to be replaced)
-    env_steps: int
-    steps_per_second: float  # over the last interval
-    updates: int
-    episodes: int
-    mean_return: float | None  # of its last episodes (at most 100)
-    staleness: float | None  # mean over the last interval, in shared updates
-    cpu_percent: float | None  # of one core
-    memory_bytes: int | None  # resident set
+    state: str = "starting"  # running, stopped, dead, restarting (dead, and about to be replaced)
+    pid: int | None = None
+    env_steps: int = 0
+    steps_per_second: float = 0.0  # over the last interval
+    updates: int = 0
+    episodes: int = 0
+    mean_return: float | None = None  # of its last episodes (at most 100)
+    staleness: float | None = None  # mean over the last interval, in shared updates
+    cpu_percent: float | None = None  # of one core
+    memory_bytes: int | None = None  # resident set
     restarts: int = 0  # how often its process has been replaced
 
 
@@ -85,37 +85,6 @@ class Faults:
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
-    """The whole run at one moment."""
-
-    env_id: str
-    mode: str
-    seed: int
-    run_dir: str
-    phase: str  # starting, training, verifying, stopping, then the status of the summary: solved, ...
-    elapsed_seconds: float  # since the command was typed
-    train_seconds: float  # since the first worker started to act; 0.0 before
-    env_steps: int
-    max_env_steps: int
-    updates: int
-    episodes: int
-    steps_per_second: float  # over the last interval
-    mean_return: float | None  # of the workers' last episodes, sampled actions
-    target_return: float | None  # None: the environment names no threshold and none was given
-    evaluations: tuple[Evaluation, ...]  # oldest first
-    best: Evaluation | None
-    workers: tuple[WorkerStatus, ...]
-    time_shares: dict[str, float]  # of the workers' time, by phase and "other"; sums to 1, or empty
-    losses: Losses | None
-    staleness_p50: float | None  # over the whole run, in shared updates
-    staleness_p95: float | None
-    staleness_max: int | None
-    monitor_cpu_percent: float | None
-    events: tuple[Event, ...]  # oldest first
-    faults: Faults = Faults()
-
-
-@dataclass(frozen=True, slots=True)
 class Staleness:
     """Shared updates made by anyone between a worker's pull and its push, over all pushes of a run."""
 
@@ -131,6 +100,35 @@ class Races:
 
     overlapped_pushes: int  # pushes during which another push was under way: those that may have lost elements
     torn_pulls: int  # pulls during which a push was under way: those that may mix two generations
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The whole run at one moment."""
+
+    env_id: str
+    mode: str
+    seed: int
+    run_dir: str
+    max_env_steps: int
+    target_return: float | None  # None: the environment names no threshold and none was given
+    elapsed_seconds: float  # since the command was typed
+    workers: tuple[WorkerStatus, ...]
+    phase: str = "starting"  # training, verifying, stopping, then the status of the summary: solved, ...
+    train_seconds: float = 0.0  # since the first worker started to act; 0.0 before
+    env_steps: int = 0
+    updates: int = 0
+    episodes: int = 0
+    steps_per_second: float = 0.0  # over the last interval
+    mean_return: float | None = None  # of the workers' last episodes, sampled actions
+    evaluations: tuple[Evaluation, ...] = ()  # oldest first
+    best: Evaluation | None = None
+    time_shares: dict[str, float] = field(default_factory=dict)  # of the workers' time, by phase and "other"
+    losses: Losses | None = None
+    staleness: Staleness | None = None  # over the whole run
+    monitor_cpu_percent: float | None = None
+    events: tuple[Event, ...] = ()  # oldest first
+    faults: Faults = Faults()
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,33 +166,14 @@ class Summary:
 
 
 def starting(config: Config, run_dir: str, elapsed_seconds: float) -> Status:
-    """What a run looks like before there is anything to look at."""
-    workers = (
-        WorkerStatus(index, None, "starting", 0, 0.0, 0, 0, None, None, None, None) for index in range(config.workers)
-    )
+    """The status of a run whose processes have not started yet."""
     return Status(
-        env_id=config.env,
-        mode=config.mode,
-        seed=config.seed,
-        run_dir=run_dir,
-        phase="starting",
-        elapsed_seconds=elapsed_seconds,
-        train_seconds=0.0,
-        env_steps=0,
-        max_env_steps=config.max_env_steps,
-        updates=0,
-        episodes=0,
-        steps_per_second=0.0,
-        mean_return=None,
-        target_return=config.evaluation.target_return,
-        evaluations=(),
-        best=None,
-        workers=tuple(workers),
-        time_shares={},
-        losses=None,
-        staleness_p50=None,
-        staleness_p95=None,
-        staleness_max=None,
-        monitor_cpu_percent=None,
-        events=(),
+        config.env,
+        config.mode,
+        config.seed,
+        run_dir,
+        config.max_env_steps,
+        config.evaluation.target_return,
+        elapsed_seconds,
+        tuple(map(WorkerStatus, range(config.workers))),
     )

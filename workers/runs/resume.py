@@ -7,7 +7,7 @@ import csv
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 SIZE_LIMIT = 2**24  # bytes
 TABLE_LIMIT = 2**31
-Row = list[tuple[str, str]]  # of each cell its text and its value
+FOREIGN = re.compile(rb'[\r";\t]|\xef\xbb\xbf|\n\n|\n,')  # marks of a table that another program has saved
+PARSE = {int: int, float: float, bool: "True".__eq__}
 
 
 def stored_config(run_dir: Path) -> tuple[Config, dict[str, Any]]:
@@ -53,8 +54,8 @@ def changed(config: Config, max_env_steps: int | None, workers: int | None) -> C
     """
     if workers is not None and workers != config.workers and config.mode == "sync":
         raise ConfigError(
-            f"workers: a sync run goes on with as many as it had, {config.workers}: the average of their "
-            "gradients is what its updates are made of"
+            f"workers: a sync run is resumed with as many as it had, {config.workers}: its updates are made of the "
+            "average of their gradients"
         )
     wanted = {"max_env_steps": max_env_steps, "workers": workers}
     return Config.from_options(
@@ -63,23 +64,18 @@ def changed(config: Config, max_env_steps: int | None, workers: int | None) -> C
 
 
 def nothing_to_do(run_dir: Path, config: Config) -> str | None:
-    """Why a run has no need of going on, or None where it has."""
+    """Why a run need not be resumed, or None where it may be."""
     summary, best = _read(run_dir / "summary.json"), _read(run_dir / "checkpoints" / "best.json")
-    if summary.get("status") == "solved" or _is_solution(best):
+    try:  # a run that was killed before its summary is solved by its best checkpoint
+        solution = best["evaluation"]["verification"] and best["evaluation"]["mean"] >= best["target_return"]
+    except (KeyError, TypeError):
+        solution = False
+    if summary.get("status") == "solved" or solution:
         return "is solved"
     spent = summary.get("env_steps") if summary.get("status") == "budget_exhausted" else None
     if isinstance(spent, int) and spent >= config.max_env_steps:
         return f"has spent its budget of {config.max_env_steps:,} env steps; give it more with --max-env-steps"
     return None
-
-
-def _is_solution(best: dict[str, Any]) -> bool:
-    """Whether a best checkpoint is the solution, of a run that was killed before it could write its summary."""
-    try:
-        evaluation = best["evaluation"]
-        return bool(evaluation["verification"] and evaluation["mean"] >= best["target_return"])
-    except (KeyError, TypeError):
-        return False
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -107,15 +103,24 @@ class Resumed:
         Raises:
             CheckpointError: they do not fit.
         """
-        tensors, workers = self.training.tensors, self.training.facts["workers"]
+        tensors = self.training.tensors
         try:
             store.restore(tensors)
             scoreboard.restore({name.removeprefix("board."): tensor for name, tensor in tensors.items() if "." in name})
-            for index, state in enumerate(workers[: scoreboard.workers]):
-                if state is not None:
-                    self._restore_worker(index, state, store, scoreboard, exactly=len(workers) == scoreboard.workers)
+            same_workers = tensors["counters"].shape[1] == scoreboard.workers
+            for index in range(scoreboard.workers):
+                if (state := self._worker_state(index)) is not None:
+                    self._restore_worker(index, state, store, scoreboard, same_workers)
         except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
             raise CheckpointError(f"{self.checkpoint.path}: does not fit the run's configuration: {error}") from error
+
+    def _worker_state(self, index: int) -> dict[str, Any] | None:
+        if (earlier := self.training.facts.get("workers")) is not None:  # written before snapshots were tensors
+            return dict(enumerate(earlier)).get(index)
+        from workers.worker_state import unpack
+
+        snapshot = self.training.tensors.get(f"worker.{index}")
+        return None if snapshot is None else unpack(snapshot.numpy().tobytes())
 
     @staticmethod
     def _restore_worker(
@@ -127,12 +132,14 @@ class Resumed:
         else:  # its totals may include those of workers that are no more
             row = scoreboard.read()[index]
             collector = {**collector, "return_sum": float(row["return_sum"]), "episodes": int(row["episodes"])}
-        store.barrier.hand_in(index, 0, json.dumps({"collector": collector}).encode())
+        from workers.worker_state import pack
+
+        store.barrier.hand_in(index, 0, pack({"collector": collector}))
 
     def describe(self) -> str:
-        """Where the run goes on from, in a line."""
+        """From where the run is resumed, in a line."""
         manifest = self.checkpoint.manifest
-        return f"goes on from {manifest['env_steps']:,} env steps, {manifest['updates']:,} updates"
+        return f"from {manifest['env_steps']:,} env steps, {manifest['updates']:,} updates"
 
 
 def load(
@@ -141,13 +148,13 @@ def load(
     environment: "EnvironmentSpec",
     content: dict[str, Any],
     any_version: bool,
-    say: Callable[[str], None],
+    warn: Callable[[str], None],
 ) -> Resumed:
     """The newest whole checkpoint of a run, known to fit what is installed; files are left as they are.
 
     Args:
         content: of config.json.
-        say: told, a line each, of damaged checkpoints that were passed over.
+        warn: called with a line for each damaged checkpoint that was passed over.
     Raises:
         CheckpointError: there is none, or it does not fit; names every difference.
     """
@@ -156,7 +163,7 @@ def load(
 
     checkpoint, training = load_training(run_dir)
     for line in checkpoint.skipped:
-        say(f"skipped a damaged checkpoint: {line}")
+        warn(f"skipped a damaged checkpoint: {line}")
     differences = environment.differences(content.get("environment"))
     network = checkpoint.manifest["network"]
     differences += _differences(
@@ -164,12 +171,12 @@ def load(
         {"hidden_sizes": list(config.network.hidden_sizes), "value_scale": config.loss.value_scale},
     )
     if differences:
-        raise CheckpointError(f"{run_dir}: cannot go on: {'; '.join(differences)}")
+        raise CheckpointError(f"{run_dir}: cannot be resumed: {'; '.join(differences)}")
     differences = _differences(content.get("versions"), versions())
     if differences and not any_version:
         raise CheckpointError(
             f"{run_dir}: was made with other versions: {'; '.join(differences)}; "
-            "--any-version goes on all the same, not bit for bit"
+            "--any-version resumes it all the same, not bit for bit"
         )
     try:
         progress = replace(Progress.of(training.facts["monitor"]), tries=0, failures=0)  # of the monitor that was
@@ -177,11 +184,11 @@ def load(
             progress = replace(progress, released=0)
         return Resumed(checkpoint, training, progress, best_on_disk(run_dir / "checkpoints") or progress.best, ())
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{checkpoint.path}: cannot be gone on from: {error}") from error
+        raise CheckpointError(f"{checkpoint.path}: cannot be resumed from: {error}") from error
 
 
 def cut_back(run_dir: Path, resumed: Resumed) -> Resumed:
-    """Drop what the run's tables tell of the time after the checkpoint; the evaluations before it become known.
+    """Drop the rows of the run's tables from after the checkpoint, and read its evaluations from before.
 
     Raises:
         OSError: they cannot be written.
@@ -192,17 +199,12 @@ def cut_back(run_dir: Path, resumed: Resumed) -> Resumed:
         rows = cut_table(run_dir / "evaluations.csv", lambda index, row: index < done)
         cut_table(run_dir / "metrics.csv", lambda index, row: int(row["updates"]) <= manifest["updates"])
         cut_table(run_dir / "updates.csv", lambda index, row: int(row["updates"]) <= manifest["updates"])
-        evaluations = tuple(_evaluation(row) for row in rows)
+        columns = [(field.name, PARSE[field.type]) for field in fields(Evaluation)]  # type: ignore[index]
+        evaluations = tuple(Evaluation(**{name: parse(row[name]) for name, parse in columns}) for row in rows)  # type: ignore
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{run_dir}: its tables cannot be read: {error}") from error
-    (run_dir / "summary.json").unlink(missing_ok=True)  # it told of an end
+    (run_dir / "summary.json").unlink(missing_ok=True)
     return replace(resumed, evaluations=evaluations)
-
-
-def _evaluation(row: dict[str, str]) -> Evaluation:
-    whole = {name: int(row[name]) for name in ("env_steps", "updates", "episodes", "seed")}
-    real = {name: float(row[name]) for name in ("seconds", "mean", "std", "min", "max")}
-    return Evaluation(**whole, **real, verification=row["verification"] == "True")  # type: ignore[arg-type]
 
 
 def best_on_disk(checkpoints: Path) -> Evaluation | None:
@@ -222,10 +224,10 @@ def _differences(before: Any, now: dict[str, Any]) -> list[str]:
 
 
 def cut_table(path: Path, keep: Callable[[int, dict[str, str]], bool]) -> list[dict[str, str]]:
-    """Drop the rows of a table from the first on that `keep`, called with its index, does not want; return the others.
+    """Drop the rows of a table from the first on that `keep`, called with its index, refuses; return the others.
 
-    A last row that was not written whole goes too. A table that is not there has no rows. One that a spreadsheet has
-    saved is read all the same, and written again as ours; whole numbers come without a fraction however they stand.
+    A last row that was not written whole goes too; a missing table has no rows. One that a spreadsheet has saved is
+    read too, and written as ours.
 
     Raises:
         ValueError: it cannot be understood; names the file and the line.
@@ -234,64 +236,36 @@ def cut_table(path: Path, keep: Callable[[int, dict[str, str]], bool]) -> list[d
     if not path.exists():
         return []
     content = read_file(path, TABLE_LIMIT)
+    foreign = FOREIGN.search(content) is not None
     try:
-        header, rows = _parsed(content)
+        text = content.decode("utf-8-sig")
+        text = text if foreign else text[: text.rfind("\n") + 1]
+        delimiter = max(",;\t", key=text.partition("\n")[0].count)
+        rows = [cells for cells in csv.reader(text.splitlines(), delimiter=delimiter) if any(map(str.strip, cells))]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path.name}: {error}") from error
-    kept = _wanted(path.name, header, rows, keep)
-    whole = b""
-    if header:
-        raw = [header, *([text for text, _ in row] for row in rows[: len(kept)])]
-        whole = "".join(",".join(cells) + "\n" for cells in raw).encode()
-    if whole != content:
-        write_durably(path, whole)
-    return kept
-
-
-def _wanted(
-    name: str, header: list[str], rows: list[Row], keep: Callable[[int, dict[str, str]], bool]
-) -> list[dict[str, str]]:
-    """The rows up to the first that is not whole or that `keep` does not want."""
+    header = [cell.strip() for cell in rows[0]] if rows else []
     kept: list[dict[str, str]] = []
-    for index, cells in enumerate(rows):
-        row = {column: value for column, (_, value) in zip(header, cells, strict=False)}
+    for index, cells in enumerate(rows[1:]):
+        row = {name: _value(cell.strip(), delimiter) for name, cell in zip(header, cells, strict=False)}
         try:
             if len(cells) != len(header) or not keep(index, row):
                 break
         except (KeyError, ValueError) as error:
             what = f"there is no column {error}" if isinstance(error, KeyError) else str(error)
-            raise ValueError(f"{name}, row {index + 1}: {what}") from error
+            raise ValueError(f"{path.name}, row {index + 1}: {what}") from error
         kept.append(row)
+    lines = [header, *(list(row.values()) if foreign else cells for row, cells in zip(kept, rows[1:], strict=False))]
+    whole = "".join(f"{','.join(cells)}\n" for cells in lines if cells).encode()
+    if whole != content:
+        write_durably(path, whole)
     return kept
 
 
-def _parsed(content: bytes) -> tuple[list[str], list[Row]]:
-    """The columns' names, and of each row's cells the text to write and the value that it stands for."""
-    if _is_ours(content):
-        first, *lines = content.decode().split("\n")[:-1] or [""]
-        rows = [[(cell, _value(cell)) for cell in line.split(",")] for line in lines]
-        return first.split(",") if first else [], rows
-    text = content.decode("utf-8-sig")
-    delimiter = max(",;\t", key=text.partition("\n")[0].count)
-    table = [cells for cells in csv.reader(text.splitlines(), delimiter=delimiter) if any(map(str.strip, cells))]
-    header, *others = table or [[]]
-    header = [cell.strip() for cell in header]
-    values = [[_value(_with_point(cell.strip(), delimiter)) for cell in cells] for cells in others]
-    return header, [list(zip(cells, cells, strict=True)) for cells in values]
-
-
-def _is_ours(content: bytes) -> bool:
-    """Whether a table stands there as it was written, up to a last row that may be in the making."""
-    return not any(mark in content for mark in (b"\r", b'"', b";", b"\t", b"\xef\xbb\xbf", b"\n\n", b"\n,"))
-
-
-def _with_point(cell: str, delimiter: str) -> str:
-    """A number with a decimal point, which is a comma where columns are not."""
-    return cell.replace(",", ".") if delimiter != "," and re.fullmatch(r"[+-]?\d+,\d+", cell) else cell
-
-
-def _value(cell: str) -> str:
-    """What a cell stands for: a whole number without a fraction, a truth value as Python writes it."""
+def _value(cell: str, delimiter: str) -> str:
+    """A whole number without a fraction, any other with a decimal point, a truth value as Python writes it."""
+    if delimiter != "," and re.fullmatch(r"[+-]?\d+,\d+", cell):
+        cell = cell.replace(",", ".")
     if re.fullmatch(r"[+-]?\d+(\.0*|(\.\d*)?[eE][+]?\d{1,2})", cell) and float(cell).is_integer():
         return str(int(float(cell)))
     return cell.capitalize() if cell.lower() in ("true", "false") else cell

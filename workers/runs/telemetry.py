@@ -3,7 +3,6 @@
 import contextlib
 import math
 import time
-from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,26 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.exact import exact_sum
-from shared.phases import PHASES
-from shared.scoreboard import Scoreboard
+from shared import PHASES
+from shared.scoreboard import Scoreboard, exact_sum
 from shared.store import SharedStore
 from workers.runs.directory import Table, open_table
 from workers.runs.records import Losses, Staleness, WorkerStatus
 
-LOSSES = ("policy_loss", "value_loss", "entropy", "gradient_norm", "learning_rate")
-COLUMNS = (
-    "updates",
-    "env_steps",
-    "seconds",
-    "episodes",
-    "mean_return",
-    *LOSSES,
-    "policy_loss_variance",
-    "advantage_magnitude",
-)
+LOSSES = ("policy_loss", "value_loss", "entropy", "gradient_norm")
+TOTALS = ("updates", "env_steps", "seconds", "episodes", "mean_return")
+COLUMNS = (*TOTALS, *LOSSES, "learning_rate", "policy_loss_variance", "advantage_magnitude")
 EQUAL = 2**80  # mean squares of float32 numbers that are not all equal are less than so many times their variance
-EXACT = 2**98  # how much of a total is surely kept (shared/exact.py)
+EXACT = 2**98  # how much of a total is surely kept (shared/scoreboard.py, exact_sum)
 
 
 class Telemetry:
@@ -38,25 +28,24 @@ class Telemetry:
 
     def __init__(self, scoreboard: Scoreboard):
         self._scoreboard = scoreboard
-        self._time = time.monotonic()
+        self._time, self._seconds = time.monotonic(), 0.0
         self._before = self.rows = scoreboard.read()
         self._stale_before = self._stale = scoreboard.staleness_counts()
-        self._seconds = 0.0
 
     def tick(self) -> None:
-        """End an interval: what is told below is about the time since the tick before."""
+        """End an interval: what follows is about the time since the tick before."""
         now = time.monotonic()
         self._seconds, self._time = now - self._time, now
         self._before, self.rows = self.rows, self._scoreboard.read()
         self._stale_before, self._stale = self._stale, self._scoreboard.staleness_counts()
 
     def whole(self) -> None:
-        """Let the interval be the whole training: what is told below are averages over the run."""
+        """Let the interval be the whole training: what follows are averages over the run."""
         self._before, self._seconds = np.zeros_like(self.rows), self.train_seconds()
         self._stale_before = np.zeros_like(self._stale)
 
     def train_seconds(self) -> float:
-        """From the first worker's first step to the latest update of any, and in earlier sittings."""
+        """From the first worker's first step to the latest update of any, and before the run was resumed."""
         started = self.rows["started"][self.rows["started"] > 0]
         present = max(0.0, float(self.rows["heartbeat"].max() - started.min())) if len(started) else 0.0
         return self._scoreboard.earlier_seconds + present
@@ -84,11 +73,10 @@ class Telemetry:
         running = int((self._gained("updates") > 0).sum())
         if not running or not self._seconds:
             return {}
-        shares = {phase: float(self._gained(f"{phase}_seconds").sum()) / (running * self._seconds) for phase in PHASES}
-        spent = sum(shares.values())
-        if spent > 1:  # a phase that began before the interval was booked in it
-            shares = {phase: share / spent for phase, share in shares.items()}
-        return {**shares, "other": max(0.0, 1 - spent)}
+        shares = {phase: self._sum(f"{phase}_seconds") / (running * self._seconds) for phase in PHASES}
+        spent = max(1.0, sum(shares.values()))  # above 1 where a phase that began before the interval ended in it
+        shares = {phase: share / spent for phase, share in shares.items()}
+        return {**shares, "other": max(0.0, 1 - sum(shares.values()))}
 
     def profile(self) -> tuple[dict[str, float], ...]:
         """Seconds of every worker since its start: by phase, of CPU time, and by the clock on the wall."""
@@ -100,24 +88,20 @@ class Telemetry:
 
     def advantage_magnitude(self) -> float | None:
         """Mean of |G_t - V(s_t)| over the interval's valid steps, or None where there was none."""
-        steps = int(self._gained("learned_steps").sum())
-        return float(self._gained("error_magnitude_sum").sum()) / steps if steps else None
+        steps = self._sum("learned_steps")
+        return self._sum("error_magnitude_sum") / steps if steps else None
 
     def policy_loss_variance(self) -> float | None:
         """Variance of the interval's policy losses, an update each, or None where there was none."""
-        updates = int(self._gained("updates").sum())
-        if not updates:
+        if not (updates := self._sum("updates")):
             return None
-        mean = float(self._gained("policy_loss").sum()) / updates
-        return max(0.0, float(self._gained("policy_loss_square").sum()) / updates - mean**2)
+        return max(0.0, self._sum("policy_loss_square") / updates - (self._sum("policy_loss") / updates) ** 2)
 
     def losses(self) -> Losses | None:
         """Means over the interval's updates, or None where there was none."""
-        updates = int(self._gained("updates").sum())
-        if not updates:
+        if not (updates := self._sum("updates")):
             return None
-        names = ("policy_loss", "value_loss", "entropy", "gradient_norm")
-        means = {name: float(self._gained(name).sum()) / updates for name in names}
+        means = {name: self._sum(name) / updates for name in LOSSES}
         rates = self.rows["learning_rate"][self.rows["updates"] > 0]
         return Losses(**means, explained_variance=self._explained_variance(), learning_rate=float(rates.min()))
 
@@ -126,27 +110,22 @@ class Telemetry:
         counts = self._stale.sum(0)
         if not counts.sum():
             return None
-        cumulative = np.cumsum(counts) / counts.sum()
-        return Staleness(
-            mean=_mean_of(counts),
-            p50=float(np.searchsorted(cumulative, 0.5)),
-            p95=float(np.searchsorted(cumulative, 0.95)),
-            max=int(self.rows["staleness_max"].max()),
-        )
+        p50, p95 = np.searchsorted(np.cumsum(counts) / counts.sum(), (0.5, 0.95)).tolist()
+        return Staleness(_mean_of(counts), float(p50), float(p95), int(self.rows["staleness_max"].max()))
 
     def staleness_counts(self) -> list[int]:
         """Pushes since the start by their staleness, to the largest there was; the last bin counts all larger."""
-        counts = np.trim_zeros(self._stale.sum(0), "b")
-        return [int(count) for count in counts]
+        counts: list[int] = np.trim_zeros(self._stale.sum(0), "b").tolist()
+        return counts
 
     def worker(self, index: int, pid: int | None, state: str, memory_bytes: int | None, restarts: int) -> WorkerStatus:
         """One worker's row."""
         row, counts = self.rows[index], self._stale[index] - self._stale_before[index]
         mean = float(row["mean_return"])
         return WorkerStatus(
-            worker_index=index,
-            pid=pid,
-            state=state,
+            index,
+            state,
+            pid,
             env_steps=int(row["env_steps"]),
             steps_per_second=self._rate(self._gained("env_steps")[index]),
             updates=int(row["updates"]),
@@ -162,15 +141,17 @@ class Telemetry:
         gained: NDArray[Any] = self.rows[name] - self._before[name]
         return gained
 
+    def _sum(self, name: str) -> float:
+        """What all workers have gained in the interval."""
+        return float(self._gained(name).sum())
+
     def _rate(self, gained: Any) -> float:
         return float(gained) / self._seconds if self._seconds else 0.0
 
     def _explained_variance(self) -> float:
         """1 - Var(G - V) / Var(G) over the valid steps of the interval's updates."""
-        steps = int(self._gained("learned_steps").sum())
-        if not steps:
-            return math.nan
-        variance = self._variance("target", steps)
+        steps = int(self._sum("learned_steps"))
+        variance = self._variance("target", steps) if steps else None
         return float(1 - self._variance("error", steps) / variance) if variance else math.nan
 
     def _variance(self, of: str, steps: int) -> Fraction:
@@ -186,8 +167,7 @@ class Telemetry:
         return Fraction(high) + Fraction(low)
 
 
-def _mean_of(counts: Sequence[int] | NDArray[Any]) -> float:
-    counts = np.asarray(counts)
+def _mean_of(counts: NDArray[Any]) -> float:
     return float(counts @ np.arange(len(counts)) / counts.sum())
 
 
@@ -216,15 +196,14 @@ class UpdateLog:
             self._table.write(self._row(updates))
 
     def _row(self, updates: int) -> dict[str, Any]:
-        telemetry = self._telemetry
-        losses = telemetry.losses()
+        telemetry, losses = self._telemetry, self._telemetry.losses()
         return {
             "updates": updates,
             "env_steps": telemetry.total("env_steps"),
             "seconds": round(telemetry.train_seconds(), 4),
             "episodes": telemetry.total("episodes"),
             "mean_return": telemetry.mean_return(),
-            **{name: getattr(losses, name, None) for name in LOSSES},
+            **{name: getattr(losses, name, None) for name in (*LOSSES, "learning_rate")},
             "policy_loss_variance": telemetry.policy_loss_variance(),
             "advantage_magnitude": telemetry.advantage_magnitude(),
         }
