@@ -176,7 +176,9 @@ def test_what_is_no_http_is_refused_by_waitress_in_plain_text(
     """Where its parser itself fails, it closes the connection; where it has not read all, the answer may be lost."""
     try:
         answer = server.raw(sent)
-    except ConnectionResetError:
+    except TimeoutError:
+        raise
+    except OSError:
         answer = b""
     assert not answer or int(answer.split(b" ", 2)[1]) == status, answer
     assert len(sent) > 5000 or bool(answer) == (status is not None)

@@ -70,6 +70,7 @@ def serve(path: str, host: str, port: int, int8: bool, threads: int, env: str | 
             connection_limit=_connections() + 2,  # waitress counts two sockets of its own
             max_request_body_size=TRANSFER_LIMIT,
             max_request_header_size=HEADER_LIMIT,
+            recv_bytes=2**16,  # at once: what is unread when a connection is closed takes the answer away with it
             channel_timeout=IDLE_SECONDS,
             cleanup_interval=CLEANUP_SECONDS,
             asyncore_use_poll=True,  # select knows no more than 1024 files
