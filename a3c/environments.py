@@ -25,10 +25,7 @@ NAP_SECONDS = 0.5  # asleep without a heartbeat
 
 
 class Environments(Protocol):
-    """A batch of B environments; the part of `gymnasium.vector.VectorEnv` used here.
-
-    An environment that ended is reset by the next step, which ignores its action and rewards 0 (next-step autoreset).
-    """
+    """A batch of B environments, each reset by the step after its end, which rewards 0 (next-step autoreset)."""
 
     num_envs: int
     observation: ObservationSpec
@@ -39,8 +36,7 @@ class Environments(Protocol):
     def step(self, actions: NDArray[Any], /) -> Step:
         """Take the head's actions [B, *action_shape]."""
 
-    def close(self) -> None:
-        """Close them all; an environment whose close() raises is reported on standard error."""
+    def close(self) -> None: ...
 
     def state(self) -> dict[str, Any]:
         """All that the next steps depend on: JSON values and NumPy arrays."""
@@ -138,27 +134,24 @@ class EnvironmentSpec:
             beat: called after each environment that is made and, where they are scalar, reset; may raise.
             latency_ms: milliseconds that each environment adds to every step.
         """
-        environments = self._native(count, beat) if count > 1 and self.native else self._serial(count, beat)
-        return SlowEnvironments(environments, latency_ms, beat) if latency_ms else environments
-
-    def _native(self, count: int, beat: Callable[[], None]) -> Environments:
-        from a3c.native import NativeEnvironments, make_native
-
-        context = copy_context()
-        vector = context.run(make_native, self.spec, count, self.max_episode_steps)
-        beat()
-        return NativeEnvironments(vector, context)
-
-    def _serial(self, count: int, beat: Callable[[], None]) -> Environments:
-        context, made = copy_context(), list[gymnasium.Env[Any, Any]]()
+        context, environments = copy_context(), list[Any]()
+        batch: Environments
         try:
-            for _ in range(count):
-                made.append(context.run(self.make_one))
+            if count > 1 and self.native:
+                from a3c.native import NativeEnvironments, make_native
+
+                environments.append(context.run(make_native, self.spec, count, self.max_episode_steps))
                 beat()
+                batch = NativeEnvironments(environments[0], context)
+            else:
+                for _ in range(count):
+                    environments.append(context.run(self.make_one))
+                    beat()
+                batch = SerialEnvironments(environments, beat, context)
         except BaseException:
-            close_all(made)
+            close_all(environments)
             raise
-        return SerialEnvironments(made, beat, context)
+        return SlowEnvironments(batch, latency_ms, beat) if latency_ms else batch
 
     def make_one(self, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
         """One scalar environment, its time limit included."""

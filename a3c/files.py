@@ -1,4 +1,4 @@
-"""Files that are whole at every moment, and reading that trusts no file. Standard library alone."""
+"""Files that are whole at every moment, and reading that trusts no file."""
 
 import contextlib
 import errno
@@ -7,6 +7,7 @@ import math
 import os
 import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,15 @@ _TEMPORARY = re.compile(r"\..+\.(\d{1,9})\.tmp", re.DOTALL)
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows alone has it, and lacks the next two
 _NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)  # at a pipe or a terminal
 # What file systems answer that cannot make something durable, as opposed to those that failed to (EIO, ENOSPC).
-_CANNOT_SYNC = {
-    getattr(errno, name)
-    for name in ("EINVAL", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EBADF", "EACCES", "EPERM", "EISDIR", "EROFS", "ENOTTY")
-}
+_NAMES = ("EINVAL", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EBADF", "EACCES", "EPERM", "EISDIR", "EROFS", "ENOTTY")
+_CANNOT_SYNC = {getattr(errno, name) for name in _NAMES if hasattr(errno, name)}
 
 
 def typed_path(option: str, typed: str | os.PathLike[str]) -> Path:
     """The path that a user means; `~` is the home directory, for not every shell replaces it.
 
     Raises:
-        ConfigError: it is empty, or nobody knows the home directory.
+        ConfigError: it is empty, or the home directory is unknown.
     """
     text = os.fspath(typed)
     if not text or "\0" in text:
@@ -63,44 +62,50 @@ def write_durably(path: Path, content: bytes) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        _write_synced(temporary, content)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, 0o666)
+        try:
+            rest = memoryview(content)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            sync(descriptor)
+        finally:
+            os.close(descriptor)  # some file systems report only here that the content was lost
         os.replace(temporary, path)
-        _sync_directory(path.parent)
+        sync_file(path.parent)
     except BaseException as error:
         discard(temporary)
-        if isinstance(error, OSError):  # a full disk is told without a name, other failures with the temporary one
+        if isinstance(error, OSError):  # a full disk is reported without a name, other failures with the temporary one
             error.filename, error.filename2 = os.fspath(path), None
         raise
 
 
 def sync_file(path: Path) -> None:
-    """Make durable what a file holds.
-
-    Raises:
-        OSError: it cannot be.
-    """
-    descriptor = os.open(path, os.O_RDWR | _BINARY)
-    try:
-        sync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Make durable what a file holds, or the names in a directory, where its file system can; else OSError."""
+    with _where_possible():  # a directory that may be written need not be readable
+        descriptor = os.open(path, os.O_RDONLY | _BINARY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def sync(descriptor: int) -> None:
-    """Make what was written to an open file or directory durable, where its file system can.
-
-    Raises:
-        OSError: it can, and failed to.
-    """
-    try:
+    """Make what was written to an open file durable, where its file system can; else OSError."""
+    with _where_possible():
         os.fsync(descriptor)
+
+
+@contextlib.contextmanager
+def _where_possible() -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         if error.errno not in _CANNOT_SYNC:
             raise
 
 
 def discard(path: Path) -> None:
-    """Remove a file that nobody needs; where that fails, it stays."""
+    """Remove a file that nothing needs; where that fails, it stays."""
     with contextlib.suppress(OSError):
         os.unlink(path)
 
@@ -117,15 +122,9 @@ def discard_leftovers(directory: Path) -> None:
 
 def is_alive(process: int) -> bool:
     """Whether a process of this number may be running."""
-    if os.name != "posix":  # there the question itself would end it
-        return True
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:  # alive, and another user's
-        return True
-    return True
+    import psutil  # os.kill(process, 0), which asks on POSIX, ends it on Windows
+
+    return process < 2**31 and psutil.pid_exists(process)
 
 
 def read_file(path: Path, limit: int) -> bytes:
@@ -141,11 +140,8 @@ def read_file(path: Path, limit: int) -> bytes:
             raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
         if status.st_size > limit:
             raise OSError(errno.EFBIG, f"larger than the {limit} bytes expected", os.fspath(path))
-        chunks, missing = [], status.st_size
-        while missing > 0 and (chunk := os.read(descriptor, missing)):
-            chunks.append(chunk)
-            missing -= len(chunk)
-        return b"".join(chunks)
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(status.st_size)
     finally:
         os.close(descriptor)
 
@@ -168,36 +164,6 @@ def json_object(content: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     return value
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, 0o666)
-    try:
-        rest = memoryview(content)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-        sync(descriptor)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.close(descriptor)
-        raise
-    os.close(descriptor)  # some file systems tell only here that the content was lost
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make the names in a directory durable, where the system can."""
-    if os.name != "posix":
-        return
-    try:
-        descriptor = os.open(directory, os.O_RDONLY)
-    except OSError as error:
-        if error.errno not in _CANNOT_SYNC:  # a directory that may be written need not be readable
-            raise
-        return
-    try:
-        sync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _finite(text: str) -> float:

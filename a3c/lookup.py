@@ -21,14 +21,14 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from a3c.config import ConfigError, did_you_mean
 from a3c.environments import Environments, EnvironmentSpec, Pace, make_scalar, split
 from a3c.native import NativeEnvironments, make_native
-from a3c.serial import SerialEnvironments, brief
+from a3c.serial import RESET_RETURNS, STEP_RETURNS, SerialEnvironments, brief
 
 LARGEST_SPEC = 2**16  # characters of JSON
 OWN_MODULES = ("gymnasium.",)  # whose environments every process knows by their id
 SEED = 0  # of the trial
 HINTS = {  # to complaints of Gymnasium's own wrappers about environments of the old API
-    r"values to unpack|cannot unpack": "reset must return the two values (observation, info), "
-    "step must return the five values (observation, reward, terminated, truncated, info)",
+    r"fails in reset.*unpack": RESET_RETURNS,
+    r"fails in step.*unpack": STEP_RETURNS,
     r"unexpected keyword argument '(seed|options)'": "reset is called with seed and options",
 }
 
@@ -202,9 +202,9 @@ def refused(env_id: str, what: str, kind: type[ConfigError] = ConfigError) -> It
     except (ConfigError, KeyboardInterrupt):
         raise
     except BaseException as error:
-        cause = brief(error)
-        hints = [f"; {hint}" for pattern, hint in HINTS.items() if re.search(pattern, cause)]
-        raise kind(f"env: '{env_id}' {what}: {cause}{''.join(hints)}") from error
+        line = f"env: '{env_id}' {what}: {brief(error)}"
+        hints = [f"; {hint}" for pattern, hint in HINTS.items() if re.search(pattern, line)]
+        raise kind(line + "".join(hints)) from error
 
 
 @contextmanager

@@ -6,19 +6,18 @@ before it. Here they are read, found and pruned; `a3c.checkpoint` says what the 
 """
 
 import errno
-import hashlib
 import math
 import os
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
 from a3c.config import CheckpointError
-from a3c.files import discard, json_bytes, json_object, read_file, write_durably
+from a3c.files import discard, discard_leftovers, json_bytes, json_object, read_file, write_durably
 
 FORMAT = 2  # 1 had no seal, and weights alone
 WEIGHTS, TENSORS, FACTS = "weights", "training_tensors", "training_facts"
@@ -44,40 +43,60 @@ def malformed_is_damage(path: Path) -> Iterator[None]:
         raise DamageError(f"{path}: damaged: {error}") from error
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A file of a checkpoint, named by its content, so that no save touches an older one's file."""
+def save(directory: Path, name: str, entries: dict[str, Any], contents: dict[str, bytes], keep: int) -> Path:
+    """Write a name's newest manifest and its parts, and prune; the manifest's path.
 
-    file: str
-    content: bytes
-    digest: str
+    A part's file is named by its content, so that no save touches an older one's. Older ones are removed last.
 
-    @classmethod
-    def of(cls, name: str, kind: str, content: bytes) -> "Part":
-        digest = hashlib.sha256(content).hexdigest()
-        return cls(f"{name}-{digest[:12]}.{ENDINGS[kind]}", content, digest)
-
-    def entry(self) -> dict[str, Any]:
-        """Its place in the manifest."""
-        return {"file": self.file, "bytes": len(self.content), "sha256": self.digest}
-
-    def write(self, directory: Path) -> None:
-        """Put it on disk.
-
-        Raises:
-            OSError: it cannot be written.
-        """
-        _write(directory / self.file, self.content, PART_LIMIT)
-
-
-def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
-    """Put a manifest on disk, sealed.
-
+    Args:
+        entries: what the manifest holds besides the parts.
+        contents: of the parts, by their kind.
+        keep: as for `a3c.checkpoint.save_checkpoint`.
     Raises:
-        OSError: it cannot be written.
+        OSError: something cannot be written, or is so large that it would be refused on the way back.
     """
-    body = json_bytes({"format": FORMAT, **manifest}).removesuffix(b"\n}\n")
-    _write(path, body + _seal(body), MANIFEST_LIMIT)
+    manifest, updates = {"format": FORMAT, **entries}, entries["updates"]
+    for kind, content in contents.items():
+        digest = sha256(content).hexdigest()
+        file = f"{name}-{digest[:12]}.{ENDINGS[kind]}"
+        manifest[kind] = {"file": file, "bytes": len(content), "sha256": digest}
+    body = json_bytes(manifest).removesuffix(b"\n}\n")
+    path, copy = directory / f"{name}.json", directory / f"{name}-{updates:012d}.json"
+    discard_leftovers(directory)
+    _prune_parts(directory, name)  # of saves that failed: their room may be what this one needs
+    for kind, content in contents.items():
+        _write(directory / manifest[kind]["file"], content, PART_LIMIT)
+    for place in (path, copy) if keep > 1 else (path,):  # in this order: NAME.json is to be the newest at every moment
+        _write(place, body + _seal(body), MANIFEST_LIMIT)
+    copies = _copies(directory, name)
+    kept = [copy for copy in copies if _updates_of(copy) <= updates][: keep if keep > 1 else 0]
+    for copy in copies:
+        if copy not in kept:
+            discard(copy)
+    _prune_parts(directory, name)
+    return path
+
+
+def _write(path: Path, content: bytes, limit: int) -> None:
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), os.fspath(path))
+    write_durably(path, content)
+
+
+def _seal(body: bytes) -> bytes:
+    return b',\n  "seal": "%s"\n}\n' % sha256(body).hexdigest().encode()
+
+
+def _prune_parts(directory: Path, name: str) -> None:
+    """Remove the parts that no manifest names; all stay while a manifest is damaged, for it may have named any."""
+    try:
+        found = [read_manifest(path) for path in manifests(directory, name)]
+    except CheckpointError:
+        return
+    needed = {manifest[kind]["file"] for manifest in found for kind in ENDINGS if kind in manifest}
+    for path in _files(directory, name, rf"[0-9a-f]{{12}}\.({'|'.join(map(re.escape, ENDINGS.values()))})"):
+        if path.name not in needed:
+            discard(path)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -100,6 +119,38 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
+def _check(manifest: dict[str, Any]) -> None:
+    entry_of(manifest, "env_id", str)
+    entry_of(manifest, "network", dict)
+    entry_of({"env_spec": {}, **manifest}, "env_spec", dict)
+    whole_number(manifest, "updates", 0)
+    if manifest.get("max_episode_steps", 0) is not None:  # null is a value, a missing key is none
+        whole_number(manifest, "max_episode_steps", 1)
+    for kind in (kind for kind in ENDINGS if kind in manifest or kind == WEIGHTS):
+        part = entry_of(manifest, kind, dict)
+        entry_of(part, "sha256", str)
+        if not re.fullmatch(r"\w[\w.-]{0,99}", entry_of(part, "file", str), re.ASCII):
+            raise ValueError("a part's 'file' is no plain file name")
+        if "bytes" in part or manifest["format"] != 1:
+            whole_number(part, "bytes", 0)
+
+
+def entry_of(entries: dict[str, Any], key: str, kind: type[T]) -> T:
+    """An entry of exactly that type; ValueError where it is missing or of another."""
+    value = entries.get(key)
+    if type(value) is not kind:
+        raise ValueError(f"'{key}' is missing or of another type")
+    return value
+
+
+def whole_number(entries: dict[str, Any], key: str, low: int) -> int:
+    """An entry that is a whole number of at least `low`; ValueError where it is not."""
+    value = entry_of(entries, key, int)
+    if not low <= value <= NUMBER_LIMIT:
+        raise ValueError(f"'{key}' is out of range")
+    return value
+
+
 def read_part(manifest_path: Path, entry: dict[str, Any]) -> bytes:
     """A part's content, which is certainly what the manifest names.
 
@@ -111,15 +162,9 @@ def read_part(manifest_path: Path, entry: dict[str, Any]) -> bytes:
         path = Path(os.path.realpath(manifest_path)).parent / entry["file"]
     with malformed_is_damage(path):
         content = read_file(path, min(entry.get("bytes", PART_LIMIT), PART_LIMIT))
-        if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+        if sha256(content).hexdigest() != entry["sha256"]:
             raise ValueError("its checksum is not the one in its manifest")
     return content
-
-
-def manifests(directory: Path, name: str) -> list[Path]:
-    """The manifests of a name, newest first."""
-    newest = directory / f"{name}.json"
-    return [newest, *_copies(directory, name)] if os.path.lexists(newest) else _copies(directory, name)
 
 
 def checkpoints_of(run_dir: Path) -> Path:
@@ -136,7 +181,7 @@ def preferred(directory: Path) -> tuple[str, str]:
     order = ("best", "latest")
     try:
         best, latest = (read_manifest(directory / f"{name}.json") for name in order)
-    except CheckpointError:  # whoever loads one tells what is wrong with it
+    except CheckpointError:  # which is reported where one is loaded
         return order
     better = _mean(latest) > _mean(best) or best["updates"] == 0 < latest["updates"]
     return ("latest", "best") if better else order
@@ -149,95 +194,67 @@ def _mean(manifest: dict[str, Any]) -> float:
     return float(mean) if isinstance(mean, int | float) and abs(mean) <= sys.float_info.max else -math.inf
 
 
-def copy_path(directory: Path, name: str, updates: int) -> Path:
-    """Where the copy of a manifest is kept."""
-    return directory / f"{name}-{updates:012d}.json"
-
-
-def prune_copies(directory: Path, name: str, updates: int, keep: int) -> None:
-    """Remove all copies but the last `keep` of at most `updates`; what cannot be removed is left to the next save."""
-    copies = _copies(directory, name)
-    kept = [copy for copy in copies if _updates_of(copy) <= updates][:keep]
-    for copy in copies:
-        if copy not in kept:
-            discard(copy)
-
-
-def prune_parts(directory: Path, name: str) -> None:
-    """Remove the parts that no manifest names; all stay while a manifest is damaged, for it may have named any."""
-    try:
-        found = [read_manifest(path) for path in manifests(directory, name)]
-        files = os.listdir(directory)
-    except (CheckpointError, OSError):
-        return
-    needed = {manifest[kind]["file"] for manifest in found for kind in ENDINGS if kind in manifest}
-    part = re.compile(rf"{re.escape(name)}-[0-9a-f]{{12}}\.({'|'.join(map(re.escape, ENDINGS.values()))})")
-    for file in files:
-        if part.fullmatch(file) and file not in needed:
-            discard(directory / file)
-
-
-def field(entries: dict[str, Any], key: str, kind: type[T]) -> T:
-    """An entry of exactly that type.
-
-    Raises:
-        ValueError: it is missing or of another type.
-    """
-    value = entries.get(key)
-    if type(value) is not kind:
-        raise ValueError(f"'{key}' is missing or of another type")
-    return value
-
-
-def whole_number(entries: dict[str, Any], key: str, low: int) -> int:
-    """An entry that is a whole number, at least `low`.
-
-    Raises:
-        ValueError: it is not.
-    """
-    value = field(entries, key, int)
-    if not low <= value <= NUMBER_LIMIT:
-        raise ValueError(f"'{key}' is out of range")
-    return value
-
-
-def _seal(body: bytes) -> bytes:
-    return b',\n  "seal": "%s"\n}\n' % hashlib.sha256(body).hexdigest().encode()
-
-
-def _write(path: Path, content: bytes, limit: int) -> None:
-    if len(content) > limit:  # it would be refused on the way back
-        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), os.fspath(path))
-    write_durably(path, content)
-
-
-def _check(manifest: dict[str, Any]) -> None:
-    field(manifest, "env_id", str)
-    field(manifest, "network", dict)
-    if "env_spec" in manifest:
-        field(manifest, "env_spec", dict)
-    whole_number(manifest, "updates", 0)
-    if manifest.get("max_episode_steps", 0) is not None:  # null is a value, a missing key is none
-        whole_number(manifest, "max_episode_steps", 1)
-    for kind in ENDINGS:
-        if kind in manifest or kind == WEIGHTS:
-            entry = field(manifest, kind, dict)
-            field(entry, "sha256", str)
-            if not re.fullmatch(r"\w[\w.-]{0,99}", field(entry, "file", str), re.ASCII):
-                raise ValueError("a part's 'file' is no plain file name")
-            if "bytes" in entry or manifest["format"] != 1:
-                whole_number(entry, "bytes", 0)
+def manifests(directory: Path, name: str) -> list[Path]:
+    """The manifests of a name, newest first."""
+    newest = directory / f"{name}.json"
+    return [newest, *_copies(directory, name)] if os.path.lexists(newest) else _copies(directory, name)
 
 
 def _copies(directory: Path, name: str) -> list[Path]:
-    """The numbered manifests of a name, newest first."""
-    copy = re.compile(rf"{re.escape(name)}-[0-9]{{12,19}}\.json")
-    try:
-        files = os.listdir(directory)
-    except OSError:
-        return []
-    return sorted((directory / file for file in files if copy.fullmatch(file)), key=_updates_of, reverse=True)
+    return sorted(_files(directory, name, r"[0-9]{12,19}\.json"), key=_updates_of, reverse=True)
 
 
 def _updates_of(copy: Path) -> int:
     return int(copy.stem.rpartition("-")[2])
+
+
+def _files(directory: Path, name: str, rest: str) -> list[Path]:
+    """The files of a name whose own names end as the pattern `rest` says."""
+    pattern = re.compile(f"{re.escape(name)}-{rest}")
+    try:
+        return [directory / file for file in os.listdir(directory) if pattern.fullmatch(file)]
+    except OSError:
+        return []
+
+
+def newest_whole(run_dir: Path, names: Sequence[str], load: Callable[[Path, tuple[str, ...]], T]) -> T:
+    """Load the first checkpoint that is not damaged, and pass it a line for each that was."""
+    folder = checkpoints_of(run_dir)
+    skipped: tuple[str, ...] = ()
+    for path in (path for name in names for path in manifests(folder, name)):
+        try:
+            return retried(load, path, skipped)
+        except DamageError as error:
+            skipped += (str(error),) if str(error) not in skipped else ()  # a damaged part has two manifests
+    if skipped:
+        others = f" (and {len(skipped) - 1} more)" if len(skipped) > 1 else ""
+        raise CheckpointError(f"{run_dir}: every checkpoint is damaged: {skipped[0]}{others}")
+    wanted = " and ".join(f"{name}.json" for name in names)
+    raise CheckpointError(f"{run_dir}: there is no checkpoint yet (looked for {wanted} in {folder})")
+
+
+def retried(load: Callable[[Path, tuple[str, ...]], T], path: Path, skipped: tuple[str, ...] = ()) -> T:
+    """Load; again where a running run has meanwhile replaced the manifest, and removed what the old one named."""
+
+    def version() -> tuple[int, int] | None:
+        with suppress(OSError):
+            status = os.stat(path)  # of what a link leads to: that is what a run replaces
+            return status.st_ino, status.st_mtime_ns
+        return None
+
+    while True:
+        before = version()
+        try:
+            return load(path, skipped)
+        except DamageError:
+            if version() == before:
+                raise
+
+
+def manifest_of(weights: Path) -> Path:
+    """The manifest beside a weights file that names it."""
+    for path in manifests(weights.parent, weights.name.rpartition("-")[0]):
+        with suppress(DamageError):
+            if read_manifest(path)[WEIGHTS]["file"] == weights.name:
+                return path
+    raise CheckpointError(f"{weights}: no whole manifest beside it names it as its weights")

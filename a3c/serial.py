@@ -85,7 +85,7 @@ class SerialEnvironments:
         return {
             "generator": self._rng.bit_generator.state,
             "seeds": list(self._seeds),
-            "actions": [self._episode(recorded) for recorded in self._actions],
+            "actions": [np.array(actions).reshape(-1, *self.head.action_shape) for actions in self._actions],
             "ended": list(self._ended),
         }
 
@@ -156,20 +156,9 @@ class SerialEnvironments:
         if len(actions) <= self._longest:
             self._record(actions, recorded)
 
-    def _episode(self, recorded: "array[Any]") -> NDArray[Any]:
-        """The actions of an episode; small integers in as few bytes as they need."""
-        actions = np.array(recorded).reshape(-1, *self.head.action_shape)
-        if actions.dtype.kind != "i" or actions.min(initial=0) < 0:
-            return actions
-        return actions.astype(np.min_scalar_type(int(actions.max(initial=0))))
-
 
 def expect(name: str, value: Any, shape: tuple[int, ...], kinds: str) -> None:
-    """Refuse what NumPy would quietly broadcast or convert.
-
-    Raises:
-        ValueError: `value` is of another shape, or of a dtype that is not of these `kinds`.
-    """
+    """Refuse with a ValueError what NumPy would quietly broadcast or convert: another shape, or no dtype of `kinds`."""
     values = np.asarray(value)
     if values.shape != shape:
         raise ValueError(f"{name} of shape {values.shape}, expected {shape}")
@@ -178,10 +167,7 @@ def expect(name: str, value: Any, shape: tuple[int, ...], kinds: str) -> None:
 
 
 def close_all(environments: Iterable[Any]) -> None:
-    """Close environments; where some raise, say so on standard error: what they were made for is done by then.
-
-    In one line, not a traceback: a log's last traceback is taken for what its process has died of.
-    """
+    """Close environments; report on standard error where some raise: what they were made for is done by then."""
     errors = []
     for environment in environments:
         try:
@@ -190,6 +176,7 @@ def close_all(environments: Iterable[Any]) -> None:
             errors.append(error)
     if errors:
         several = f" of {len(errors)} environments" if len(errors) > 1 else " of an environment"
+        # In one line, not a traceback: a log's last traceback is taken for what its process has died of.
         print(f"close(){several} failed: {brief(errors[0])}", file=sys.stderr, flush=True)
 
 

@@ -29,7 +29,7 @@ def measure(parameters: Parameters) -> Values:
     """One count, with the real workers, environments and kernel."""
     start_forkserver()
     from workers.comparison.lost_updates import measure_lost_updates  # imports torch
-    from workers.training import describe_environment
+    from workers.processes.preflight import describe_environment
 
     options = {name: parameters[name] for name in ("workers", "n_steps")}
     config = Config.from_options(

@@ -66,17 +66,14 @@ def bare_workers(config: Config, folder: Path) -> Iterator["Scoreboard"]:
     start_forkserver()
     from shared.scoreboard import STOP, Scoreboard  # imports torch
     from workers import actor_learner
-    from workers.assembly import build_store
-    from workers.supervisor import PUSH_LOCK
-    from workers.training import describe_environment
+    from workers.processes.preflight import describe_environment
+    from workers.training import PUSH_LOCK, build_store
 
     (folder / "logs").mkdir()
     scoreboard, environment = Scoreboard(config.workers), describe_environment(config)
     store = build_store(config, environment, scoreboard, folder / PUSH_LOCK)
     workers = [
-        context().Process(  # type: ignore[attr-defined]
-            target=actor_learner.main, args=(index, 0, config, environment, store, scoreboard, folder)
-        )
+        context().Process(target=actor_learner.main, args=(index, 0, config, environment, store, scoreboard, folder))
         for index in range(config.workers)
     ]
     try:

@@ -24,8 +24,8 @@ from benchmarks.figures import Figure, Limit, Row
 from benchmarks.program import TRAIN, Program, run_directory
 from benchmarks.serving_load import get, latencies, post
 from workers.playing.evaluating import load
-from workers.processes.output import environment_output
-from workers.serving.export import export_checked
+from workers.processes.preflight import environment_output
+from workers.serving.export import export_policy
 from workers.serving.requests import BODY_LIMIT, OBSERVATION_LIMIT
 
 ROUNDS = 5  # of all cases by turns, so that a drift of the machine meets each of them
@@ -72,7 +72,7 @@ def measure_server(
     """
     cases = _cases(_observations(load(path, env)[1], batch))
     with tempfile.TemporaryDirectory() as folder, ExitStack() as servers:
-        models = export_checked(path, Path(folder), True, False, EPISODES, 0, env)
+        models = export_policy(path, str(Path(folder) / "policy.onnx"), True, False, EPISODES, 0, env, quiet=True)
         ports = [servers.enter_context(_server(model, threads)) for model in models]
         for number in range(-1, ROUNDS):  # the first one warms up
             for case in cases:

@@ -15,10 +15,11 @@ from a3c.config import Config
 from a3c.environments import describe
 from workers.console.panels import render
 from workers.console.text import PlainView
+from workers.processes.signals import Signals
 from workers.processes.start import start_forkserver
 from workers.runs.directory import open_run_directory
 from workers.runs.records import Status
-from workers.supervisor import Supervisor
+from workers.training import supervise
 
 WIDTH, HEIGHT = 100, 32
 PICTURE = Path(__file__).with_name("console.svg")
@@ -37,13 +38,14 @@ class Recorder(PlainView):
 
 def main(seed: int) -> None:
     """Train, and export the frame at which the solution was being verified."""
-    started = time.time()
+    started = time.monotonic()
     config = Config(seed=seed)
     start_forkserver()
     recorder = Recorder()
     with tempfile.TemporaryDirectory() as folder:
         directory = open_run_directory(Path(folder) / "runs" / "CartPole-v1")
-        Supervisor(config, describe(config.env), directory, recorder, started).run()
+        with Signals() as signals:
+            supervise(config, describe(config.env), directory, recorder, signals, started)
         directory.close()
     training = [status for status in recorder.statuses if status.phase == "training" and status.losses]
     console = Console(record=True, width=WIDTH, height=HEIGHT, file=io.StringIO(), force_terminal=True)

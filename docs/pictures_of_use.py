@@ -17,7 +17,7 @@ from tests.process.http_client import ServerProgram
 from workers.playing.episode import Player, Step
 from workers.playing.evaluating import load
 from workers.playing.terminal_view import render
-from workers.serving.export import export_checked
+from workers.serving.export import export_policy
 
 FIGURES = Path(__file__).with_name("figures")
 WIDTH, HEIGHT = 80, 20  # cells
@@ -39,7 +39,7 @@ def draw_terminal(run_dir: str) -> None:
 def draw_page(run_dir: str) -> None:
     """The page of `serve`, some steps into an episode."""
     with tempfile.TemporaryDirectory() as folder:
-        (model,) = export_checked(run_dir, Path(folder), False, True, 10, 0)
+        (model,) = export_policy(run_dir, str(Path(folder) / "policy.onnx"), False, True, 10, 0, quiet=True)
         with ServerProgram(model) as server, Chromium(Path(folder) / "profile") as browser:
             browser.resize(*PAGE)
             browser.prefer("light")

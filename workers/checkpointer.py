@@ -1,4 +1,4 @@
-"""The checkpointer: saves the run at its interval, whatever anybody else does, and keeps its numbers finite.
+"""The checkpointer: saves the run at its interval, and keeps its numbers finite.
 
 It runs no environment, so nothing of the user's can hold it up.
 """
@@ -10,70 +10,46 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from a3c.checkpoint import Training, save_checkpoint
-from a3c.config import Config, NumericsError
-from a3c.environments import EnvironmentSpec
+from a3c.config import NumericsError
 from a3c.files import sync_file
 from a3c.networks import ActorCritic, bind, build, flat_zeros
-from shared.notifier import Notifier
-from shared.scoreboard import CLOSE, Scoreboard
-from shared.store import Capture, SharedStore, Snapshot
+from shared.scoreboard import CLOSE
+from shared.store import Capture, Snapshot
 from workers.processes import entry
-from workers.runs.evaluations import Evaluations, Judged
+from workers.runs.evaluations import EvaluatedSnapshot, SharedRun
 from workers.runs.records import Evaluation
-from workers.runs.resume import best_on_disk
 
-WAIT_SECONDS = 0.05  # between two looks at what there is to do, where nobody rings
-GUARD_SECONDS = 0.05  # between two looks at whether the parameters are finite, more where a look takes long
+WAIT_SECONDS = 0.05  # until it looks at what there is to do, where it is not notified
+GUARD_SECONDS = 0.05  # between two checks that the parameters are finite, more where a check takes long
 GUARD_SHARE = 0.02  # of this process's time
 ROLLBACKS, ROLLBACK_SECONDS = 10, 60.0  # as many within this time, and the run has diverged
-STRAGGLER_SECONDS = 5.0  # for workers in a long rollout to hand in; then a checkpoint has what they handed in before
+STRAGGLER_SECONDS = 5.0  # for the snapshots of workers in a long rollout; then a checkpoint has those before
 
 
-def main(
-    config: Config,
-    environment: EnvironmentSpec,
-    store: SharedStore,
-    scoreboard: Scoreboard,
-    evaluations: Evaluations,
-    notifier: Notifier,
-    messages: Connection,
-    run_dir: Path,
-    terminal: str | None,
-) -> None:
-    """Process target: save until everybody else has ended, and then once more."""
-    checkpointer = Checkpointer(config, environment, store, scoreboard, evaluations, messages.send, run_dir)
-    entry.run(run_dir / "logs" / "checkpointer.log", lambda: checkpointer.watch(notifier), terminal)
+def main(run: SharedRun, messages: Connection, terminal: str | None) -> None:
+    """Process target: save until all others have ended, and then once more."""
+    checkpointer = Checkpointer(run, messages.send)
+    entry.run(run.run_dir / "logs" / "checkpointer.log", checkpointer.watch, terminal)
 
 
 class Checkpointer:
-    """Requests every worker's snapshot, waits for nobody, and writes what it has copied.
+    """Requests every worker's snapshot, and writes what it has copied; no worker waits for the disk.
 
-    Workers notice no more of a checkpoint than a copy in memory. What a disk refuses is told, and tried again at the
-    next interval. Messages to the supervisor are pairs of a kind and its data: ("checkpointed", name), ("unsaved",
-    reason), ("rolled-back", reason).
+    What a disk refuses is reported, and tried again at the next interval. Messages to the supervisor are pairs of a
+    kind and its data: ("checkpointed", name), ("unsaved", reason), ("rolled-back", reason).
     """
 
-    def __init__(
-        self,
-        config: Config,
-        environment: EnvironmentSpec,
-        store: SharedStore,
-        scoreboard: Scoreboard,
-        evaluations: Evaluations,
-        send: Callable[[tuple[str, Any]], None],
-        run_dir: Path,
-    ):
-        self._config, self._environment, self._store, self._scoreboard = config, environment, store, scoreboard
-        self._evaluations, self._send, self._run_dir = evaluations, send, run_dir
-        self._checkpoints = run_dir / "checkpoints"
-        self._model: ActorCritic = build(config, environment)
+    def __init__(self, run: SharedRun, send: Callable[[tuple[str, Any]], None]):
+        self._config, self._environment, self._store, self._scoreboard, self._evaluations, self._notifier, path = run
+        self._target = self._environment.target(self._config.evaluation.target_return)
+        self._send, self._table, self._checkpoints = send, path / "evaluations.csv", path / "checkpoints"
+        self._model: ActorCritic = build(self._config, self._environment)
         self._parameters = flat_zeros(self._model)
         bind(self._model, self._parameters)
         self._saved_at = time.monotonic()
@@ -86,21 +62,22 @@ class Checkpointer:
         self._next_guard = 0.0
         self._rollbacks: deque[float] = deque(maxlen=ROLLBACKS)
 
-    def watch(self, notifier: Notifier) -> None:
+    def watch(self) -> None:
         """Save at every interval and when asked to; return when the run is closed and its end is on disk.
 
-        Raises:
-            DiskError: the end is not on disk.
-            NumericsError: the shared numbers do not stay finite.
+        Raises DiskError where that cannot be written, NumericsError where the shared numbers do not stay finite.
         """
-        self._best = best_on_disk(self._checkpoints)
+        if (self._checkpoints / "best.json").exists():  # of a run that was resumed, or of a checkpointer that died
+            from workers.runs.resume import best_on_disk
+
+            self._best = best_on_disk(self._checkpoints)
         self._saves_requested = self._scoreboard.saves_requested()
         while self._scoreboard.requested() != CLOSE:
             self._scoreboard.beat(self._scoreboard.checkpointer)
             self.guard()
             if not self._save_early():
                 self.save_due()
-            notifier.wait(WAIT_SECONDS)
+            self._notifier.wait(WAIT_SECONDS)
         self.save_end()
 
     # -- saving ---------------------------------------------------------------------------------------------------
@@ -133,11 +110,7 @@ class Checkpointer:
         return True
 
     def save_end(self) -> None:
-        """The last save; nobody else is there any more.
-
-        Raises:
-            DiskError: it is not on disk.
-        """
+        """The last save, when all others have ended; raises DiskError where it is not on disk."""
         if self._end is not None and self._end == self._known():
             return
         if (solved := self._solved()) is not None:
@@ -163,10 +136,10 @@ class Checkpointer:
 
     def _write(self) -> None:
         self._write_best()
-        self._write_latest(self._store.capture(lambda: self._evaluations.progress().judged))
+        self._write_latest(self._store.capture(lambda: self._evaluations.progress().released))
 
     def _write_best(self) -> None:
-        """The best policy so far, where it is better than the one on disk: a resumed run may find an old one again."""
+        """The best policy so far, where it is better than the one on disk: that may be older than a resumed run."""
         best = self._evaluations.best()
         if best is None or (self._best is not None and self._best.mean >= best.evaluation.mean):
             return
@@ -182,7 +155,7 @@ class Checkpointer:
         evaluation = last.evaluation if last and last.snapshot.updates == capture.snapshot.updates else None
         self._save("latest", capture.snapshot, evaluation, training, self._config.supervision.keep_checkpoints)
 
-    def _write_solved(self, solved: Judged) -> None:
+    def _write_solved(self, solved: EvaluatedSnapshot) -> None:
         """The end of a run that was solved: its best is its latest too."""
         self._save("best", solved.snapshot, solved.evaluation)
         self._best = solved.evaluation
@@ -194,13 +167,10 @@ class Checkpointer:
         last = self._evaluations.last()
         return self._evaluations.progress(), last and last.evaluation
 
-    def _solved(self) -> Judged | None:
-        """The solution, where there is one. The progress, which is small, tells so: this is asked all the time."""
-        best, target = (
-            self._evaluations.progress().best,
-            self._environment.target(self._config.evaluation.target_return),
-        )
-        is_solved = best is not None and target is not None and best.is_solution(target)
+    def _solved(self) -> EvaluatedSnapshot | None:
+        """The solution, where there is one; first the progress is read, which is small: this is asked all the time."""
+        best = self._evaluations.progress().best
+        is_solved = best is not None and self._target is not None and best.is_solution(self._target)
         return self._evaluations.best() if is_solved else None
 
     def _board_tensors(self) -> dict[str, Tensor]:
@@ -208,15 +178,14 @@ class Checkpointer:
 
     def _facts(self) -> dict[str, Any]:
         progress = self._evaluations.progress()
-        table = self._run_dir / "evaluations.csv"
         if progress.rows:
             with suppress(FileNotFoundError):  # somebody has deleted it: training is worth more than its curve
-                sync_file(table)  # so that it has every row that the checkpoint counts on
+                sync_file(self._table)  # so that it has every row that the checkpoint counts on
         snapshots = [self._store.barrier.snapshot(index) for index in range(self._scoreboard.workers)]
         return {
             "mode": self._config.mode,
             "workers": [None if snapshot is None else json.loads(snapshot) for snapshot in snapshots],
-            "monitor": progress.facts(),
+            "monitor": progress.state(),
         }
 
     def _save(
@@ -230,7 +199,7 @@ class Checkpointer:
         self._parameters.copy_(snapshot.parameters)
         facts = {
             **self._environment.identity(),
-            "target_return": self._environment.target(self._config.evaluation.target_return),
+            "target_return": self._target,
             "seed": self._config.seed,
             "env_steps": snapshot.env_steps,
             "updates": snapshot.updates,
@@ -243,11 +212,11 @@ class Checkpointer:
     # -- finite ---------------------------------------------------------------------------------------------------
 
     def guard(self) -> None:
-        """Now and then, see whether the shared parameters and moments are finite; where not, set them back.
+        """Now and then, check that the shared parameters and moments are finite; where not, roll them back.
 
         Workers refuse gradients that are not finite, so this is for what no worker computed: an overflow in a step,
         a stray write of another library. What others push meanwhile is lost; a push under way may bring some of it
-        back, which the next look sees.
+        back, which the next check finds.
 
         Raises:
             NumericsError: there is nothing finite to go back to, or it does not last.

@@ -36,9 +36,11 @@ class Train:
 
     def run(self) -> int:
         config = Config.from_options({**PRESETS[self.preset], **self.training})
-        from workers.training import run
+        from workers.training import process_started, train
 
-        return run(config, self.run_dir, self.dashboard, self.profile)[1]
+        dashboard, started = self.dashboard, process_started()
+        summary = train(config, run_dir=self.run_dir, dashboard=dashboard, profile=self.profile, started=started)
+        return summary.exit_code or 0
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,10 @@ class Resume:
     profile: bool = option(False, "show at the end where each worker's time went")
 
     def run(self) -> int:
-        from workers.training import run_resumed
+        from workers.training import resume
 
-        changes = self.max_env_steps, self.workers
-        return run_resumed(self.run_dir, *changes, self.any_version, self.dashboard, self.profile)[1]
+        summary = resume(**vars(self))
+        return summary.exit_code or 0 if summary else 0
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,8 @@ class Export:
         from workers.serving.export import export_policy
 
         output, check = str(self.output) if self.output else None, (self.episodes, self.seed)
-        return export_policy(str(self.path), self.format, self.int8, self.with_critic, output, *check, self.env)
+        export_policy(str(self.path), output, self.int8, self.with_critic, *check, self.env)
+        return 0
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,9 @@ from benchmarks.instructions import NOTHING
 from shared.scoreboard import STOP, Scoreboard
 from shared.store import SharedStore
 from workers import actor_learner
-from workers.assembly import build_store
 from workers.link import SharedMemoryLink
-from workers.supervisor import PUSH_LOCK
-from workers.training import describe_environment
+from workers.processes.preflight import describe_environment
+from workers.training import PUSH_LOCK, build_store
 
 PARTS: dict[str, tuple[Any, str]] = {
     "pull": (SharedStore, "pull"),

@@ -17,10 +17,10 @@ from shared.scoreboard import FINISH, Scoreboard
 from shared.store import Pulled, Snapshot
 from shared.sync_store import SyncStore
 from workers.actor_learner import learn
-from workers.assembly import build_optimizer
 from workers.link import SharedMemoryLink
 from workers.monitor import evaluation_seed
 from workers.runs.evaluations import Progress
+from workers.training import build_optimizer
 
 
 def env_steps_until_solved(options: dict[str, Any]) -> int | None:

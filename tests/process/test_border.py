@@ -55,7 +55,7 @@ def parent(folder: Path, terminals: list[str]) -> None:
     receiver, sender = context().Pipe(duplex=False)
     with inherited():
         for kind, terminal in [*((kind, None) for kind in KINDS), *zip(WITH_TERMINAL, terminals, strict=True)]:
-            context().Process(target=child, args=(kind, folder, terminal, sender)).start()  # type: ignore[attr-defined]
+            context().Process(target=child, args=(kind, folder, terminal, sender)).start()
             print(receiver.recv(), flush=True)
     threading.Event().wait()
 
@@ -75,10 +75,18 @@ def bereaved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bereaved]:
     pairs = [pty.openpty() for _ in WITH_TERMINAL]
     terminals = [os.ttyname(output) for _, output in pairs]
     script = f"from pathlib import Path; from {__name__} import parent; parent(Path({str(folder)!r}), {terminals})"
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=ROOT) as process:
+    variables = {**os.environ, "PYTHONPATH": str(ROOT)}  # whatever a test before this one has left there
+    variables.pop("PYTHONSAFEPATH", None)
+    command = [sys.executable, "-c", script]
+    with (
+        open(folder / "stderr", "w") as stderr,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, cwd=ROOT, env=variables) as process,
+    ):
         try:
             assert process.stdout is not None
-            children = {case: psutil.Process(int(process.stdout.readline())) for case in CASES}
+            lines = [process.stdout.readline() for _ in CASES]
+            assert all(lines), (folder / "stderr").read_text()
+            children = {case: psutil.Process(int(line)) for case, line in zip(CASES, lines, strict=True)}
             deadline = time.monotonic() + 60
             while not (folder / "waits").exists() or not are_stuck(children):
                 assert time.monotonic() < deadline

@@ -19,8 +19,8 @@ from a3c import Config
 from tests.process.command import ESCAPE, ROOT, Program, run, run_here
 from workers.comparison.lost_updates import measure_lost_updates
 from workers.comparison.results import Comparison
+from workers.processes.preflight import describe_environment
 from workers.processes.start import start_forkserver
-from workers.training import describe_environment
 
 # Nothing is learnt in so few steps; what is tested here is everything around it.
 SHORT = ("--max-env-steps", "2000", "--eval-episodes", "5", "--workers", "2", "--n-steps", "16")
@@ -130,10 +130,10 @@ def test_another_study_in_its_directory_is_refused_in_one_line(study: tuple[Path
         (("--modes", "async"), "nothing to compare"),
         (("--modes", "async", "sink"), "mode: must be one of async, locked, sync"),
         (("--workers", "2", "2"), "given twice"),
-        (("--seeds", "0"), "--seeds: must be at least 1"),
-        (("--hidden-sizes", "64,x", "8"), "--hidden-sizes: must be layer sizes joined by commas"),
-        (("--anneal", "perhaps", "no"), "--anneal: must be yes or no"),
-        (("--preset", "a2c-tutrial"), "--preset: invalid choice"),
+        (("--seeds", "0"), "seeds: must be at least 1"),
+        (("--hidden-sizes", "64,x", "8"), "argument --hidden-sizes: "),
+        (("--anneal", "perhaps", "no"), "argument --anneal: "),
+        (("--preset", "a2c-tutrial"), "preset: must be one of none, a2c-tutorial"),
     ],
 )
 def test_bad_input_is_answered_in_one_line_and_leaves_nothing(

@@ -54,8 +54,10 @@ def commands(page: str) -> Iterator[str]:
 
 
 def snippets() -> list[Any]:
+    """All but those of CONTRIBUTING, which tests/unit/test_contributing.py puts to use."""
+    pages = [path for path in PAGES if path.name != "CONTRIBUTING.md"]
     found = [
-        (path, code) for path in PAGES for code in re.findall(r"^```python\n(.*?)^```", path.read_text(), re.M | re.S)
+        (path, code) for path in pages for code in re.findall(r"^```python\n(.*?)^```", path.read_text(), re.M | re.S)
     ]
     return [pytest.param(code, id=f"{path.name}-{number}") for number, (path, code) in enumerate(found)]
 
@@ -249,16 +251,30 @@ RULES: list[tuple[str, Callable[[str, Place], None]]] = [  # the first whose pat
 ]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_of_the_documentation_works(command: str, place: Place) -> None:
-    rules = [rule for pattern, rule in RULES if re.match(pattern, command)]
-    assert rules, f"no rule says how to try `{command}`"
-    rules[0](command, place)
+def no_rule(command: str, place: Place) -> None:
+    pytest.fail(f"no rule says how to try `{command}`")
+
+
+def rule_of(command: str) -> Callable[[str, Place], None]:
+    return next((rule for pattern, rule in RULES if re.match(pattern, command)), no_rule)
+
+
+GROUPS = sorted({rule_of(command).__name__ for command in COMMANDS})
+
+
+@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.timeout(600)
+def test_the_commands_of_the_documentation_work(group: str, place: Place, tmp_path: Path) -> None:
+    for number, command in enumerate(one for one in COMMANDS if rule_of(one).__name__ == group):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with place.monkeypatch.context() as monkeypatch:
+            monkeypatch.chdir(folder)
+            rule_of(command)(command, Place(place.solved, place.unfinished, monkeypatch))
 
 
 def test_the_documentation_has_commands_for_all_that_the_program_does() -> None:
-    used = {rule.__name__ for command in COMMANDS for pattern, rule in RULES if re.match(pattern, command)}
-    assert {"train", "resume", "compare", "evaluate", "play", "export", "serve"} <= used
+    assert {"train", "resume", "compare", "evaluate", "play", "export", "serve"} <= set(GROUPS)
 
 
 @pytest.mark.parametrize("code", snippets())

@@ -26,7 +26,7 @@ DEADLY = {  # fault and place: what is told of it
     ("lose_licence", RESET): "died: RuntimeError: the simulator lost its licence",
     ("raise_unpicklable", STEP): "SimulatorError: ('the scene fell apart', <unlocked _thread.lock",
     ("call_sys_exit", STEP): "died: SystemExit: 0",
-    ("leave_without_a_word", STEP): "died: exit code 0 without a word",
+    ("leave_without_a_word", STEP): "died: exit code 0 without a crash report",
     ("segfault", STEP): "died: killed by SIGSEGV",
     ("run_out_of_memory", STEP): "died: MemoryError",
     ("change_shape", STEP): "died: ValueError: observation of shape (5,), expected (4,)",

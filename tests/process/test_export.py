@@ -25,7 +25,7 @@ from tests.process.onnx_models import model_metadata
 from tests.unit.networks import mlp
 from tests.unit.scripted_environments import Endless, register
 from workers.serving import graph, verify
-from workers.serving.export import export_checked
+from workers.serving.export import export_policy
 from workers.serving.model import load_model
 
 SolvedRun = tuple[Path, str, dict[str, Any]]
@@ -138,8 +138,8 @@ def test_environments_of_other_kinds_are_exported_too(
     assert metadata(run_dir / "policy.onnx")["target_return"] is None
     asked = np.random.default_rng(0).normal(size=(50, 6 if acrobot else 1)).astype(np.float32)
     answers = load_model(run_dir / "policy.onnx").answer(asked)
-    np.testing.assert_array_equal(answers.actions, Policy(model)(asked))
-    assert answers.values is None
+    np.testing.assert_array_equal(answers["actions"], Policy(model)(asked))
+    assert "values" not in answers
 
 
 def test_a_manifests_export_lies_beside_it_under_its_name(cartpole: Path) -> None:
@@ -157,7 +157,7 @@ def test_the_same_checkpoint_gives_the_same_bytes_and_nothing_is_said(
     contents = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        paths = export_checked(str(cartpole), tmp_path / name, True, False, 2, 0)
+        paths = export_policy(str(cartpole), str(tmp_path / name / "policy.onnx"), True, False, 2, 0, quiet=True)
         assert set(paths) == set((tmp_path / name).iterdir())
         contents.append([path.read_bytes() for path in paths])
     assert contents[0] == contents[1]

@@ -369,7 +369,7 @@ def test_without_a_terminal_the_episodes_are_told_as_text(short_run: Path) -> No
     assert [line.split(":")[0] for line in lines[1:]] == ["episode 1", "episode 2"]
 
 
-@pytest.mark.parametrize("speed", [-1.0, 1e-9, 1e9, float("nan"), float("inf")])
-def test_a_speed_that_nobody_can_watch_is_refused(short_run: Path, speed: float) -> None:
-    with pytest.raises(ConfigError, match=r"^speed: must be 0.*or between 0.001 and 1000"):
-        play(Play(short_run, render="text", speed=speed))
+def test_a_speed_that_nobody_can_watch_is_refused(short_run: Path) -> None:
+    for speed in (-1.0, 1e-9, 1e9, float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match=r"^speed: must be 0.*or between 0.001 and 1000"):
+            play(Play(short_run, render="text", speed=speed))

@@ -11,6 +11,7 @@ import torch
 
 from a3c.checkpoint import Training, load_checkpoint, load_policy, load_training, save_checkpoint
 from a3c.config import CheckpointError
+from a3c.files import write_durably
 from a3c.manifest import read_part
 from tests.chaos.checkpoints import loaded, save
 from tests.unit.networks import mlp
@@ -142,7 +143,13 @@ def test_a_save_first_makes_room_by_removing_what_a_failed_one_left(tmp_path: Pa
     save(tmp_path, 1)
     before = contents(tmp_path)
     full = OSError(28, "No space left on device")
-    with mock.patch("a3c.checkpoint.write_manifest", side_effect=full), pytest.raises(OSError, match="No space"):
+
+    def fill(path: Path, content: bytes) -> None:
+        if path.suffix == ".json" and ".training." not in path.name:
+            raise full
+        write_durably(path, content)
+
+    with mock.patch("a3c.manifest.write_durably", fill), pytest.raises(OSError, match="No space"):
         save(tmp_path, 2)
     assert len(contents(tmp_path)) == len(before) + 3
     with mock.patch("a3c.manifest.write_durably", side_effect=full), pytest.raises(OSError, match="No space"):

@@ -17,8 +17,8 @@ from a3c.stopwatch import Stopwatch
 from shared.checkpoint_barrier import LAST, CheckpointBarrier
 from shared.scoreboard import Scoreboard
 from tests.unit.processes import die, killed
-from workers.assembly import build_store
 from workers.link import SharedMemoryLink
+from workers.training import build_store
 
 WORKERS = 3
 

@@ -20,11 +20,11 @@ from shared.scoreboard import CLOSE, STOP, Scoreboard
 from shared.store import SharedStore, Snapshot
 from tests.unit.processes import exit_code, forked, wait_until
 from workers import checkpointer as module
-from workers.assembly import build_store
 from workers.checkpointer import ROLLBACKS, Checkpointer
 from workers.processes.entry import DiskError
-from workers.runs.evaluations import Evaluations, Judged, Progress
+from workers.runs.evaluations import EvaluatedSnapshot, Evaluations, Progress, SharedRun
 from workers.runs.records import Evaluation
+from workers.training import build_store
 
 ENVIRONMENT = describe("CartPole-v1", 10)
 EVALUATION = Evaluation(env_steps=0, updates=0, seconds=1.0, episodes=2, mean=9.5, std=0.5, min=9.0, max=10.0, seed=3)
@@ -44,9 +44,8 @@ class Run:
         self.notifier = Notifier()
         self.path, self.checkpoints = path, path / "checkpoints"
         self.checkpoints.mkdir(exist_ok=True)
-        self.checkpointer = Checkpointer(
-            self.config, ENVIRONMENT, self.store, self.scoreboard, self.evaluations, self.sent.append, path
-        )
+        shared = (self.config, ENVIRONMENT, self.store, self.scoreboard, self.evaluations, self.notifier, path)
+        self.checkpointer = Checkpointer(SharedRun(*shared), self.sent.append)
 
     @property
     def due(self) -> list[int]:
@@ -75,13 +74,13 @@ class Run:
         """Some workers leave; the run is closed."""
         self.hand_in(*workers, number=LAST, content=content)
         self.scoreboard.request(CLOSE)
-        self.checkpointer.watch(self.notifier)
+        self.checkpointer.watch()
 
     def judge(self, snapshot: Snapshot, mean: float = 9.5, **changed: Any) -> None:
         """The monitor has found a better policy."""
         evaluation = dataclasses.replace(EVALUATION, mean=mean, **changed)
-        self.evaluations.note_best(Judged(snapshot, evaluation))
-        self.evaluations.note_progress(dataclasses.replace(self.evaluations.progress(), best=evaluation))
+        self.evaluations.note(best=EvaluatedSnapshot(snapshot, evaluation))
+        self.evaluations.note(dataclasses.replace(self.evaluations.progress(), best=evaluation))
 
     def disable_the_disk(self) -> None:
         """A file in the folder's place: even root cannot write there."""
@@ -101,7 +100,7 @@ class Run:
     @contextmanager
     def watching(self) -> Iterator[BaseProcess]:
         """The checkpointer at work in a process of its own; what it sends is not seen here."""
-        with forked(self.checkpointer.watch, self.notifier) as process:
+        with forked(self.checkpointer.watch) as process:
             yield process
 
 
@@ -221,7 +220,7 @@ def test_what_is_saved_is_the_capture_the_board_the_snapshots_and_the_monitors_p
 
 
 def test_rows_that_a_checkpoint_counts_on_may_have_been_deleted(run: Run) -> None:
-    run.evaluations.note_progress(Progress(rows=3))
+    run.evaluations.note(Progress(rows=3))
     run.save()
     assert run.sent == [("checkpointed", "latest")]
 
@@ -247,7 +246,7 @@ def test_the_evaluation_of_an_interrupted_runs_end_is_in_the_checkpoint_of_the_s
     updates_since: int, run: Run
 ) -> None:
     snapshot = run.pushed()
-    run.evaluations.note_last(Judged(snapshot, dataclasses.replace(EVALUATION, updates=1)))
+    run.evaluations.note(last=EvaluatedSnapshot(snapshot, dataclasses.replace(EVALUATION, updates=1)))
     for _ in range(updates_since):
         run.pushed()
     run.end(0, 1)
@@ -455,4 +454,4 @@ def test_it_guards_as_it_goes_also_while_the_workers_are_stopped(run: Run) -> No
 def test_where_nothing_was_ever_finite_the_run_ends(run: Run) -> None:
     run.store.parameters[0] = torch.nan
     with pytest.raises(NumericsError, match="the shared parameters are not finite"):
-        run.checkpointer.watch(run.notifier)
+        run.checkpointer.watch()

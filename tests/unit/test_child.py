@@ -11,7 +11,6 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import psutil
 import pytest
@@ -106,8 +105,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return clock
 
 
-def delay_of(worker: Child, clock: SimpleNamespace, *asked: float) -> float:
-    worker.schedule(*asked)
+def delay_of(worker: Child, clock: SimpleNamespace) -> float:
+    worker.schedule()
     assert worker.due is not None
     return float(worker.due - clock.now)
 
@@ -127,10 +126,6 @@ def test_a_process_that_lived_is_replaced_at_once_and_makes_good_what_was_before
     pulse.beats = 1
     worker.listen(0.2)
     assert delay_of(worker, clock) == 0
-
-
-def test_a_successor_may_be_asked_for_after_a_time_of_the_callers(clock: SimpleNamespace) -> None:
-    assert delay_of(child_of(Pulse()), clock, 33.0) == 33.0
 
 
 def test_it_is_over_when_its_end_has_been_dealt_with_and_no_successor_is_due() -> None:
@@ -260,11 +255,8 @@ class Processes:
 def _forks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forks of the test's own process, which has imported everything already."""
 
-    def fork(target: Callable[..., None], arguments: tuple[Any, ...], name: str, needs_main: bool) -> BaseProcess:
-        return multiprocessing.get_context("fork").Process(target=target, args=arguments, name=name)
-
-    monkeypatch.setattr(child, "new_process", fork)
-    monkeypatch.setattr(child, "start_process", lambda process: process.start())
+    monkeypatch.setattr(child, "context", lambda: multiprocessing.get_context("fork"))
+    monkeypatch.setattr(child, "start_process", lambda process, needs_main: process.start())
 
 
 @pytest.fixture
@@ -292,7 +284,7 @@ def test_an_error_is_told_with_its_traceback(processes: Processes) -> None:
 def test_a_death_is_not_told_with_what_a_predecessor_died_of(processes: Processes) -> None:
     processes.end("raises")
     assert processes.end("is killed") == ("died: killed by SIGKILL", "")
-    assert processes.end("exits") == ("died: exit code 9 without a word", "")
+    assert processes.end("exits") == ("died: exit code 9 without a crash report", "")
 
 
 def test_messages_come_though_their_sender_has_died(processes: Processes) -> None:
@@ -310,7 +302,7 @@ def test_a_process_that_hangs_is_ended_and_its_log_tells_where(
     worker = processes.started("hangs")
     worker.listen(0.2)
     worker.listen(12.0)
-    worker.give_up(longest_pause=2.0)
+    worker.kill_hung(longest_pause=2.0)
     worker.join(SECONDS)
     assert worker.exitcode == -signal.SIGKILL
     cause, report = worker.cause()
@@ -321,7 +313,7 @@ def test_a_process_that_hangs_is_ended_and_its_log_tells_where(
 def test_a_process_that_hangs_before_its_first_step_is_told_as_that(processes: Processes) -> None:
     worker = processes.started("sleeps")
     worker.listen(91.0)
-    worker.give_up(longest_pause=100.0)
+    worker.kill_hung(longest_pause=100.0)
     assert worker.cause()[0] == "hung: no first environment step for 91 s, 90 s are allowed (--heartbeat-timeout)"
 
 
@@ -329,7 +321,7 @@ def test_a_successor_begins_with_nothing_held_against_it(processes: Processes) -
     worker = processes.started("hangs")
     worker.listen(0.2)
     worker.listen(100.0)
-    worker.give_up(longest_pause=0.0)
+    worker.kill_hung(longest_pause=0.0)
     worker.join(SECONDS)
     worker.reap()
     processes.started("hangs")
@@ -454,7 +446,7 @@ def test_a_start_that_fails_again_and_again_counts_as_a_death_and_is_told(
 def fail_to_start(monkeypatch: pytest.MonkeyPatch, failures: int) -> None:
     left = [None] * failures
 
-    def start(process: BaseProcess) -> None:
+    def start(process: BaseProcess, needs_main: bool) -> None:
         if left:
             left.pop()
             raise OSError("no more processes")
@@ -501,7 +493,7 @@ def test_the_beginning_of_a_log_that_an_environment_has_filled_is_dropped(log: P
     worker = Processes(log).child
     with open(log, "ab", buffering=0) as writer:  # as a child has it open
         writer.write(bytes(range(256)) * 4)
-        worker.bound_log()
+        worker.measure()
         writer.write(b"and on")
         content = log.read_bytes()
         assert content.endswith(bytes(range(156, 256)) + b"and on")
@@ -514,7 +506,7 @@ def test_a_log_that_is_not_large_is_left_alone(log: Path, size: int | None) -> N
     worker = Processes(log).child
     if size is not None:
         log.write_bytes(bytes(size))
-    worker.bound_log()
+    worker.measure()
     assert (log.stat().st_size if log.exists() else None) == size
 
 
@@ -526,6 +518,6 @@ def test_what_a_process_died_of_is_found_at_the_end_of_a_log_that_was_shortened(
     log.write_bytes(b"noise\n" * 2000)
     worker = processes.start("raises")
     worker.join(SECONDS)
-    worker.bound_log()
+    worker.measure()
     assert log.stat().st_size < 6000
     assert worker.cause()[0] == "died: ValueError: no such action: 7"

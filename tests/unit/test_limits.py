@@ -17,8 +17,7 @@ from workers.processes import limits
 from workers.processes.limits import (
     SOCKET_NAME,
     SOCKET_PATH,
-    check_descriptors,
-    check_processes,
+    check_limits,
     crowding,
     needed_descriptors,
     process_refusal,
@@ -28,10 +27,10 @@ from workers.processes.limits import (
 UNDER_LIMIT = """
 import resource
 from a3c.config import Config, ConfigError
-from workers.processes.limits import check_descriptors
+from workers.processes.limits import check_limits
 resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
 try:
-    check_descriptors(Config(workers=100, mode="sync"))
+    check_limits(Config(workers=100, mode="sync"))
 except ConfigError as error:
     print(error)
 print(resource.getrlimit(resource.RLIMIT_NOFILE))
@@ -72,14 +71,14 @@ def test_a_kernel_that_refuses_is_a_configuration_error(monkeypatch: pytest.Monk
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (10, resource.RLIM_INFINITY))
     monkeypatch.setattr(resource, "setrlimit", refuse)
     with pytest.raises(ConfigError, match="allows 10; raise it"):
-        check_descriptors(Config())
+        check_limits(Config())
 
 
 @pytest.mark.parametrize(("workers", "said"), [(1, False), (2, False), (3, True), (300, True)])
 def test_more_workers_than_cores_are_told_what_it_costs(
     workers: int, said: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "usable_cores", lambda: 2)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
     line = crowding(Config(workers=workers))
     assert (line is not None) == said
     if line is not None:
@@ -98,42 +97,6 @@ def test_cores_that_this_process_may_not_use_do_not_count() -> None:
         )
     finally:
         os.sched_setaffinity(0, allowed)
-
-
-def limited(monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, running: int) -> list[tuple[int, int]]:
-    """Be an ordinary user with so many processes and such limits; the limits that are set."""
-    wanted: list[tuple[int, int]] = []
-    monkeypatch.setattr(os, "getuid", lambda: 1000)
-    monkeypatch.setattr(limits, "_running_processes", lambda: running)
-    monkeypatch.setattr(resource, "getrlimit", lambda kind: (soft, hard))
-    monkeypatch.setattr(resource, "setrlimit", lambda kind, limit: wanted.append(limit))
-    return wanted
-
-
-def test_too_few_processes_are_refused_with_all_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    limited(monkeypatch, soft=50, hard=100, running=85)
-    with pytest.raises(ConfigError) as refusal:
-        check_processes(Config(workers=4))
-    assert str(refusal.value) == (
-        "workers: 4 need about 20 processes and threads, this system allows 100 of which 85 are running; "
-        "raise it with `ulimit -u 105`, or use fewer workers"
-    )
-
-
-def test_a_soft_limit_of_processes_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = limited(monkeypatch, soft=50, hard=200, running=85)
-    check_processes(Config(workers=4))
-    assert wanted == [(200, 200)]
-
-
-def test_plenty_of_processes_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = limited(monkeypatch, soft=100_000, hard=100_000, running=10**9)
-    check_processes(Config(workers=4))
-    assert wanted == []
-
-
-def test_the_processes_of_this_user_are_counted_with_their_threads() -> None:
-    assert limits._running_processes() >= 1
 
 
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM])

@@ -17,8 +17,8 @@ from shared.scoreboard import PHASE_SECONDS, STOP, Scoreboard
 from shared.store import Pulled
 from tests.unit.scripted_environments import Walk, scripted
 from workers import link as module
-from workers.assembly import build_store
 from workers.link import DROP_SECONDS, DROPS_IN_A_ROW, SharedMemoryLink
+from workers.training import build_store
 
 ENVIRONMENT = scripted(Walk)
 STATISTICS = RolloutStatistics(LossTerms(0.5, 2.0, 0.25), (10, 5.0, (1.0,), (2.0,), (3.0,), (4.0,)))

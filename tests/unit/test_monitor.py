@@ -1,6 +1,7 @@
-"""The monitor: which snapshots it judges and how far, what a failing environment does to that, and how a run ends."""
+"""The monitor: which snapshots it evaluates and how far, what failing environments do to that, how a run ends."""
 
 import dataclasses
+import json
 import math
 from collections.abc import Callable
 from itertools import pairwise
@@ -23,7 +24,6 @@ from shared.store import SharedStore
 from tests.unit.processes import die, killed
 from tests.unit.scripted_environments import scripted
 from workers import monitor as module
-from workers.assembly import build_store
 from workers.monitor import (
     FAILURES_IN_A_ROW,
     FREE_SECONDS,
@@ -33,8 +33,9 @@ from workers.monitor import (
     Monitor,
     evaluation_seed,
 )
-from workers.runs.evaluations import Evaluations, Progress
+from workers.runs.evaluations import Evaluations, Progress, SharedRun
 from workers.runs.records import Evaluation
+from workers.training import build_store
 
 SEED = 7
 OPTIONS = {"seed": SEED, "hidden_sizes": (4,), "eval_interval": 10, "eval_episodes": 4, "eval_share": 0.05}
@@ -121,12 +122,12 @@ class Run:
         self.on_send(message[0])
 
     def monitor(self) -> Monitor:
-        return Monitor(
-            self.config, ENVIRONMENT, self.store, self.scoreboard, self.evaluations, self.notifier, self.send, self.path
-        )
+        shared = (self.config, ENVIRONMENT, self.store, self.scoreboard, self.evaluations, self.notifier, self.path)
+        return Monitor(SharedRun(*shared), self.send)
 
     def watch(self) -> None:
-        self.monitor().watch()
+        columns = [field.name for field in dataclasses.fields(Evaluation)]
+        self.monitor().watch(module.open_table(self.path / "evaluations.csv", columns))
 
     def finish(self) -> None:
         """Watch a run whose training has ended."""
@@ -180,7 +181,7 @@ def queued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return Run(tmp_path, monkeypatch, "sync")
 
 
-# -- what is judged ---------------------------------------------------------------------------------------------------
+# -- what is evaluated ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("request_", [FINISH, STOP])
@@ -237,18 +238,18 @@ def test_the_end_of_training_is_evaluated_once_also_where_the_run_is_resumed_the
 
 
 @pytest.mark.parametrize("steps", [4, 5])
-def test_a_run_that_is_resumed_after_its_end_judges_what_is_queued_next(
+def test_a_run_that_is_resumed_after_its_end_evaluates_what_is_queued_next(
     steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Run(tmp_path, monkeypatch, "sync", eval_interval=20)
     run.train(steps)
     run.finish()
-    assert run.evaluations.progress().judged == 2
+    assert run.evaluations.progress().released == 2
     run.scoreboard.request(RUN)
     run.train(2)
     run.finish()
     assert 6 in [evaluation.updates for evaluation in run.told]
-    assert run.evaluations.progress().judged == 3
+    assert run.evaluations.progress().released == 3
 
 
 def test_parameters_that_are_not_finite_are_passed_over(run: Run) -> None:
@@ -256,7 +257,7 @@ def test_parameters_that_are_not_finite_are_passed_over(run: Run) -> None:
     run.train()
     run.finish()
     assert not run.sent
-    assert run.evaluations.progress().judged == run.store.queues
+    assert run.evaluations.progress().released == run.store.queues
 
 
 def test_evaluations_keep_to_their_share_of_the_time(alone: Run) -> None:
@@ -391,7 +392,7 @@ def test_evaluations_that_fail_do_not_hold_the_end_of_a_run(queued: Run) -> None
     began = queued.clock.now
     queued.finish()
     assert queued.clock.now - began < LONGEST_DELAY
-    assert queued.evaluations.progress().judged > 20
+    assert queued.evaluations.progress().released > 20
     assert queued.kinds == ["evaluation-failed"] * (FAILURES_IN_A_ROW + 1)  # the last is of the end
 
 
@@ -408,7 +409,7 @@ def test_evaluations_that_monitors_die_of_do_not_hold_the_end_of_a_run(queued: R
             assert deaths < FAILURES_IN_A_ROW + TRIES
 
 
-def test_a_snapshot_of_which_processes_died_is_passed_over_and_the_next_ones_are_judged(queued: Run) -> None:
+def test_a_snapshot_of_which_processes_died_is_passed_over_and_the_next_ones_are_evaluated(queued: Run) -> None:
     queued.train(3)
     Paid.otherwise = die  # type: ignore[assignment]
     for tries in range(1, TRIES + 1):
@@ -418,7 +419,7 @@ def test_a_snapshot_of_which_processes_died_is_passed_over_and_the_next_ones_are
     queued.finish()
     assert queued.sent[0] == ("evaluation-failed", f"the monitor died of it {TRIES} times (logs/monitor.log)")
     assert [evaluation.updates for evaluation in queued.told] == [2, 3]
-    assert queued.evaluations.progress().judged == 3
+    assert queued.evaluations.progress().released == 3
 
 
 def test_a_monitor_whose_predecessor_died_of_an_evaluation_waits_as_after_a_failure(alone: Run) -> None:
@@ -473,7 +474,7 @@ def test_an_evaluation_that_a_stop_cuts_short_counts_as_not_begun(queued: Run) -
     queued.watch()
     assert [evaluation.updates for evaluation in queued.told] == [1]
     progress = queued.evaluations.progress()
-    assert (progress.judged, progress.evaluations, progress.tries) == (1, 2, 0)
+    assert (progress.released, progress.evaluations, progress.tries) == (1, 2, 0)
     queued.scoreboard.request(FINISH)
     Paid.resetting = lambda seed: None  # type: ignore[method-assign]
     queued.watch()  # in the run that is resumed
@@ -561,11 +562,12 @@ EVALUATION = Evaluation(10, 1, 0.5, 4, 3.0, 0.1, 2.0, 4.0, 99, verification=True
         promised=st.none() | st.floats(allow_nan=False, allow_infinity=False),
     )
 )
-def test_a_progress_survives_json(progress: Progress) -> None:
+def test_a_progress_survives_json_and_shared_memory(progress: Progress) -> None:
+    assert Progress.of(json.loads(json.dumps(progress.state()))) == progress
     assert Evaluations(progress).progress() == progress
 
 
 def test_a_progress_of_version_0_1_is_read() -> None:
-    facts = {"evaluations": 7, "cpu_seconds": 1.5, "due": 900, "best": dataclasses.asdict(EVALUATION)}
-    assert Progress.of(facts) == Progress(evaluations=7, rows=7, seconds=1.5, due=900, best=EVALUATION)
+    facts = {"judged": 2, "evaluations": 7, "cpu_seconds": 1.5, "due": 900, "best": dataclasses.asdict(EVALUATION)}
+    assert Progress.of(facts) == Progress(released=2, evaluations=7, rows=7, seconds=1.5, due=900, best=EVALUATION)
     assert facts["cpu_seconds"] == 1.5  # what was read is left alone

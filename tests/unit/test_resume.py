@@ -12,10 +12,10 @@ from a3c.environments import describe
 from a3c.networks import build
 from shared.scoreboard import Scoreboard
 from shared.store import SharedStore
-from workers.assembly import build_store
 from workers.runs.evaluations import Progress
 from workers.runs.program import versions
 from workers.runs.resume import Resumed, load
+from workers.training import build_store
 
 ENVIRONMENT = describe("CartPole-v1")
 SHAPES = {"async": {"workers": 2}, "sync": {"workers": 2, "mode": "sync"}, "one worker": {"workers": 1}}
@@ -32,9 +32,9 @@ def new_store(shape: str, path: Path) -> tuple[SharedStore, Scoreboard]:
 
 def save(store: SharedStore, scoreboard: Scoreboard, shape: str, progress: Progress, path: Path) -> None:
     (path / "checkpoints").mkdir()
-    tensors = store.capture(lambda: progress.judged).tensors
+    tensors = store.capture(lambda: progress.released).tensors
     tensors = tensors | {f"board.{name}": tensor for name, tensor in scoreboard.state().items()}
-    facts: dict[str, Any] = {"workers": [None] * scoreboard.workers, "monitor": progress.facts()}
+    facts: dict[str, Any] = {"workers": [None] * scoreboard.workers, "monitor": progress.state()}
     told = {"env_steps": store.env_steps, "updates": store.updates}
     model = build(config_of(shape), ENVIRONMENT)
     save_checkpoint(path / "checkpoints", "latest", model, {**ENVIRONMENT.identity(), **told}, Training(tensors, facts))
@@ -46,9 +46,9 @@ def resume(path: Path, shape: str) -> Resumed:
 
 
 def test_what_was_saved_while_a_policy_was_evaluated_holds_nothing_against_it(tmp_path: Path) -> None:
-    progress = Progress(judged=3, evaluations=7, rows=5, tries=2, failures=4)
+    progress = Progress(released=3, evaluations=7, rows=5, tries=2, failures=4)
     save(*new_store("sync", tmp_path), "sync", progress, tmp_path)
-    assert resume(tmp_path, "sync").progress == Progress(judged=3, evaluations=7, rows=5)
+    assert resume(tmp_path, "sync").progress == Progress(released=3, evaluations=7, rows=5)
 
 
 @pytest.mark.parametrize("after", ["one worker", "sync"])
@@ -57,12 +57,12 @@ def test_what_a_queue_has_judged_is_no_count_of_the_queue_of_a_run_that_had_none
     before: str, after: str, tmp_path: Path
 ) -> None:
     """Snapshots were judged in one sitting, the next had no queue, and now there is one again."""
-    save(*new_store(before, tmp_path), before, Progress(judged=5), tmp_path)
+    save(*new_store(before, tmp_path), before, Progress(released=5), tmp_path)
     resumed = resume(tmp_path, after)
     store, scoreboard = new_store(after, tmp_path)
     resumed.restore(store, scoreboard)
-    store.release(resumed.progress.judged)  # as the monitor begins
-    assert resumed.progress.judged == (0 if before == "async" else 5)
+    store.release(resumed.progress.released)  # as the monitor begins
+    assert resumed.progress.released == (0 if before == "async" else 5)
     if before == "async":
         store._totals.array[:] = 10
         store.enqueue_due(0, lambda: None)

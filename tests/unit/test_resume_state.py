@@ -24,8 +24,8 @@ from a3c.serial import SerialEnvironments, array_to_json
 from shared.scoreboard import STOP, Scoreboard
 from tests.unit.scripted_environments import Endless, Script, Walk, copy, scripted
 from workers.actor_learner import learn
-from workers.assembly import build_store
 from workers.link import SharedMemoryLink
+from workers.training import build_store
 
 TOTALS = ("env_steps", "episodes", "return_sum", "recent_returns")
 KINDS = ["one CartPole", "seven CartPoles", "three Acrobots", "native CartPoles", "slow CartPoles"]

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workers.serving import requests
 from workers.serving.requests import BODY_LIMIT, LARGEST, OBSERVATION_LIMIT, RequestError, read_request
+from workers.serving.server import HEADER_LIMIT, IDLE_SECONDS, TRANSFER_LIMIT
 
 OBSERVATION = [0.5, -1, 3e-5, 1e38]
 JSON_VALUES = st.recursive(
@@ -52,7 +55,7 @@ def test_the_largest_float_is_still_a_number_and_the_next_is_not() -> None:
         ("", 400, "not JSON"),
         ("{", 400, "not JSON"),
         ('{"observation": [1, 2, 3, 4]} x', 400, "not JSON"),
-        (b'\xff{"observation": [1, 2, 3, 4]}', 400, "UTF-8"),
+        (b'\xff{"observation": [1, 2, 3, 4]}', 400, "utf-8"),
         ('\ufeff{"observation": [1, 2, 3, 4]}', 400, "not JSON"),
         ("[1, 2, 3, 4]", 400, "not a JSON object"),
         ("null", 400, "not a JSON object"),
@@ -74,7 +77,7 @@ def test_the_largest_float_is_still_a_number_and_the_next_is_not() -> None:
         ('{"observation": [1, 2, 3, 1e999]}', 400, "in magnitude"),
         ('{"observation": [1, 2, 3, 1e39]}', 400, "in magnitude"),
         ('{"observation": [1, 2, 3, 1%s]}' % ("0" * 400), 400, "in magnitude"),
-        ('{"observation": [1, 2, 3, %s]}' % ("9" * 10_000), 400, "too many digits"),
+        ('{"observation": [1, 2, 3, %s]}' % ("9" * 10_000), 400, "digits"),
         ("[" * 100_000, 400, "too deep"),
         ('{"a":' * 100_000, 400, "too deep"),
         ('{"observations": []}', 400, "at least one"),
@@ -109,3 +112,16 @@ def test_no_bytes_break_it(body: bytes) -> None:
 def test_the_largest_request_has_room_in_a_body() -> None:
     rows = np.random.default_rng(0).normal(size=(OBSERVATION_LIMIT, 8)).tolist()
     assert len(json.dumps({"observations": rows})) < BODY_LIMIT
+
+
+def test_the_openapi_document_has_the_limits_of_requests() -> None:
+    document = json.loads((Path(requests.__file__).parent / "openapi.json").read_text())
+    schemas = document["components"]["schemas"]
+    assert schemas["Many"]["properties"]["observations"]["maxItems"] == OBSERVATION_LIMIT
+    numbers = schemas["Observation"]["items"]
+    assert (numbers["minimum"], numbers["maximum"]) == (-LARGEST, LARGEST)
+    refusal = document["components"]["responses"]["Refusal"]["description"]
+    assert f"more than {BODY_LIMIT} bytes, or more than {OBSERVATION_LIMIT} observations" in refusal
+    about = document["info"]["description"]
+    limits = f"headers of {HEADER_LIMIT >> 10} KiB, a body of {TRANSFER_LIMIT >> 20} MiB"
+    assert limits in about and IDLE_SECONDS == 60

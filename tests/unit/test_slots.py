@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from shared import slots as module
 from shared.slots import Slots
 from tests.unit.processes import SECONDS, die, exit_code, forked, killed, wait_until
-from workers.processes.start import new_process, start_process
+from workers.processes.start import context, start_process
 
 LARGE = 300_000
 
@@ -181,7 +181,7 @@ def test_a_forked_process_shares_them() -> None:
 def test_a_process_of_the_forkserver_that_they_are_passed_to_shares_them() -> None:
     slots = Slots(2)
     slots.put(0, b"question")
-    process = new_process(answer, (slots,), "answering", needs_main=False)
+    process = context().Process(target=answer, args=(slots,), name="answering")
     start_process(process)
     process.join(2 * SECONDS)
     assert process.exitcode == 0

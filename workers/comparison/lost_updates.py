@@ -14,14 +14,12 @@ from torch import Tensor
 
 from a3c.config import Config
 from a3c.environments import EnvironmentSpec
-from a3c.networks import build, flat_zeros
 from shared.optimizers import AdamOptions, SharedAdam
 from shared.scoreboard import STOP, Scoreboard
 from workers import actor_learner
-from workers.assembly import store_around
 from workers.comparison.results import LostUpdates
-from workers.processes.start import new_process, start_process
-from workers.supervisor import PUSH_LOCK
+from workers.processes.start import context, start_process
+from workers.training import PUSH_LOCK, build_store
 
 SECONDS = 0.5  # of training
 START_SECONDS = 60.0  # for all workers to have made an update
@@ -52,14 +50,15 @@ def measure_lost_updates(
     evaluation = replace(config.evaluation, eval_episodes=0)
     config = replace(config, max_env_steps=2**62, log_interval=0, evaluation=evaluation)
     (folder / "logs").mkdir(parents=True, exist_ok=True)
-    scoreboard, vector = Scoreboard(config.workers), flat_zeros(build(config, environment))
-    store = store_around(vector, LedgerAdam(len(vector)), config, scoreboard, folder / PUSH_LOCK)
+    scoreboard = Scoreboard(config.workers)
+    store = build_store(config, environment, scoreboard, folder / PUSH_LOCK, LedgerAdam)
+    store.parameters.zero_()
     processes: list[BaseProcess] = []
     try:
         for index in range(config.workers):
             arguments = (index, 0, config, environment, store, scoreboard, folder)
-            process = new_process(actor_learner.main, arguments, f"worker-{index}", environment.needs_main)
-            start_process(process)
+            process = context().Process(target=actor_learner.main, args=arguments, name=f"worker-{index}")
+            start_process(process, environment.needs_main)
             processes.append(process)
         _wait(scoreboard, processes, seconds, folder)
         scoreboard.request(STOP)

@@ -20,11 +20,12 @@ from workers.comparison.study_view import StudyStatus, StudyView
 from workers.console.drawing import clean
 from workers.console.screen import console_for
 from workers.extras import installing
-from workers.processes.limits import check_descriptors, leave_deleted_folder
+from workers.processes.limits import check_limits, leave_deleted_folder
+from workers.processes.preflight import describe_environment
 from workers.processes.signals import Signals
 from workers.processes.start import start_forkserver
 from workers.runs.directory import open_run_directory
-from workers.training import check_dashboard, describe_environment, process_started
+from workers.training import check_dashboard, process_started, supervise
 
 Runs = Mapping[tuple[str, int], Run]  # by arm and seed
 
@@ -66,7 +67,7 @@ def run(
     path = absolute_path("study_dir", typed)
     leave_deleted_folder()
     for arm in study.arms:
-        check_descriptors(arm.config)
+        check_limits(arm.config)
     environments = {arm.name: describe_environment(arm.config) for arm in study.arms}
     with open_study_directory(path, study, command) as directory:
         runs, unreadable = directory.finished_runs()
@@ -144,14 +145,10 @@ class _Runner:
         path = self.directory.run_path(arm, seed)
         shutil.rmtree(path, ignore_errors=True)  # an unfinished run is made again
         with closing(open_run_directory(path)) as files, Signals() as signals:
-            from workers.supervisor import Supervisor  # imports torch
-
             environment = self.environments[arm.name]
-            supervisor = Supervisor(arm.run(seed), environment, files, self.view, signals, time.monotonic())
-            signals.check()
-            summary = supervisor.run()
+            summary = supervise(arm.run(seed), environment, files, self.view, signals, time.monotonic())
             stopped_by = signals.seen[0] if signals.seen else None
-        code = supervisor.exit_code
+        code = summary.exit_code or exit_codes.FINISHED
         if is_outcome(summary) and code in (exit_codes.FINISHED, exit_codes.NUMERICS):
             try:
                 run = self.runs[arm.name, seed] = self.directory.read_run(arm, seed)

@@ -149,10 +149,10 @@ def versions_of(runs: Iterable[Run]) -> tuple[Version, ...]:
     for run in runs:
         made.setdefault(json.dumps(run.made_with, sort_keys=True), []).append(run)
     every = [group[0].made_with for group in made.values()]
-    names = [_commit(facts) for facts in every]
+    names = [_commit(one) for one in every]
     if len(set(names)) < len(names):
         differing = [name for name, values in _values(every).items() if len(values) > 1 and name != "git_commit"]
-        names = [", ".join([_commit(facts), *(f"{k} {_short(facts.get(k))}" for k in differing)]) for facts in every]
+        names = [", ".join([_commit(one), *(f"{name} {_short(one.get(name))}" for name in differing)]) for one in every]
     return tuple(map(Version, names, every, (tuple(run.path for run in group) for group in made.values())))
 
 
@@ -186,8 +186,8 @@ def version_runs(version: Version) -> str:
 
 def _values(every: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
     """The different values of each key."""
-    keys = dict.fromkeys(key for facts in every for key in facts)
-    return {key: list(dict.fromkeys(str(facts.get(key)) for facts in every)) for key in keys}
+    keys = dict.fromkeys(key for one in every for key in one)
+    return {key: list(dict.fromkeys(str(one.get(key)) for one in every)) for key in keys}
 
 
 def _difference(then: dict[str, Any], now: dict[str, Any]) -> str:
@@ -197,8 +197,9 @@ def _difference(then: dict[str, Any], now: dict[str, Any]) -> str:
     return ", ".join(f"{name} {_short(then.get(name))}, not {_short(now.get(name))}" for name in names)
 
 
-def _commit(facts: dict[str, Any]) -> str:
-    return _short(facts["git_commit"]) if facts.get("git_commit") else f"source {_short(facts.get('source_sha256'))}"
+def _commit(made_with: dict[str, Any]) -> str:
+    commit, source = made_with.get("git_commit"), made_with.get("source_sha256")
+    return _short(commit) if commit else f"source {_short(source)}"
 
 
 def _short(value: Any) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from a3c.actors import Policy
 from a3c.environments import EnvironmentSpec
-from workers.processes.output import environment_output
+from workers.processes.preflight import environment_output
 
 TERMINATED = "terminated"
 

@@ -14,7 +14,7 @@ from a3c.config import CheckpointError, ConfigError
 from a3c.environments import EnvironmentSpec, describe
 from a3c.evaluation import evaluate
 from a3c.lookup import UnknownError
-from workers.processes.output import environment_output
+from workers.processes.preflight import environment_output
 
 
 def evaluate_checkpoint(

@@ -26,7 +26,7 @@ from workers.playing import terminal_view
 from workers.playing.episode import Player, Step
 from workers.playing.evaluating import load
 from workers.playing.recording import recording
-from workers.processes.output import environment_output
+from workers.processes.preflight import environment_output
 from workers.runs.resume import stored_config
 
 DEFAULT_FPS = 30.0  # of an environment that has none of its own
@@ -51,8 +51,7 @@ def play(options: Play) -> None:
     with ExitStack() as stack:
         _exit_on_signals(stack)
         stack.enter_context(_drawing_errors())
-        env = _make(environment, renderer, options.record)
-        stack.callback(_close, env)
+        env = stack.enter_context(_made(environment, renderer, options.record))
         show, say = stack.enter_context(_view(env, renderer, options.record, options.speed))
         player = Player(env, environment, policy, options.greedy, np.random.default_rng(options.seed), gamma)
         for index in range(options.episodes):
@@ -90,7 +89,8 @@ def _gamma(run_dir: Path) -> float | None:
         return None
 
 
-def _make(environment: EnvironmentSpec, renderer: str, record: Path | None) -> gymnasium.Env[Any, Any]:
+@contextmanager
+def _made(environment: EnvironmentSpec, renderer: str, record: Path | None) -> Iterator[gymnasium.Env[Any, Any]]:
     """The environment in the mode that renders what is needed; where it renders nothing, there is still the text."""
     with environment_output():
         plain = environment.make_one()
@@ -101,12 +101,12 @@ def _make(environment: EnvironmentSpec, renderer: str, record: Path | None) -> g
         if renderer == "human" and "human" not in modes:
             raise ConfigError(f"render: {environment.env_id} has no window to show; use --render terminal or text")
         mode = "rgb_array" if record is not None else "human" if renderer == "human" else "ansi"
-        return environment.make_one(mode if mode in modes else None)
-
-
-def _close(env: gymnasium.Env[Any, Any]) -> None:
-    with environment_output():
-        close_all([env])
+        env = environment.make_one(mode if mode in modes else None)
+    try:
+        yield env
+    finally:
+        with environment_output():
+            close_all([env])
 
 
 @contextmanager

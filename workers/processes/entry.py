@@ -1,9 +1,8 @@
-"""The border of every child process: where it logs, how it fails, and that it never outlives the run."""
+"""What every child process does first and last: where it logs, how it fails, and that it never outlives the run."""
 
 import faulthandler
 import gc
 import multiprocessing
-import multiprocessing.connection
 import os
 import signal
 import sys
@@ -11,6 +10,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,8 @@ if sys.platform != "win32":
     import fcntl
 
 SHOW_CURSOR = b"\x1b[?25h"
-LEAVE_SECONDS = 1.0  # for what an environment has left to end by itself: its threads, its processes
+LEAVE_SECONDS = 1.0  # for threads and processes that an environment has left to end
+MARKERS = ("Traceback (most recent call last)", "Fatal Python error", "Stack (most recent call first)")
 
 
 class DiskError(RuntimeError):
@@ -32,7 +33,7 @@ class DiskError(RuntimeError):
 
 
 def run(log: Path, work: Callable[[], None], terminal: str | None = None) -> None:
-    """Run a child's `work` logging what it prints to `log`; exit with a code that names the kind of failure.
+    """Run a child's `work`, its output appended to `log`; exit with a code that names the kind of failure.
 
     Args:
         terminal: the path of the terminal whose cursor this process shows again, should the parent be killed while a
@@ -41,38 +42,39 @@ def run(log: Path, work: Callable[[], None], terminal: str | None = None) -> Non
     _lead_group()
     redirect_output(log)
     faulthandler.enable()
-    if hasattr(signal, "SIGUSR1"):
-        faulthandler.register(signal.SIGUSR1, all_threads=False)  # sent to a process that hangs: it tells where
+    if sys.platform != "win32":
+        faulthandler.register(signal.SIGUSR1, all_threads=False)  # sent to a process that hangs: logs where
     _exit_with_parent(terminal)
     os.environ.pop(SAFE_PATH, None)  # it has done its work, and is not meant for what an environment may start
     torch.set_num_threads(1)
     np.seterr(all="ignore")  # what is not finite is looked for, and refused, before it is learned from
     gc.freeze()  # what was imported is never garbage: looking through it would only copy pages that are shared
+    code = exit_codes.FINISHED
     try:
         work()
-    except NumericsError:
-        _fail(exit_codes.NUMERICS)
-    except DiskError:
-        _fail(exit_codes.DISK)
-    except (Exception, SystemExit):  # an environment that calls sys.exit has not finished its worker's run
-        _fail(exit_codes.WORKER)
-    _end_soon(exit_codes.FINISHED)
+    except (Exception, SystemExit) as error:  # an environment that calls sys.exit has not finished its worker's run
+        traceback.print_exc()
+        sys.stderr.flush()
+        codes = {NumericsError: exit_codes.NUMERICS, DiskError: exit_codes.DISK}
+        code = next((code for kind, code in codes.items() if isinstance(error, kind)), exit_codes.WORKER)
+    _end_soon(code)
+    if code:
+        sys.exit(code)
 
 
-def last_words(log: Path, since: int = 0) -> str:
+def crash_report(log: Path | None, since: int = 0) -> str:
     """The last traceback, crash report or stack in a child's log; '' where there is none.
 
     Args:
         since: the log's size in bytes when the child was started: what its predecessors left is not its own.
     """
-    text = log.read_bytes()[since:].decode(errors="replace") if log.exists() else ""
-    markers = ("Traceback (most recent call last)", "Fatal Python error", "Stack (most recent call first)")
-    start = max(text.rfind(marker) for marker in markers)
+    text = log.read_bytes()[since:].decode(errors="replace") if log is not None and log.exists() else ""
+    start = max(text.rfind(marker) for marker in MARKERS)
     return text[start:].strip() if start >= 0 else ""
 
 
 def _lead_group() -> None:
-    """Give this process, and all that its environment starts, a group to be signalled as one: when it ends, it ends.
+    """Give this process, and all that its environment starts, a group to be signalled as one.
 
     The terminal's signals, which only the parent acts on, go to another group. A scheduler's may come all the same:
     handlers that do nothing, since what is blocked or ignored here would be so in every simulator too.
@@ -99,22 +101,19 @@ def _exit_with_parent(terminal: str | None) -> None:
         return
     sentinel = parent.sentinel
 
-    def leave() -> None:
+    def leave_after_parent() -> None:
+        wait([sentinel])
         if terminal is not None:
             _show_cursor(terminal)
         if sys.platform != "win32":
             os.killpg(0, signal.SIGKILL)
         os._exit(exit_codes.WORKER)
 
-    def watch() -> None:
-        multiprocessing.connection.wait([sentinel])
-        leave()
-
     if sys.platform == "linux" and terminal is None:
         _kill_at_hang_up(sentinel)
-    if multiprocessing.connection.wait([sentinel], timeout=0):  # gone before anybody watched
-        leave()
-    threading.Thread(target=watch, name="exit-with-parent", daemon=True).start()
+    if wait([sentinel], timeout=0):  # gone before this process watched
+        leave_after_parent()
+    threading.Thread(target=leave_after_parent, name="exit-with-parent", daemon=True).start()
 
 
 def _kill_at_hang_up(sentinel: int) -> None:
@@ -135,15 +134,8 @@ def _show_cursor(terminal: str) -> None:
         os.write(os.open(terminal, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK), SHOW_CURSOR + b"\n")
 
 
-def _fail(code: int) -> None:
-    traceback.print_exc()
-    sys.stderr.flush()
-    _end_soon(code)
-    sys.exit(code)
-
-
 def _end_soon(code: int) -> None:
-    """See that this process ends although a thread or a process that an environment has left may not."""
+    """End this process although a thread or a process that an environment has left may not end."""
     timer = threading.Timer(LEAVE_SECONDS, os._exit, (code,))
     timer.daemon = True
     try:

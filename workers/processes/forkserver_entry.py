@@ -1,9 +1,9 @@
 """The first import of a forkserver: takes it, and all that it will start, out of the reach of the terminal's signals.
 
-A terminal's Ctrl-C and hang-up, or `timeout`, signal every process of a group. Only the parent acts on them; so the
-forkserver has a group of its own. It is started with these signals blocked, so that there is no moment in which one
-could end it. From here on they are ignored instead: a blocked signal would stay blocked in whatever an environment
-starts. Does nothing in any other process.
+A terminal's Ctrl-C and hang-up, or `timeout`, signal every process of a group, and only the parent acts on them: so the
+forkserver has a group of its own. It is started with these signals blocked, so that none can end it before this; from
+here on they are ignored instead, since a blocked signal would stay blocked in whatever an environment starts. Does
+nothing in any other process.
 """
 
 import contextlib

@@ -3,7 +3,6 @@
 import errno
 import os
 import sys
-from contextlib import suppress
 
 from a3c.config import Config, ConfigError
 
@@ -15,22 +14,25 @@ if sys.platform != "win32":
 # other end, and where workers wait for each other 2 more.
 BASE_DESCRIPTORS = 128
 DESCRIPTORS_PER_WORKER = {"async": 3, "locked": 3, "sync": 5}
-# Threads count as processes, and each process of a run has two; beside the workers there are the parent, the
-# forkserver, the resource tracker, the monitor, the process that saves, and git for a moment.
-BASE_PROCESSES, PROCESSES_PER_WORKER = 12, 2
-FEW_PROCESSES = 5_000  # beyond what a run needs: above it nobody counts those that there are, which takes a while
 SOCKET_PATH = 107 if sys.platform == "linux" else 103  # bytes of the longest name of a socket
 SOCKET_NAME = len("/pymp-12345678/listener-12345678")  # multiprocessing's, within the directory for temporary files
 
 
-def check_descriptors(config: Config) -> None:
-    """Make sure that the run's processes may open as many files as they need, by raising their limit if need be.
+def check_limits(config: Config) -> None:
+    """Check that the run's processes can be started and may open enough files, raising that limit if need be.
 
-    To be called before the first process is started: a limit is inherited.
+    Before the first process is started: a limit is inherited.
 
     Raises:
-        ConfigError: the run needs more than this system allows.
+        ConfigError: this process may not have children, or the run needs more than this system allows.
     """
+    import multiprocessing  # not needed where an option is wrong
+
+    if multiprocessing.current_process().daemon:
+        raise ConfigError(
+            "workers: this process may not start any: it is a daemonic one, as those of "
+            "multiprocessing.Pool are; use concurrent.futures.ProcessPoolExecutor instead"
+        )
     if sys.platform == "win32":  # which has no such limit
         return
     needed = needed_descriptors(config)
@@ -47,32 +49,8 @@ def check_descriptors(config: Config) -> None:
         ) from None
 
 
-def check_processes(config: Config) -> None:
-    """Make sure that the user may have as many processes as the run needs, by raising their limit if need be.
-
-    To be called before the first process is started: a limit is inherited.
-
-    Raises:
-        ConfigError: this system does not allow as many.
-    """
-    if sys.platform == "win32" or os.getuid() == 0:  # whom the limit does not bind
-        return
-    needed = BASE_PROCESSES + PROCESSES_PER_WORKER * config.workers
-    soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
-    if soft == resource.RLIM_INFINITY or soft >= needed + FEW_PROCESSES:
-        return
-    with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NPROC, (hard, hard))
-        soft = hard
-    if soft != resource.RLIM_INFINITY and soft < needed + (running := _running_processes()):
-        raise ConfigError(
-            f"workers: {config.workers} need about {needed} processes and threads, this system allows {soft} of which "
-            f"{running} are running; raise it with `ulimit -u {needed + running}`, or use fewer workers"
-        )
-
-
 def process_refusal(config: Config, error: OSError) -> ConfigError | None:
-    """What a failure to start a process comes from, where it is that the system allows no more; else None."""
+    """The error to raise where the system refused to start one more process; None where `error` is of another kind."""
     if error.errno not in (errno.EAGAIN, errno.ENOMEM):
         return None
     remedy = "memory" if error.errno == errno.ENOMEM else "processes (`ulimit -u`, or the limit of the container)"
@@ -80,15 +58,6 @@ def process_refusal(config: Config, error: OSError) -> ConfigError | None:
         f"workers: the system refused to start one more of the run's processes: {error.strerror}; "
         f"allow more {remedy}, or use fewer workers than {config.workers}"
     )
-
-
-def _running_processes() -> int:
-    """Processes and threads of this user, as far as they can be seen."""
-    import psutil  # only where the limit is low
-
-    processes = psutil.process_iter(["uids", "num_threads"], ad_value=None)
-    facts = [process.info for process in processes]
-    return sum(fact["num_threads"] or 1 for fact in facts if fact["uids"] and fact["uids"].real == os.getuid())
 
 
 def leave_deleted_folder() -> None:
@@ -109,13 +78,12 @@ def short_temporary_directory() -> str | None:
 
     try:
         usual = tempfile.gettempdir()
-    except FileNotFoundError:  # nothing that it knows of can be written
-        usual = os.environ.get("TMPDIR", "")
-    else:
         if _holds_sockets(usual):
             return None
+    except FileNotFoundError:  # nothing that it knows of can be written
+        usual = os.environ.get("TMPDIR", "")
     for folder in ("/tmp", "/var/tmp", "/dev/shm", os.environ.get("XDG_RUNTIME_DIR", "")):
-        if folder and _holds_sockets(folder) and _can_be_written(folder):
+        if folder and _holds_sockets(folder) and os.access(folder, os.W_OK):
             return folder
     raise ConfigError(
         f"TMPDIR: no directory for the sockets by which processes are started: '{usual}' is longer than "
@@ -128,16 +96,6 @@ def _holds_sockets(folder: str) -> bool:
     return len(os.fsencode(folder)) + SOCKET_NAME <= SOCKET_PATH
 
 
-def _can_be_written(folder: str) -> bool:
-    import tempfile
-
-    try:
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError:
-        return False
-    return True
-
-
 def needed_descriptors(config: Config) -> int:
     """File descriptors that the busiest process of a run has open, with a margin."""
     return BASE_DESCRIPTORS + DESCRIPTORS_PER_WORKER[config.mode] * config.workers
@@ -145,17 +103,10 @@ def needed_descriptors(config: Config) -> int:
 
 def crowding(config: Config) -> str | None:
     """A line about workers that have to share cores; None where every worker may have its own."""
-    cores = usable_cores()
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     if config.workers <= cores:
         return None
     return (
         f"{config.workers} workers on {cores} core{'s' * (cores != 1)}: they take turns; more workers than cores step "
         "faster only where environments wait (--env-latency-ms, simulators elsewhere)"
     )
-
-
-def usable_cores() -> int:
-    """Cores on which this process may run."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

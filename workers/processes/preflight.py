@@ -1,35 +1,108 @@
-"""Whether a run's processes can get what they need from this one: told before any of them is started."""
+"""An environment in the command's own process: whether a run's processes can make it too, and where its output goes."""
 
 import ast
-import multiprocessing
+import contextlib
+import os
 import pickle
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from a3c.config import ConfigError
+from a3c.config import Config, ConfigError
 
 if TYPE_CHECKING:
     from gymnasium.envs.registration import EnvSpec
 
+    from a3c.environments import EnvironmentSpec
 
-def check_process() -> None:
-    """Whether this process may start others.
 
+def describe_environment(config: Config, stored: Any = None) -> "EnvironmentSpec":
+    """The run's environment, known to be one that can be trained on, in other processes.
+
+    Args:
+        stored: the environment of config.json where a run is resumed, for an id that a user's program registered.
     Raises:
-        ConfigError: it is a daemonic one.
+        ConfigError: it is unknown, not supported, has no time limit, cannot be made by other processes, or fails when
+            it is made, reset or stepped.
     """
-    if multiprocessing.current_process().daemon:
+    from a3c.environments import describe  # imports gymnasium
+    from a3c.lookup import find
+
+    kept = stored.get("env_spec") if isinstance(stored, dict) else None
+    with environment_output(), no_input():
+        if config.env != Config().env:
+            check_environment(config.env, find(config.env, kept))
+        environment = describe(config.env, config.max_episode_steps, kept)
+    if environment.max_episode_steps is None:
         raise ConfigError(
-            "workers: this process may not start any: it is a daemonic one, as those of "
-            "multiprocessing.Pool are; use concurrent.futures.ProcessPoolExecutor instead"
+            f"env: '{config.env}' has no time limit, so that a greedy episode may never end; "
+            "give one with --max-episode-steps"
         )
+    return environment
+
+
+# -- output -----------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def environment_output() -> Iterator[None]:
+    """Send what is written to standard output, by Python or by C code, to standard error: the output is the command's.
+
+    The current folder, into which some simulators change for their files, is put back at the end.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # it has been deleted
+            stack.callback(_return_to, os.getcwd())
+        with contextlib.suppress(OSError):  # standard output or standard error is closed
+            kept = os.dup(1)
+            stack.callback(_put_back, kept)
+            _flush()
+            os.dup2(2, 1)
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        yield
+
+
+@contextlib.contextmanager
+def no_input() -> Iterator[None]:
+    """Nothing is typed meanwhile, as in a worker: a debugger ends there instead of waiting."""
+    before = sys.stdin
+    with open(os.devnull) as nothing:
+        sys.stdin = nothing
+        try:
+            yield
+        finally:
+            sys.stdin = before
+
+
+def _return_to(folder: str) -> None:
+    with contextlib.suppress(OSError):
+        os.chdir(folder)
+
+
+def _put_back(kept: int) -> None:
+    _flush()
+    os.dup2(kept, 1)
+    os.close(kept)
+
+
+def _flush() -> None:
+    """Empty the buffers of Python and of C: what they hold belongs to where descriptor 1 leads now."""
+    import ctypes
+
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or none
+        sys.stdout.flush()
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # no such library on this platform
+        ctypes.CDLL(None).fflush(None)
+
+
+# -- other processes --------------------------------------------------------------------------------------------------
 
 
 def check_environment(env_id: str, spec: "EnvSpec") -> None:
-    """Whether other processes can make the environment of a spec.
+    """Check that other processes can make the environment of a spec.
 
     Raises:
         ConfigError: it cannot be pickled, or it is of a script that they cannot import.
@@ -39,8 +112,10 @@ def check_environment(env_id: str, spec: "EnvSpec") -> None:
     cannot = f"env: '{env_id}' cannot be handed to the run's processes"
     if (what := _unpicklable(spec)) is not None:
         raise ConfigError(f"{cannot}: {what}; register a class of a module, with arguments that can be pickled")
-    for module in _modules(spec):
-        if not _is_importable(module):
+    for point in filter(None, (spec.entry_point, spec.vector_entry_point)):
+        name = point.partition(":")[0] if isinstance(point, str) else getattr(point, "__module__", None) or "__main__"
+        module = name.partition(".")[0]
+        if module != "__main__" and not _is_importable(module):
             raise ConfigError(f"{cannot}: they cannot import its module '{module}'; put it into a file on sys.path")
     if needs_main(spec):
         _check_main(cannot)
@@ -59,30 +134,17 @@ def _unpicklable(spec: "EnvSpec") -> str | None:
     return None
 
 
-def _modules(spec: "EnvSpec") -> list[str]:
-    """The top-level modules that its entry points name."""
-    points = (spec.entry_point, spec.vector_entry_point)
-    names = [
-        point.partition(":")[0] if isinstance(point, str) else getattr(point, "__module__", None)
-        for point in points
-        if point is not None
-    ]
-    return [name.partition(".")[0] for name in names if name and name != "__main__"]
-
-
 def _is_importable(module: str) -> bool:
     """Whether a fresh process finds a top-level module, whatever this one holds under its name."""
     for finder in sys.meta_path:
-        try:
+        with contextlib.suppress(AttributeError, ImportError, ValueError):  # an old finder, or one that knows better
             if finder.find_spec(module, None) is not None:
                 return True
-        except (AttributeError, ImportError, ValueError):  # an old finder, or one that knows better
-            continue
     return False
 
 
 def _check_main(cannot: str) -> None:
-    """Whether the user's own script can be imported by others, without its starting another run there."""
+    """Check that the user's own script can be imported by other processes without its starting a run there."""
     main: Any = sys.modules["__main__"]
     path = getattr(main, "__file__", None)
     if path is None or not Path(path).is_file():  # python -c, a pipe, a notebook
@@ -97,34 +159,26 @@ def _check_main(cannot: str) -> None:
         )
 
 
-def _main_frames(names: dict[str, Any], file: str) -> list[FrameType]:
-    """Where the script itself is now, in this thread and in the main one; nowhere where one types after its end."""
-    frames = []
+def _main_frames(names: dict[str, Any], file: str) -> Iterator[FrameType]:
+    """Where the script itself is now, in this thread and in the main one; nowhere after its end, as with python -i."""
     for thread in {threading.get_ident(), threading.main_thread().ident}:
         frame = sys._current_frames().get(thread or 0)
         while frame is not None:
             code = frame.f_code
             if code.co_name == "<module>" and frame.f_globals is names and Path(code.co_filename).name == file:
-                frames.append(frame)
+                yield frame
             frame = frame.f_back
-    return frames
 
 
 def _is_guarded(script: Path, line: int) -> bool:
-    """Whether a line of a script is one that an import of it does not run."""
+    """Whether a line of a script is under a condition that has __name__ == "__main__" in it."""
     try:
         tree = ast.parse(script.read_bytes())
     except (OSError, SyntaxError, ValueError):  # it has changed meanwhile: nothing is known
         return True
-    guards = (node for node in ast.walk(tree) if isinstance(node, ast.If) and _asks_for_main(node.test))
-    return any(node.body[0].lineno <= line <= (node.body[-1].end_lineno or 0) for node in guards)
-
-
-def _asks_for_main(test: ast.expr) -> bool:
-    """Whether a condition has __name__ == "__main__" in it."""
-    for node in ast.walk(test):
-        if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.Eq):
-            sides = {ast.unparse(side) for side in (node.left, *node.comparators)}
-            if sides == {"__name__", "'__main__'"}:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and node.body[0].lineno <= line <= (node.body[-1].end_lineno or 0):
+            test = ast.unparse(node.test)
+            if "__name__ == '__main__'" in test or "'__main__' == __name__" in test:
                 return True
     return False

@@ -5,14 +5,10 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from multiprocessing.connection import Connection
-from types import FrameType, TracebackType
-from typing import Self
+from types import FrameType
+from typing import Any, Self
 
-from workers.processes.start import context
-
-NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # which ask for an end
-SAVE, SUSPEND = "SIGUSR1", "SIGTSTP"  # a scheduler's warning, which asks for a checkpoint; a terminal's Ctrl-Z
+from workers.processes.start import TERMINAL_SIGNALS, context
 
 
 class Signals:
@@ -25,14 +21,14 @@ class Signals:
     """
 
     def __init__(self) -> None:
-        self.seen: list[int] = []
-        self.saves = 0  # how often a checkpoint has been asked for
-        self.suspending: Callable[[int], None] = lambda number: None  # hands SIGSTOP and SIGCONT on to the children
-        self._alarm, self._notifier = context().Pipe(duplex=False)
-        self._before: dict[int, object] = {}
+        self.seen: list[int] = []  # which asked for an end
+        self.saves = 0  # how often a checkpoint has been asked for: by SIGUSR1, a scheduler's warning
+        self.suspending: Callable[[int], None] = lambda number: None  # passes SIGSTOP and SIGCONT on to the children
+        self._alarm, self._sender = context().Pipe(duplex=False)
+        self._before: dict[int, Any] = {}
 
     @property
-    def alarm(self) -> "Connection[bytes, bytes]":
+    def alarm(self) -> Any:
         """Readable once a signal has come; to be waited for together with other things."""
         return self._alarm
 
@@ -41,7 +37,7 @@ class Signals:
         self._raise_if_seen()
 
     def check(self) -> None:
-        """To be called where nothing has been started yet that would have to be ended; imports go undisturbed after it.
+        """Let the imports from here on go undisturbed: what has been started by then has to be ended.
 
         Raises:
             KeyboardInterrupt, SystemExit: a signal has come.
@@ -60,37 +56,30 @@ class Signals:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
-            listened = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
-            self._before = {number: signal.signal(number, self._on_signal) for number in listened}
-            self._listen(SAVE, self._on_save, only_default=True)  # else the user's program has its own use for it
-            self._listen(SUSPEND, self._on_suspend, only_default=False)
+            for number in TERMINAL_SIGNALS:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._on_signal)
+            if sys.platform != "win32":
+                if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:  # else the user's program has its own use for it
+                    self._before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._on_save)
+                if signal.getsignal(signal.SIGTSTP) not in (signal.SIG_IGN, None):
+                    self._before[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, self._on_suspend)
         sys.meta_path.insert(0, self)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with suppress(ValueError):
             sys.meta_path.remove(self)
         for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
-
-    def _listen(self, name: str, handler: Callable[[int, FrameType | None], None], only_default: bool) -> None:
-        number = getattr(signal, name, None)
-        if number is None:  # Windows
-            return
-        now = signal.getsignal(number)
-        if now is signal.SIG_DFL or (callable(now) and not only_default):
-            self._before[number] = signal.signal(number, handler)
+            signal.signal(number, handler)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self.seen.append(number)
-        self._ring()
+        self._sender.send_bytes(b"!")
 
     def _on_save(self, _number: int, _frame: FrameType | None) -> None:
         self.saves += 1
-        self._ring()
+        self._sender.send_bytes(b"!")
 
     def _on_suspend(self, number: int, frame: FrameType | None) -> None:
         """Suspend the children too, which are in groups of their own; then this process, as would have happened."""
@@ -103,6 +92,3 @@ class Signals:
             signal.raise_signal(number)
             signal.signal(number, installed)
         self.suspending(signal.SIGCONT)
-
-    def _ring(self) -> None:
-        self._notifier.send_bytes(b"!")

@@ -1,21 +1,23 @@
 """What the monitor has found so far, in shared memory: for checkpoints, and for the monitor that replaces it."""
 
 import dataclasses
-import json
+import pickle
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import torch
-
+from a3c.config import Config
+from a3c.environments import EnvironmentSpec
+from shared.notifier import Notifier
+from shared.scoreboard import Scoreboard
 from shared.slots import Slots
-from shared.store import Snapshot
+from shared.store import SharedStore, Snapshot
 from workers.runs.records import Evaluation
 
 PROGRESS, BEST, LAST = range(3)
 
 
-class Judged(NamedTuple):
+class EvaluatedSnapshot(NamedTuple):
     """A snapshot and what its policy reached."""
 
     snapshot: Snapshot
@@ -26,7 +28,7 @@ class Judged(NamedTuple):
 class Progress:
     """How far the evaluations of a run have come."""
 
-    judged: int = 0  # snapshots of the queue that have been
+    released: int = 0  # snapshots of the queue that were evaluated or given up
     evaluations: int = 1  # begun so far; each has a seed of its own, and number 0 was the untrained network's
     rows: int = 0  # of evaluations.csv
     seconds: float = 0.0  # spent
@@ -34,19 +36,18 @@ class Progress:
     best: Evaluation | None = None
     promised: float | None = None  # the best mean of policies that few episodes were enough to pass over
     evaluated: int = -1  # updates of the last policy with a whole evaluation
-    tries: int = 0  # at the snapshot that is being judged
+    tries: int = 0  # at the snapshot that is being evaluated
     failures: int = 0  # evaluations in a row that failed, or that a monitor died of
 
     @classmethod
-    def of(cls, facts: dict[str, Any]) -> "Progress":
-        """From `facts` as they come out of a checkpoint; raises KeyError, TypeError where they are not such."""
-        facts = dict(facts)
-        if "rows" not in facts:  # written by version 0.1, which counted CPU time and a row for every evaluation
-            facts = {"rows": facts["evaluations"], "seconds": facts.pop("cpu_seconds"), **facts}
-        best = facts["best"] and Evaluation(**facts["best"])
-        return cls(**(facts | {"best": best}))
+    def of(cls, stored: dict[str, Any]) -> "Progress":
+        """From plain JSON, also of older checkpoints; raises KeyError, TypeError where it is not such."""
+        state = {"released" if name == "judged" else name: value for name, value in stored.items()}
+        if "rows" not in state:  # written by version 0.1, which counted CPU time and a row for every evaluation
+            state = {"rows": state["evaluations"], "seconds": state.pop("cpu_seconds"), **state}
+        return cls(**(state | {"best": state["best"] and Evaluation(**state["best"])}))
 
-    def facts(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         """As plain JSON, for `of`."""
         return dataclasses.asdict(self)
 
@@ -54,52 +55,48 @@ class Progress:
 class Evaluations:
     """Three notes, written by the monitor and read by the checkpointer: each is whole, and of one moment.
 
-    The progress is written last: what it tells of is there already.
+    The progress is written last: what it refers to is there already.
     """
 
     def __init__(self, progress: Progress):
         self._slots = Slots(3)
-        self.note_progress(progress)
+        self.note(progress)
 
-    def note_progress(self, progress: Progress) -> None:
-        """Leave how far the evaluations have come."""
-        self._slots.put(PROGRESS, json.dumps(progress.facts()).encode())
+    def note(
+        self,
+        progress: Progress | None = None,
+        best: EvaluatedSnapshot | None = None,
+        last: EvaluatedSnapshot | None = None,
+    ) -> None:
+        """Leave how far they have come, the best policy so far, or the one that an interrupted run ends with."""
+        for index, note in ((BEST, best), (LAST, last), (PROGRESS, progress)):
+            if note is not None:
+                self._slots.put(index, pickle.dumps(note))
 
     def progress(self) -> Progress:
         """How far they have come."""
-        content = self._slots.get(PROGRESS)
-        assert content is not None
-        return Progress.of(json.loads(content))
+        return self._get(PROGRESS)  # type: ignore[no-any-return]
 
-    def note_best(self, judged: Judged) -> None:
-        """Leave the best policy so far."""
-        self._put(BEST, judged)
+    def best(self) -> EvaluatedSnapshot | None:
+        """The best policy since the run was started or resumed; None where there was none."""
+        return self._get(BEST)  # type: ignore[no-any-return]
 
-    def best(self) -> Judged | None:
-        """The best policy of this sitting; None where there was none."""
-        return self._get(BEST)
+    def last(self) -> EvaluatedSnapshot | None:
+        """The policy that an interrupted run ended with."""
+        return self._get(LAST)  # type: ignore[no-any-return]
 
-    def note_last(self, judged: Judged) -> None:
-        """Leave what the policy reached that an interrupted run ends with."""
-        self._put(LAST, judged)
-
-    def last(self) -> Judged | None:
-        """What the policy reached that an interrupted run ended with."""
-        return self._get(LAST)
-
-    def _put(self, index: int, judged: Judged) -> None:
-        snapshot = judged.snapshot
-        facts = {
-            "evaluation": dataclasses.asdict(judged.evaluation),
-            "snapshot": [snapshot.updates, snapshot.env_steps, snapshot.taken, snapshot.consistent],
-        }
-        self._slots.put(index, json.dumps(facts).encode() + b"\n" + snapshot.parameters.numpy().tobytes())
-
-    def _get(self, index: int) -> Judged | None:
+    def _get(self, index: int) -> Any:
         content = self._slots.get(index)
-        if content is None:
-            return None
-        line, _, parameters = content.partition(b"\n")
-        facts = json.loads(line)
-        vector = torch.from_numpy(np.frombuffer(parameters, np.float32).copy())
-        return Judged(Snapshot(vector, *facts["snapshot"]), Evaluation(**facts["evaluation"]))
+        return None if content is None else pickle.loads(content)
+
+
+class SharedRun(NamedTuple):
+    """What the monitor and the checkpointer know of their run."""
+
+    config: Config
+    environment: EnvironmentSpec
+    store: SharedStore
+    scoreboard: Scoreboard
+    evaluations: Evaluations
+    notifier: Notifier  # wakes the checkpointer
+    run_dir: Path

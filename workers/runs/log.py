@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from a3c.config import Config
 from a3c.environments import EnvironmentSpec
@@ -12,8 +12,10 @@ from shared.store import SharedStore
 from workers.runs.directory import RunDirectory
 from workers.runs.evaluations import Progress
 from workers.runs.records import Evaluation, Event, Faults, Races, Status, Summary, WorkerStatus
-from workers.runs.resume import Resumed
 from workers.runs.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from workers.runs.resume import Resumed
 
 Workers = Callable[[], Sequence[WorkerStatus]]  # called after the telemetry's interval has ended
 EVENTS_SHOWN = 50
@@ -48,7 +50,7 @@ class RunLog:
         store: SharedStore,
         directory: RunDirectory,
         dashboard: View,
-        resumed: Resumed | None,
+        resumed: "Resumed | None",
     ):
         self._config, self._environment = config, environment
         self._scoreboard, self._store = scoreboard, store

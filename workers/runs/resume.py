@@ -170,7 +170,7 @@ def load(
     try:
         progress = replace(Progress.of(training.facts["monitor"]), tries=0, failures=0)  # of the monitor that was
         if "queue" not in training.tensors:  # a queue that begins now counts its snapshots from 0
-            progress = replace(progress, judged=0)
+            progress = replace(progress, released=0)
         return Resumed(checkpoint, training, progress, best_on_disk(run_dir / "checkpoints") or progress.best, ())
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{checkpoint.path}: cannot be resumed from: {error}") from error

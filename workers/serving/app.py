@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask, Response, g, request
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as PROMETHEUS
+from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 from werkzeug.exceptions import HTTPException
 
-from workers.serving.requests import BODY_LIMIT, JSON, PLURALS, RequestError, describe, read_request
+from workers.serving.metadata import ACTIONS, PROBABILITIES, VALUES, Metadata
+from workers.serving.requests import BODY_LIMIT, RequestError, read_request
 
 if TYPE_CHECKING:
     from workers.serving.server import Served
 
 FOLDER = Path(__file__).parent
+JSON = "application/json"
+SINGULAR = {ACTIONS: "action", PROBABILITIES: "probabilities", VALUES: "value"}  # of the fields of an answer
 PAGE_HEADERS = {  # the page needs this server and nothing else
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; connect-src 'self'; "
     "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -37,14 +41,11 @@ class Metrics(Collector):
 
     def __init__(self, served: "Served"):
         self.served, self.registry = served, CollectorRegistry()
-        about = "Requests by path and status of their answer."
-        self.requests = Counter("a3c_requests", about, ["path", "status"], registry=self.registry)
-        about = "Seconds that answering a request to /act took."
-        self.seconds = Histogram("a3c_act_seconds", about, buckets=SECONDS, registry=self.registry)
-        about = "Observations of a request to /act that was answered."
-        self.observations = Histogram("a3c_act_observations", about, buckets=BATCHES, registry=self.registry)
-        self.registry.register(self)
-        ProcessCollector(registry=self.registry)
+        self.requests = Counter("a3c_requests", "Answers by path and status.", ["path", "status"], registry=None)
+        self.seconds = Histogram("a3c_act_seconds", "Seconds of answering /act.", buckets=SECONDS, registry=None)
+        self.batches = Histogram("a3c_act_observations", "Observations of a request.", buckets=BATCHES, registry=None)
+        for collector in (self, self.requests, self.seconds, self.batches, ProcessCollector(registry=None)):
+            self.registry.register(collector)
 
     def collect(self) -> Iterator[Metric]:
         """What is read when it is asked for."""
@@ -62,7 +63,14 @@ def create_app(served: "Served") -> Flask:
     app, metrics = Flask(__name__, static_folder=None), Metrics(served)
     app.config.update(PROVIDE_AUTOMATIC_OPTIONS=False, MAX_CONTENT_LENGTH=BODY_LIMIT)
     app.url_map.merge_slashes = False  # no redirects: a path is right or wrong
-    page, script = ((FOLDER / name).read_bytes() for name in ("page.html", "page.js"))
+    document = (FOLDER / "openapi.json").read_bytes()
+    add = app.add_url_rule
+    add("/", "page", _file("page.html", "text/html"))
+    add("/page.js", "script", _file("page.js", "text/javascript"))
+    add("/hello", "hello", lambda: _json({"hello": "world"}))
+    add("/healthz", "health", lambda: _json({"status": "ok", "model": asdict(served.model.metadata)}))
+    add("/metrics", "metrics", lambda: Response(generate_latest(metrics.registry), content_type=PROMETHEUS))
+    add("/openapi.json", "openapi", lambda: _json(_describe(json.loads(document), served.model.metadata)))
 
     @app.post("/act")
     def act() -> Response:
@@ -70,41 +78,15 @@ def create_app(served: "Served") -> Flask:
             raise RequestError(415, f"Content-Type: expected {JSON}")
         model = served.model  # once: it may be another one the next moment
         observations, single = read_request(request.get_data(cache=False), model.metadata.observation_size)
-        answers = model.answer(observations)
-        fields = {"action": answers.actions.tolist(), "probabilities": answers.probabilities.tolist()}
-        if answers.values is not None:
-            fields["value"] = answers.values.tolist()
-        answer = {name if single else PLURALS[name]: rows[0] if single else rows for name, rows in fields.items()}
+        answers = {name: column.tolist() for name, column in model.answer(observations).items()}
+        if single:
+            answers = {SINGULAR[name]: rows[0] for name, rows in answers.items()}
         try:
-            text = ENCODER.encode(answer)
+            text = ENCODER.encode(answers)
         except ValueError:
             raise RequestError(422, "observation: too large for this network, whose answer is not finite") from None
-        metrics.observations.observe(len(observations))
+        metrics.batches.observe(len(observations))
         return Response(text, content_type=JSON)
-
-    @app.get("/healthz")
-    def health() -> Response:
-        return _json({"status": "ok", "model": asdict(served.model.metadata)})
-
-    @app.get("/metrics")
-    def prometheus() -> Response:
-        return Response(generate_latest(metrics.registry), content_type=CONTENT_TYPE_PLAIN_0_0_4)
-
-    @app.get("/hello")
-    def hello() -> Response:
-        return _json({"hello": "world"})
-
-    @app.get("/openapi.json")
-    def description() -> Response:
-        return _json(describe(served.model.metadata))
-
-    @app.get("/")
-    def html() -> Response:
-        return Response(page, headers=PAGE_HEADERS, content_type="text/html; charset=utf-8")
-
-    @app.get("/page.js")
-    def javascript() -> Response:
-        return Response(script, headers=PAGE_HEADERS, content_type="text/javascript; charset=utf-8")
 
     @app.errorhandler(RequestError)
     def refuse_request(error: RequestError) -> Response:
@@ -133,6 +115,22 @@ def create_app(served: "Served") -> Flask:
         return response
 
     return app
+
+
+def _describe(document: dict[str, Any], metadata: Metadata) -> dict[str, Any]:
+    """The OpenAPI document of any policy, for one model."""
+    document["info"].update(title=f"A3C policy for {metadata.env_id}", version=metadata.checkpoint_sha256[:12])
+    schemas, size, actions = document["components"]["schemas"], metadata.observation_size, metadata.action_count
+    schemas["Observation"].update(minItems=size, maxItems=size)
+    schemas["Probabilities"].update(minItems=actions, maxItems=actions)
+    schemas["Action"].update(minimum=metadata.action_start, maximum=metadata.action_start + actions - 1)
+    schemas["One"]["example"] = {"observation": [0.0] * size}
+    return document
+
+
+def _file(name: str, kind: str) -> Callable[[], Response]:
+    content = (FOLDER / name).read_bytes()
+    return lambda: Response(content, headers=PAGE_HEADERS, content_type=f"{kind}; charset=utf-8")
 
 
 def _json(value: dict[str, Any], status: int = 200) -> Response:

@@ -61,7 +61,7 @@ def int8_graph(graph: ModelProto) -> ModelProto:
     # By the name that its product has once the quantiser has split it into a MatMul and an Add.
     first = [f"{node.name}_MatMul" for node in graph.graph.node if OBSERVATIONS in node.input]
     with _quiet(), tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "int8.onnx"
+        path = Path(folder, "int8.onnx")
         quantize_dynamic(
             graph,
             path,
@@ -74,11 +74,7 @@ def int8_graph(graph: ModelProto) -> ModelProto:
 
 
 def serialize(graph: ModelProto, metadata: Metadata) -> bytes:
-    """The finished file's content: the graph with its metadata, in one piece.
-
-    Raises:
-        onnx.checker.ValidationError: it is no valid model.
-    """
+    """The finished file's content: the graph with its metadata, in one piece."""
     onnx.helper.set_model_props(graph, metadata.entries())
     onnx.checker.check_model(graph, full_check=True)
     content: bytes = graph.SerializeToString(deterministic=True)
@@ -86,9 +82,7 @@ def serialize(graph: ModelProto, metadata: Metadata) -> bytes:
 
 
 def _bare(model: ModelProto) -> ModelProto:
-    """Without what the tools note down for themselves: stack traces with this machine's paths, shapes that are stale
-    as soon as a layer is transposed.
-    """
+    """Without what the tools note down: stack traces with this machine's paths, shapes from before a transposition."""
     graph = model.graph
     del model.metadata_props[:], graph.metadata_props[:], graph.value_info[:]
     for part in (*graph.node, *graph.input, *graph.output, *graph.initializer):

@@ -2,8 +2,8 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,17 +18,9 @@ from workers.serving.metadata import ACTIONS, OBSERVATIONS, PROBABILITIES, VALUE
 
 SIZE_LIMIT = 2**29  # bytes
 DOMAINS = {"", "ai.onnx", "com.microsoft"}  # of ONNX itself and of what onnxruntime brings along
+NAMES = (ACTIONS, PROBABILITIES, VALUES)
 PROBES = (1, 2, 7)  # observations of the batches that a model must answer before it is used
 TOLERANCE = 1e-3  # of a sum of probabilities: 8 bits are rough, nonsense is rougher
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """What a model answers to observations [B, O]."""
-
-    actions: NDArray[np.int64]  # [B], as the environment counts them
-    probabilities: NDArray[np.float32]  # [B, A]
-    values: NDArray[np.float32] | None  # [B], in units of return; None without critic
 
 
 class Model:
@@ -37,20 +29,18 @@ class Model:
     def __init__(self, session: onnxruntime.InferenceSession, metadata: Metadata):
         self.metadata = metadata
         self._run = session.run
-        self._names = [ACTIONS, PROBABILITIES, *([VALUES] * metadata.critic)]
+        self._names = NAMES if metadata.critic else NAMES[:2]
 
-    def answer(self, observations: NDArray[np.float32]) -> Answers:
-        """Greedy actions, probabilities and values of observations [B, O]; not finite where these are too large."""
-        actions, probabilities, *values = self._run(self._names, {OBSERVATIONS: observations})
-        return Answers(actions, probabilities, values[0] if values else None)
+    def answer(self, observations: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        """Actions [B], probabilities [B, A] and, with a critic, values [B] of observations [B, O], by their names.
+
+        Actions are counted as the environment counts them; the others are not finite where observations are too large.
+        """
+        return dict(zip(self._names, self._run(self._names, {OBSERVATIONS: observations}), strict=True))
 
 
 def load_model(path: Path) -> Model:
-    """Load a model from a file.
-
-    Raises:
-        CheckpointError: it cannot be read, or is not what `export` writes.
-    """
+    """Load a model; a CheckpointError where it cannot be read, or is not what `export` writes."""
     try:  # a link such as current.onnx is the user's choice
         return parse_model(read_file(Path(os.path.realpath(path)), SIZE_LIMIT))
     except OSError as error:
@@ -60,11 +50,7 @@ def load_model(path: Path) -> Model:
 
 
 def parse_model(content: bytes) -> Model:
-    """Open a model and check that it is what `export` writes.
-
-    Raises:
-        ValueError: it is of unknown origin, keeps weights elsewhere, or does not answer as a policy does.
-    """
+    """Open a model and check that it is what `export` writes; a ValueError says why it is not."""
     metadata = read_metadata(_inspect(content))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -81,11 +67,7 @@ def parse_model(content: bytes) -> Model:
 
 
 def _inspect(content: bytes) -> dict[str, str]:
-    """The metadata of a model that is whole and plain, before onnxruntime acts on what it says.
-
-    Raises:
-        ValueError: it is no ONNX model, names files of its own, has branches or loops, or unknown operators.
-    """
+    """The metadata of a model that is whole and plain, before onnxruntime acts on what it says."""
     try:
         model = onnx.load_model_from_string(content)
     except DecodeError:
@@ -119,8 +101,7 @@ def _check_answers(model: Model, batch: int) -> None:
         answers = model.answer(observations)
     except Exception as error:  # onnxruntime's own, of no common type
         raise ValueError(f"does not answer: {_one_line(error)}") from error
-    actions, probabilities = answers.actions, answers.probabilities
-    values = np.zeros(batch, np.float32) if answers.values is None else answers.values
+    actions, probabilities, values = (answers.get(name, np.zeros(batch, np.float32)) for name in NAMES)
     found = [(array.dtype.name, array.shape) for array in (actions, probabilities, values)]
     wanted = [("int64", (batch,)), ("float32", (batch, metadata.action_count)), ("float32", (batch,))]
     if found != wanted:

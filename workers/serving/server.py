@@ -10,6 +10,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -43,15 +44,10 @@ ENDINGS = (".json", ".safetensors")  # of a checkpoint, which is exported first,
 
 
 def serve(path: str, host: str, port: int, int8: bool, threads: int, env: str | None = None) -> int:
-    """Serve a policy until SIGINT or SIGTERM.
+    """Serve an exported model, or the policy of a run or checkpoint, until SIGINT or SIGTERM; the exit code.
 
-    Args:
-        path: an exported model, or a run directory or checkpoint's manifest, which is exported first.
-        host, port: where to listen; port 0 is any free one, which is printed.
-        int8: of a run: serve it with weights of 8 bits.
-        threads: that answer requests.
-        env: of a run: the id by which its environment is found; default: the checkpoint's own.
-    Returns: the exit code: a server that was asked to stop has finished.
+    With `port` 0 any free one, which is printed; `int8` and `env` are for an export.
+
     Raises:
         ConfigError: an option cannot be followed, or a package is missing.
         CheckpointError: there is nothing that can be served.
@@ -64,8 +60,9 @@ def serve(path: str, host: str, port: int, int8: bool, threads: int, env: str | 
     logging.getLogger("waitress").setLevel(logging.CRITICAL)  # queues and clients that break off are no news
     folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # an export may be writing there to the last
     with _listen(host, port) as listener, folder:
-        served = Served(Source(Path(path), int8, Path(folder.name), env))
-        served.load()
+        source = Source(Path(path), int8, Path(folder.name), env)
+        identity = source.identity()  # before it is read: a later change is seen
+        served = Served(source, source.load(), identity)
         server = create_server(
             create_app(served),
             sockets=[listener],
@@ -79,8 +76,10 @@ def serve(path: str, host: str, port: int, int8: bool, threads: int, env: str | 
             clear_untrusted_proxy_headers=False,  # nobody reads them
         )
         with contextlib.suppress(SystemExit):
-            _exit_on_signals()
-            served.watch()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+                    signal.signal(number, lambda *_: sys.exit())  # waitress ends its threads at a SystemExit
+            threading.Thread(target=served.watch, name="watch", daemon=True).start()
             Console().print(_welcome(path, served.model.metadata, listener), crop=False)  # its line to paste is long
             server.run()
     Console().print(Frame([[("stopped", "")]]))
@@ -99,22 +98,16 @@ class Source:
     def identity(self) -> Identity | None:
         """What differs once the model's file, or the best checkpoint of a run, is another one."""
         path = self.path
-        if path.is_dir():
-            folder = checkpoints_of(path)
-            names = [folder / f"{name}.json" for name in preferred(folder)]
-            path = next((name for name in names if name.exists()), names[-1])
-        try:
+        with contextlib.suppress(OSError):
+            if path.is_dir():
+                names = [checkpoints_of(path) / f"{name}.json" for name in preferred(checkpoints_of(path))]
+                path = next((name for name in names if name.exists()), names[-1])
             status = os.stat(path)
-        except OSError:
-            return None
-        return status.st_ino, status.st_size, status.st_mtime_ns
+            return status.st_ino, status.st_size, status.st_mtime_ns
+        return None
 
     def load(self) -> "Model":
-        """Load the model.
-
-        Raises:
-            CheckpointError, ConfigError, OSError: it cannot be served.
-        """
+        """Load the model; a CheckpointError, ConfigError or OSError where it cannot be served."""
         from workers.serving.model import load_model
 
         if not os.path.lexists(self.path):
@@ -136,42 +129,26 @@ class Served:
     takes the reference once, so that it has one model from its beginning to its end; nothing can be torn.
     """
 
-    model: "Model"
-
-    def __init__(self, source: Source):
-        self._source = source
-        self._tried: Identity | None = None
-        self._seen: Identity | None = None
-        self.reloads = self.refused = 0
-
-    def load(self) -> None:
-        """Load the first model; raises as `Source.load`."""
-        self._tried = self._seen = self._source.identity()  # before it is read: a later change is seen
-        self.model = self._source.load()
+    def __init__(self, source: Source, model: "Model", identity: Identity | None):
+        self.model, self.reloads, self.refused = model, 0, 0
+        self._source, self._tried, self._seen = source, identity, identity
 
     def watch(self) -> None:
-        """Reload the model whenever it changes, in a thread that ends with the process."""
-
-        def poll() -> None:
-            pause = threading.Event()
-            while not pause.wait(POLL_SECONDS):
-                self.reload()
-
-        threading.Thread(target=poll, name="watch", daemon=True).start()
-
-    def reload(self) -> None:
-        """Serve what the source has become, where it is good; else log once why the old model stays."""
-        identity = self._source.identity()
-        if identity == self._tried or identity != self._seen:  # nothing new, or perhaps still being written
+        """Reload the model whenever it changes, for good."""
+        while True:
+            time.sleep(POLL_SECONDS)
+            identity = self._source.identity()
+            if identity != self._tried and identity == self._seen:  # it is new, and no longer being written
+                self._tried = identity
+                self._reload()
             self._seen = identity
-            return
-        self._tried = identity
+
+    def _reload(self) -> None:
+        """Serve what the source has become, where it is good; else log why the old model stays."""
         try:
             model = self._source.load()
-            if model.metadata.task != self.model.metadata.task:
-                raise CheckpointError(
-                    f"{self._source.path}: is for {model.metadata.task}; served is {self.model.metadata.task}"
-                )
+            if model.metadata.task != (task := self.model.metadata.task):
+                raise CheckpointError(f"{self._source.path}: is for {model.metadata.task}; served is {task}")
         except (CheckpointError, ConfigError, OSError) as error:
             self.refused += 1
             _log(f"run_a3c.py: the old model stays: {error}", error=True)
@@ -188,37 +165,34 @@ def _log(text: str, error: bool = False) -> None:
 
 
 def _export(source: Source) -> Path:
-    """Export a checkpoint in a process of its own: torch, and the load of the check, stay out of the server's.
-
-    Raises: as `export_checked`.
-    """
+    """Export a checkpoint in a process of its own, so that torch stays out of the server's; raises as it does."""
     context = get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_run_export, args=(sender, source), daemon=True)
+    process = context.Process(target=_send_export, args=(sender, source), daemon=True)
     process.start()
     sender.close()
     try:
         outcome = receiver.recv()
     except EOFError:
-        raise CheckpointError(f"{source.path}: its export died") from None
+        outcome = CheckpointError(f"{source.path}: its export died")
     finally:
         process.terminate()  # where a signal ends the waiting; else it is about to end anyway
         process.join()
-    if isinstance(outcome, Exception):
-        raise outcome
-    return Path(outcome)
+    if isinstance(outcome, Path):
+        return outcome
+    raise outcome
 
 
-def _run_export(sender: "Connection[Any, Any]", source: Source) -> None:
+def _send_export(sender: "Connection[Any, Any]", source: Source) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the server, which ends this
-    try:
-        from workers.serving.export import export_checked
+    from workers.serving.export import export_policy
 
-        paths = export_checked(str(source.path), source.folder, source.int8, True, EPISODES, SEED, source.env)
-        outcome: object = paths[-1]
+    output = str(source.folder / "policy.onnx")
+    try:
+        paths = export_policy(str(source.path), output, source.int8, True, EPISODES, SEED, source.env, quiet=True)
+        sender.send(paths[-1])
     except (CheckpointError, ConfigError, OSError) as error:
-        outcome = error
-    sender.send(outcome)
+        sender.send(error)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -227,40 +201,24 @@ def _listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
     except (OSError, UnicodeError) as error:
-        number = getattr(error, "errno", None)
-        if number not in (errno.EADDRINUSE, errno.EACCES):
+        if (number := getattr(error, "errno", None)) not in (errno.EADDRINUSE, errno.EACCES):
             raise ConfigError(f"host: '{clean(host)}' is no address of this machine; 127.0.0.1 is always one") from None
-        reason = "is in use" if number == errno.EADDRINUSE else "cannot be used: Permission denied"
-        place = f"{port} of {clean(host)}"
-        raise ConfigError(f"port: {place} {reason}; choose another with --port (0: any free one)") from None
+        place = f"{port} of {clean(host)} {'is in use' if number == errno.EADDRINUSE else 'cannot be used'}"
+        raise ConfigError(f"port: {place}; choose another with --port (0: any free one)") from None
 
 
 def _connections() -> int:
     """How many connections may be open at once: as many as this process may have files open, less its own."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit
+    if sys.platform == "win32":  # which has no such limit
         return CONNECTIONS
+    import resource
+
     limit, highest = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = CONNECTIONS + OWN_FILES
     if limit < wanted and (highest >= wanted or highest == resource.RLIM_INFINITY):
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, highest))
-        limit = wanted
+        return CONNECTIONS
     return min(CONNECTIONS, limit - OWN_FILES)
-
-
-def _exit_on_signals() -> None:
-    """Let SIGINT and SIGTERM raise SystemExit, at which waitress ends its threads; a second one changes nothing."""
-    signals = (signal.SIGINT, signal.SIGTERM)
-    numbers = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]  # as under nohup
-
-    def stop(*_: object) -> None:
-        for number in numbers:
-            signal.signal(number, signal.SIG_IGN)
-        sys.exit()
-
-    for number in numbers:
-        signal.signal(number, stop)
 
 
 def _welcome(path: str, metadata: "Metadata", listener: socket.socket) -> Frame:

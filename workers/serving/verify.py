@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from a3c.actors import Policy
 from a3c.environments import EnvironmentSpec
 from a3c.evaluation import Greedy
+from workers.serving.metadata import ACTIONS, PROBABILITIES, VALUES
 
 if TYPE_CHECKING:
     from workers.serving.model import Model  # whose packages may be missing where this module is read
@@ -49,10 +50,10 @@ def compare(model: "Model", policy: Policy, observations: Array) -> Agreement:
     for batch in BATCHES:
         for rows in (slice(i, i + batch) for i in range(0, len(observations), batch)):
             answers = model.answer(observations[rows])
-            same[rows] &= answers.actions == actions[rows]
-            differences.append(np.abs(answers.probabilities - expected[rows]).max())
-            if answers.values is not None:
-                value_differences.append(np.abs(answers.values - values[rows]).max() / scale)
+            same[rows] &= answers[ACTIONS] == actions[rows]
+            differences.append(np.abs(answers[PROBABILITIES] - expected[rows]).max())
+            if VALUES in answers:
+                value_differences.append(np.abs(answers[VALUES] - values[rows]).max() / scale)
     return Agreement(
         len(observations),
         int(same.sum()),
@@ -66,7 +67,7 @@ def greedy(model: "Model") -> Greedy:
     """The model's actions [B], counted from 0, for `evaluate`; asked one at a time, as by a client."""
 
     def actions(observations: Array) -> NDArray[np.int64]:
-        answers = [model.answer(observations[i : i + 1]).actions for i in range(len(observations))]
+        answers = [model.answer(observations[i : i + 1])[ACTIONS] for i in range(len(observations))]
         return np.concatenate(answers) - model.metadata.action_start
 
     return actions
