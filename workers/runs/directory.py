@@ -56,7 +56,7 @@ class DirectoryLock:
     def release(self) -> None:
         """Let others use the directory."""
         with contextlib.suppress(OSError):  # Windows removes no open file
-            os.unlink(self.lock.lock_file)  # while it is still held, so that nobody else's is removed
+            os.unlink(self.lock.lock_file)  # while it is still held, so that no other process's is removed
         self.lock.release()
 
 

@@ -56,7 +56,7 @@ def _git_commit() -> str | None:
 
 
 def _source_sha256() -> str | None:
-    """Of the program's files: tells two dirty trees apart, and installed versions that have no commit."""
+    """Of the program's files: distinguishes two dirty trees, and installed versions, which have no commit."""
     digest = hashlib.sha256()
     try:
         for path in sorted(path for name in SOURCE for path in [ROOT / name, *(ROOT / name).rglob("*.py")]):
