@@ -67,11 +67,11 @@ def bare_workers(config: Config, folder: Path) -> Iterator["Scoreboard"]:
     from shared.scoreboard import STOP, Scoreboard  # imports torch
     from workers import actor_learner
     from workers.processes.preflight import describe_environment
-    from workers.training import PUSH_LOCK, build_store
+    from workers.training import build_store
 
     (folder / "logs").mkdir()
     scoreboard, environment = Scoreboard(config.workers), describe_environment(config)
-    store = build_store(config, environment, scoreboard, folder / PUSH_LOCK)
+    store = build_store(config, environment, scoreboard)
     workers = [
         context().Process(target=actor_learner.main, args=(index, 0, config, environment, store, scoreboard, folder))
         for index in range(config.workers)

@@ -1,8 +1,9 @@
-"""Shared memory as NumPy arrays."""
+"""Shared memory: NumPy arrays of a fixed shape, and slots for bytes of any size."""
 
 import errno
 import mmap
 import os
+import tempfile
 import weakref
 from functools import cached_property
 from multiprocessing import reduction
@@ -12,14 +13,46 @@ import numpy as np
 import torch
 from numpy.typing import DTypeLike, NDArray
 
+ATTEMPTS = 100  # of a slot's reader; a slot is written a few times a second at most
+# Bytes between two contents of slots; the file has pages only where something was written. Those that are larger than
+# ROOM lie further out: where the size of files is limited (`ulimit -f`), what is usual must not need a large one.
+ROOM, LARGE_ROOM = 2**20, 2**36
+
+
+class NamelessFile:
+    """A file for every process that this object is passed to as an argument; its descriptor travels with the object.
+
+    It is in memory where the system has such files (Linux), else unlinked on a disk: nothing stays behind however the
+    processes end. It takes no page before that is written to.
+    """
+
+    def __init__(self, size: int):
+        if size > os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE:  # the kernel would say so only when it is written to
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+        try:
+            self._hold(os.memfd_create("a3c"))
+        except (AttributeError, OSError) as error:  # another system, an old kernel, a sandbox
+            if getattr(error, "errno", errno.ENOSYS) not in (errno.ENOSYS, errno.EPERM, errno.EACCES):
+                raise
+            with tempfile.TemporaryFile() as file:
+                self._hold(os.dup(file.fileno()))
+        os.ftruncate(self.descriptor, size)
+
+    def _hold(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        weakref.finalize(self, os.close, descriptor).atexit = False
+
+    def __getstate__(self) -> Any:
+        return reduction.DupFd(self.descriptor)
+
+    def __setstate__(self, duplicate: Any) -> None:
+        self._hold(duplicate.detach())
+
 
 class SharedArray:
     """A zeroed NumPy array in memory that every process sees to which this object is passed as an argument.
 
-    On Linux the memory is a file without a name, outside every file system: it has no size limit but the machine's,
-    takes no page before that is written to, and nothing stays behind however the processes end. Its descriptor travels
-    with the object. Elsewhere the memory belongs to torch. It starts at a page border, hence aligned for every kernel.
-    It must exist before the process that gets it is started.
+    It starts at a page border, hence aligned for every kernel.
 
     Raises:
         MemoryError: there is not as much memory.
@@ -28,12 +61,16 @@ class SharedArray:
     def __init__(self, shape: tuple[int, ...], dtype: DTypeLike):
         size = max(int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize, 1)
         try:
-            descriptor = _nameless_file(size)
-            self._memory = _torch_bytes(size) if descriptor is None else _mapped(descriptor, size)
-        except (OSError, OverflowError, RuntimeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
-            raise MemoryError(f"{size:,} bytes of shared memory cannot be had: {reason}") from error
-        self._attach(descriptor, shape, np.dtype(dtype))
+            self.__setstate__((NamelessFile(size), size, shape, np.dtype(dtype)))
+        except OSError as error:
+            raise MemoryError(f"{size:,} bytes of shared memory cannot be had: {error.strerror}") from error
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self._state
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._state = file, size, shape, dtype = state
+        self.array: NDArray[Any] = np.ndarray(shape, dtype, buffer=mmap.mmap(file.descriptor, size))
 
     @cached_property
     def tensor(self) -> torch.Tensor:
@@ -45,52 +82,47 @@ class SharedArray:
         """The same memory as Python numbers, for arrays of a few counters: NumPy takes longer for each than for all."""
         return self.array.data
 
-    def _attach(self, descriptor: int | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        self._descriptor = descriptor
-        if descriptor is not None:
-            weakref.finalize(self, os.close, descriptor).atexit = False
-        size = int(np.prod(shape)) * dtype.itemsize
-        self.array: NDArray[Any] = self._memory.numpy()[:size].view(dtype).reshape(shape)
 
-    def __getstate__(self) -> tuple[Any, int, tuple[int, ...], np.dtype[Any]]:
-        memory = self._memory if self._descriptor is None else reduction.DupFd(self._descriptor)
-        return memory, len(self._memory), self.array.shape, self.array.dtype
+class Slots:
+    """A numbered slot each for some bytes of any size.
 
-    def __setstate__(self, state: tuple[Any, int, tuple[int, ...], np.dtype[Any]]) -> None:
-        memory, size, shape, dtype = state
-        descriptor = None if isinstance(memory, torch.Tensor) else memory.detach()
-        self._memory = memory if descriptor is None else _mapped(descriptor, size)
-        self._attach(descriptor, shape, dtype)
+    Slot i has one writer; everybody may read at any moment and gets the last content that was written whole. A writer
+    fills the half that readers do not read and then counts up, so that one that dies halfway leaves what was there.
+    A reader that was overtaken twice starts again.
+    """
 
+    def __init__(self, count: int):
+        self._file = NamelessFile(0)
+        self._versions = SharedArray((count,), "int64")  # 0: empty
+        self._lengths = SharedArray((count, 2), "int64")
 
-def _nameless_file(size: int) -> int | None:
-    """The descriptor of a file in memory; None where the system has none."""
-    if not hasattr(os, "memfd_create"):
+    def put(self, index: int, content: bytes) -> None:
+        """Replace what slot `index` holds."""
+        version = int(self._versions.numbers[index]) + 1
+        offset, rest = self._offset(index, version, len(content)), memoryview(content)
+        while rest:  # a system may write, or read, less than it is asked to
+            written = os.pwrite(self._file.descriptor, rest, offset)
+            rest, offset = rest[written:], offset + written
+        self._lengths.numbers[index, version % 2] = len(content)
+        self._versions.numbers[index] = version
+
+    def get(self, index: int) -> bytes | None:
+        """What slot `index` holds; None where nothing was ever written, or it is overwritten faster than it is read."""
+        for _ in range(ATTEMPTS):
+            version = int(self._versions.numbers[index])
+            if version == 0:
+                return None
+            length = int(self._lengths.numbers[index, version % 2])
+            content, offset = b"", self._offset(index, version, length)
+            while len(content) < length and (
+                part := os.pread(self._file.descriptor, length - len(content), offset + len(content))
+            ):
+                content = content + part if content else part
+            if self._versions.numbers[index] == version and len(content) == length:
+                return content
         return None
-    try:
-        descriptor = os.memfd_create("a3c")
-    except OSError as error:
-        if error.errno in (errno.ENOSYS, errno.EPERM, errno.EACCES):  # an old kernel, a sandbox
-            return None
-        raise
-    try:
-        if size > os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE:  # the kernel would say so only when it is written to
-            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
-        os.ftruncate(descriptor, size)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
 
-
-def _mapped(descriptor: int, size: int) -> torch.Tensor:
-    """The content of a file as bytes [size], mapped for as long as anybody looks at it."""
-    try:
-        return torch.frombuffer(mmap.mmap(descriptor, size), dtype=torch.uint8)
-    except BaseException:
-        os.close(descriptor)
-        raise
-
-
-def _torch_bytes(size: int) -> torch.Tensor:
-    return torch.zeros(size, dtype=torch.uint8, device="cpu").share_memory_()  # type: ignore[no-untyped-call, no-any-return]
+    @staticmethod
+    def _offset(index: int, version: int, length: int) -> int:
+        half = 2 * index + version % 2
+        return half * ROOM if length <= ROOM else (half + 1) * LARGE_ROOM

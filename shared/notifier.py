@@ -1,14 +1,14 @@
-"""Waking a process that waits for something in shared memory."""
+"""Waking a process that waits for shared memory to change."""
 
 import contextlib
 import socket
 
 
 class Notifier:
-    """A hint that shared memory has changed; what has, the woken process sees there for itself.
+    """A hint that shared memory has changed; what has, the woken process reads there.
 
-    So a notification too many or too few does no harm, and a process that dies while it rings or listens leaves nothing
-    half said: unlike a lock, a barrier or a message, a notifier cannot be left in a state that keeps others waiting.
+    So one notification too many or too few does no harm, and a process that dies while it notifies or waits leaves
+    nothing half said: unlike a lock or a message, a notifier has no state that could keep others waiting.
     """
 
     def __init__(self) -> None:
@@ -16,12 +16,12 @@ class Notifier:
         self._sender.setblocking(False)
 
     def notify(self) -> None:
-        """Wake whoever waits; where nobody has listened for long, that has been rung for already."""
-        with contextlib.suppress(BlockingIOError):
+        """Wake the process that waits, or that will wait next."""
+        with contextlib.suppress(BlockingIOError):  # full of notifications that nobody has read
             self._sender.send(b"!")
 
     def wait(self, seconds: float) -> None:
-        """Until the notifier has been rung since the last wait, for `seconds` at most."""
+        """Until there is a notification since the last wait, for `seconds` at most."""
         self._listener.settimeout(seconds)
         with contextlib.suppress(TimeoutError):
             self._listener.recv(4096)

@@ -5,9 +5,11 @@ Who writes: every worker, unlocked on purpose (Hogwild, Recht et al. 2011): wher
 only one worker's contribution. An element itself is never torn: aligned 32-bit stores are atomic.
 """
 
-from dataclasses import dataclass
-from typing import Protocol
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +18,7 @@ from shared.memory import SharedArray
 # A scalar for torch, made once in every process: making one takes longer than a small step. As a part of the optimizer
 # it would be passed to other processes, as memory that all of them write to.
 COUNT = torch.zeros((), dtype=torch.float32, device="cpu")
+OFF: Any = {"weight_decay": 0.0, "amsgrad": False, "maximize": False}  # what the kernel could do besides
 
 
 class SharedOptimizer(Protocol):
@@ -28,23 +31,6 @@ class SharedOptimizer(Protocol):
         """The shared moments by name, [P] each."""
 
 
-@dataclass(frozen=True, slots=True)
-class AdamOptions:
-    """Decay rates and denominator term of Adam."""
-
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-
-
-@dataclass(frozen=True, slots=True)
-class RMSPropOptions:
-    """Decay rate and denominator term of RMSProp."""
-
-    decay: float = 0.99
-    epsilon: float = 1e-8
-
-
 class SharedAdam:
     """Adam (Kingma and Ba 2015, Algorithm 1) with shared moments; equal to torch.optim.Adam(fused=True) bit for bit.
 
@@ -52,31 +38,43 @@ class SharedAdam:
     unbounded, where torch's float32 count stops at 2^24 and a racing one loses increments.
     """
 
-    def __init__(self, size: int, options: AdamOptions):
-        self._options = options
-        self._exp_avg = SharedArray((size,), "float32")
-        self._exp_avg_sq = SharedArray((size,), "float32")
+    def __init__(self, size: int, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8):
+        self._options = beta1, beta2, epsilon
+        self._exp_avg, self._exp_avg_sq = (SharedArray((size,), "float32") for _ in range(2))
+        self._step = fused_adam if fused_adam_fits() else plain_adam
 
     def step(self, parameters: Tensor, gradient: Tensor, learning_rate: float, count: int) -> None:
-        COUNT.fill_(count)
-        torch._fused_adam_(
-            [parameters],
-            [gradient],
-            [self._exp_avg.tensor],
-            [self._exp_avg_sq.tensor],
-            [],
-            [COUNT],
-            lr=learning_rate,
-            beta1=self._options.beta1,
-            beta2=self._options.beta2,
-            eps=self._options.epsilon,
-            weight_decay=0.0,
-            amsgrad=False,
-            maximize=False,
-        )
+        vectors = parameters, gradient, self._exp_avg.tensor, self._exp_avg_sq.tensor
+        self._step(vectors, *self._options, learning_rate, count)
 
     def state(self) -> dict[str, Tensor]:
         return {"exp_avg": self._exp_avg.tensor, "exp_avg_sq": self._exp_avg_sq.tensor}
+
+
+def fused_adam(vectors: Sequence[Tensor], b1: float, b2: float, eps: float, lr: float, t: int) -> None:
+    """Step t by the kernel of torch.optim.Adam(fused=True), which is private to torch."""
+    p, g, m, v = vectors
+    COUNT.fill_(t)
+    torch._fused_adam_([p], [g], [m], [v], [], [COUNT], lr=lr, beta1=b1, beta2=b2, eps=eps, **OFF)
+
+
+def plain_adam(vectors: Sequence[Tensor], b1: float, b2: float, eps: float, lr: float, t: int) -> None:
+    """The same in NumPy, to 1e-6; each vector is stored once, as by the kernel."""
+    p, g, m, v = (vector.numpy() for vector in vectors)
+    m[:] = b1 * m + (1 - b1) * g
+    v[:] = b2 * v + (1 - b2) * g * g
+    p -= lr / (1 - b1**t) * m / (np.sqrt(v) / math.sqrt(1 - b2**t) + eps)
+
+
+def fused_adam_fits() -> bool:
+    """Whether this torch has the kernel, and one small step with it gives Adam's numbers."""
+    fused, plain = (torch.tensor([[1.0], [0.5], [0.25], [0.125]], device="cpu") for _ in range(2))
+    plain_adam(plain.unbind(), 0.9, 0.999, 1e-8, 0.1, 3)
+    try:
+        fused_adam(fused.unbind(), 0.9, 0.999, 1e-8, 0.1, 3)
+    except (AttributeError, TypeError, RuntimeError):
+        return False
+    return np.allclose(fused.numpy(), plain.numpy())
 
 
 class SharedRMSProp:
@@ -85,16 +83,16 @@ class SharedRMSProp:
     g <- decay * g + (1 - decay) * gradient^2,   parameters <- parameters - learning_rate * gradient / sqrt(g + epsilon)
     """
 
-    def __init__(self, size: int, options: RMSPropOptions):
-        self._options = options
+    def __init__(self, size: int, decay: float = 0.99, epsilon: float = 1e-8):
+        self._decay, self._epsilon = decay, epsilon
         self._square_avg = SharedArray((size,), "float32")
 
     def step(self, parameters: Tensor, gradient: Tensor, learning_rate: float, count: int) -> None:
         square_avg = self._square_avg.tensor
         # Computed aside and stored once, so that no other worker reads a half-decayed average.
-        updated = torch.lerp(gradient.square(), square_avg, self._options.decay)
+        updated = torch.lerp(gradient.square(), square_avg, self._decay)
         square_avg.copy_(updated)
-        parameters.addcdiv_(gradient, updated.add_(self._options.epsilon).sqrt_(), value=-learning_rate)
+        parameters.addcdiv_(gradient, updated.add_(self._epsilon).sqrt_(), value=-learning_rate)
 
     def state(self) -> dict[str, Tensor]:
         return {"square_avg": self._square_avg.tensor}

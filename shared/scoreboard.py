@@ -1,7 +1,7 @@
 """The scoreboard: one row of running totals per worker, signs of life, and the request to stop."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import fsum
 from typing import Any
 
@@ -10,26 +10,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from shared.exact import exact_sum
+from shared import PHASES
 from shared.memory import SharedArray
-from shared.phases import PHASES
 
 STALENESS_BINS = 256  # exact counts of 0, 1, 2, ... shared updates; the last bin holds all that is larger
 PHASE_SECONDS = tuple(f"{phase}_seconds" for phase in PHASES)
 
-SUMS = (  # to which every update adds
-    "updates",
-    "policy_loss",
-    "value_loss",
-    "entropy",
-    "gradient_norm",
-    "policy_loss_square",
-)
+# The columns of a row. To these every update adds:
+SUMS = ("updates", "policy_loss", "value_loss", "entropy", "gradient_norm", "policy_loss_square")
 PAIRS = ("target_sum", "target_square_sum", "error_sum", "error_square_sum")  # from which explained variance follows
-CRITIC = (  # totals over the valid steps of the rollouts learned from
+CRITIC = (  # totals over the valid steps of the rollouts learned from; of each pair a sum and what rounding left of it
     "learned_steps",
     "error_magnitude_sum",
-    *(name + part for name in PAIRS for part in ("", "_low")),  # see shared/exact.py
+    *(name + part for name in PAIRS for part in ("", "_low")),
 )
 LATEST = (  # which every update replaces
     "env_steps",
@@ -45,51 +38,32 @@ LATEST = (  # which every update replaces
 )
 ROW = np.dtype([(name, "f8") for name in (*SUMS, *CRITIC, *LATEST)])  # one type: a row is written as vectors
 FORMER = (*SUMS, *PAIRS, "error_magnitude_sum", *LATEST)  # a row's columns in older checkpoints
+ADDED = (*SUMS, *CRITIC[:2], *PHASE_SECONDS, "env_steps", "episodes", "return_sum", "cpu_seconds")  # beside the pairs
 LARGE = 1e300  # larger than any total can become, and small enough to add up
+READS = 5  # of rows that change all the time
 
 DROPPED = ("observations", "rewards", "gradients", "episodes")  # see Scoreboard.count_dropped
-TALLIES = ("rollbacks", "failed_saves", "monitor_restarts", "failed_evaluations", "checkpointer_restarts")
+FAULTS = ("rollbacks", "failed_saves", "monitor_restarts", "failed_evaluations", "checkpointer_restarts")
 # Train; stop after a last evaluation; stop at once; save what there is, for all others have ended.
 RUN, FINISH, STOP, CLOSE = 0, 1, 2, 3
-LOOKS = 5  # at rows that change all the time
-
-
-def add_moments(totals: list[float], moments: Sequence[Any]) -> list[float]:
-    """The values of CRITIC after one more rollout.
-
-    Args:
-        moments: its steps and its sum of error magnitudes; for each of PAIRS numbers whose sum is to be added exactly.
-    """
-    steps, magnitude, a, a_low, b, b_low, c, c_low, d, d_low = totals  # written out: this is done in every update
-    more, more_magnitude, to_a, to_b, to_c, to_d = moments
-    new_a, new_b = fsum((a, a_low, *to_a)), fsum((b, b_low, *to_b))
-    new_c, new_d = fsum((c, c_low, *to_c)), fsum((d, d_low, *to_d))
-    return [
-        steps + more,
-        magnitude + more_magnitude,
-        new_a,
-        fsum((a, a_low, *to_a, -new_a)),
-        new_b,
-        fsum((b, b_low, *to_b, -new_b)),
-        new_c,
-        fsum((c, c_low, *to_c, -new_c)),
-        new_d,
-        fsum((d, d_low, *to_d, -new_d)),
-    ]
 
 
 class Scoreboard:
-    """What the processes of a run tell each other; everybody may read everything at any time.
+    """What the processes of a run know of each other; all may read everything at any time.
 
     Row i, and row i of the counts beside it, are written by worker i alone; totals are sums over rows, so no counter
     is raced. A read during a write may mix two consecutive states of one row, which costs a display one update's worth
-    of error in it. A worker that is replaced leaves its rows to its successor, which goes on counting in them.
-    Beats are written by the process they are a sign of, the last two by the monitor and the checkpointer; incarnations,
-    the request to stop and that to save by the supervisor; each tally by the one it belongs to.
+    of error in it. A worker that is replaced leaves its rows to its successor, which continues them. Beats are written
+    by the process they are a sign of, the last two by the monitor and the checkpointer; incarnations, the request to
+    stop and that to save by the supervisor; each count of faults by the process that notices them.
     """
 
     def __init__(self, workers: int):
         self.workers = workers
+        self.monitor, self.checkpointer = workers, workers + 1  # the indices of their beats
+        # When the run was asked for, a time.monotonic() (of a resumed run without the time between its sittings), and
+        # seconds of training in earlier sittings. Both are set before any process is started.
+        self.began, self.earlier_seconds = time.monotonic(), 0.0
         self._rows = SharedArray((workers,), ROW)
         self._rows.array["mean_return"] = np.nan
         self._staleness = SharedArray((workers, STALENESS_BINS), "int64")
@@ -97,11 +71,10 @@ class Scoreboard:
         self._beats = SharedArray((workers + 2,), "int64")
         self._learning = SharedArray((workers,), "int64")
         self._incarnations = SharedArray((workers,), "int64")
-        self._tallies = SharedArray((len(TALLIES),), "int64")
-        self._clock = SharedArray((2,), "float64")  # when the run began, and training seconds of earlier sittings
-        self._clock.array[0] = time.monotonic()
-        self._stop = SharedArray((1,), "int64")
-        self._saves_wanted = SharedArray((1,), "int64")
+        self._faults = SharedArray((len(FAULTS),), "int64")
+        self._requests = SharedArray((2,), "int64")  # to stop: one of RUN to CLOSE; checkpoints asked for
+
+    # -- counting -------------------------------------------------------------------------------------------------
 
     def row(self, worker_index: int) -> NDArray[np.float64]:
         """A worker's row itself, for that worker to write: the values of SUMS, CRITIC and LATEST, in this order."""
@@ -112,15 +85,31 @@ class Scoreboard:
         self._staleness.numbers[worker_index, min(staleness, STALENESS_BINS - 1)] += 1
 
     def count_dropped(self, worker_index: int, what: str) -> None:
-        """Count a rollout that a worker dropped because one of its observations, rewards or gradients was not finite;
-        or, as "episodes", that it could not go on with the episodes of the run that was resumed.
-        """
+        """Count a rollout of which something was not finite; as "episodes", that a resumed run's were not continued."""
         self._dropped.array[worker_index, DROPPED.index(what)] += 1
 
+    def count(self, fault: str) -> None:
+        """Count one of FAULTS."""
+        self._faults.numbers[FAULTS.index(fault)] += 1
+
+    def replace(self, worker_index: int) -> None:
+        """Count that a worker's process is replaced: the next one has another incarnation."""
+        self._incarnations.numbers[worker_index] += 1
+
+    def beat(self, index: int) -> None:
+        """A sign of life of worker `index`, of the `monitor` or the `checkpointer`."""
+        self._beats.numbers[index] += 1
+
+    def set_learning(self, worker_index: int, learning: bool) -> None:
+        """Note whether a worker computes gradients, and no environment can be what it waits for."""
+        self._learning.numbers[worker_index] = learning
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
     def read(self) -> NDArray[Any]:
-        """A copy of all rows, [workers] of type ROW; where two looks differ, a row was being written: look again."""
+        """A copy of all rows, [workers] of type ROW; read again where two reads differ, for a row was being written."""
         rows: NDArray[Any] = self._rows.array.copy()
-        for _ in range(LOOKS):
+        for _ in range(READS):
             before, rows = rows, self._rows.array.copy()
             if before.tobytes() == rows.tobytes():
                 break
@@ -130,68 +119,22 @@ class Scoreboard:
         """A copy of how many pushes had which staleness, [workers, STALENESS_BINS]."""
         return self._staleness.array.copy()
 
-    def dropped(self) -> dict[str, int]:
-        """The counts of `count_dropped` by name."""
-        return dict(zip(DROPPED, self._dropped.array.sum(0).tolist(), strict=True))
+    def faults(self) -> dict[str, int]:
+        """How often each of DROPPED and FAULTS has happened, and a worker's process has been replaced."""
+        counts = [*self._dropped.array.sum(0).tolist(), *self._faults.numbers, sum(self._incarnations.numbers)]
+        return dict(zip((*DROPPED, *FAULTS, "worker_restarts"), counts, strict=True))
 
-    # -- signs of life --------------------------------------------------------------------------------------------
-
-    @property
-    def monitor(self) -> int:
-        """The index of the monitor's beats."""
-        return self.workers
-
-    @property
-    def checkpointer(self) -> int:
-        """The index of the checkpointer's beats."""
-        return self.workers + 1
-
-    def beat(self, index: int) -> None:
-        """A sign of life of worker `index`, of the `monitor` or the `checkpointer`."""
-        self._beats.numbers[index] += 1
+    def incarnation(self, worker_index: int) -> int:
+        """How often the process of a worker has been replaced; one that has another number is no longer the worker."""
+        return int(self._incarnations.numbers[worker_index])
 
     def beats(self, index: int) -> int:
-        """How many there have been: a process that adds none for long hangs."""
+        """How many signs of life there have been: a process that adds none for long hangs."""
         return int(self._beats.numbers[index])
-
-    def set_learning(self, worker_index: int, learning: bool) -> None:
-        """Say whether a worker computes gradients, and no environment can be what it waits for."""
-        self._learning.numbers[worker_index] = learning
 
     def is_learning(self, worker_index: int) -> bool:
         """Whether a worker computes gradients."""
         return bool(self._learning.numbers[worker_index])
-
-    def incarnation(self, worker_index: int) -> int:
-        """How often the process of a worker has been replaced; the one that does not have this number is given up."""
-        return int(self._incarnations.numbers[worker_index])
-
-    def replace(self, worker_index: int) -> None:
-        """Give up a worker's process: the next one has another incarnation."""
-        self._incarnations.numbers[worker_index] += 1
-
-    def worker_restarts(self) -> int:
-        """How often a worker's process has been replaced."""
-        return sum(self._incarnations.numbers)
-
-    def tally(self, name: str) -> int:
-        """How often one of TALLIES has happened."""
-        return int(self._tallies.numbers[TALLIES.index(name)])
-
-    def count(self, name: str) -> None:
-        """Count one of TALLIES."""
-        self._tallies.numbers[TALLIES.index(name)] += 1
-
-    # -- time -----------------------------------------------------------------------------------------------------
-
-    @property
-    def began(self) -> float:
-        """When the run was asked for, a time.monotonic(); of a resumed run, without the time between its sittings."""
-        return float(self._clock.array[0])
-
-    @began.setter
-    def began(self, moment: float) -> None:
-        self._clock.array[0] = moment
 
     def training_seconds(self, now: float) -> float:
         """Seconds of training up to `now`, a time.monotonic(): since the first step, and in earlier sittings."""
@@ -199,103 +142,110 @@ class Scoreboard:
         started = started[started > 0]
         return self.earlier_seconds + (now - float(started.min()) if len(started) else 0.0)
 
-    @property
-    def earlier_seconds(self) -> float:
-        """Seconds of training in earlier sittings of a resumed run."""
-        return float(self._clock.array[1])
-
-    # -- requests -------------------------------------------------------------------------------------------------
-
-    def request_save(self) -> None:
-        """Ask for a checkpoint now (by the supervisor alone)."""
-        self._saves_wanted.numbers[0] += 1
-
-    def saves_requested(self) -> int:
-        """How often a checkpoint has been asked for."""
-        return int(self._saves_wanted.numbers[0])
+    # -- requests, by the supervisor alone ------------------------------------------------------------------------
 
     def request(self, what: int) -> None:
-        """Ask everybody to FINISH, to STOP or to CLOSE (by the supervisor alone)."""
-        self._stop.numbers[0] = what
+        """Ask all to FINISH, to STOP or to CLOSE."""
+        self._requests.numbers[0] = what
 
     def requested(self) -> int:
         """What has been asked for: RUN where nothing has."""
-        return int(self._stop.numbers[0])
+        return int(self._requests.numbers[0])
 
     def stopping(self) -> bool:
         """Whether a stop at once has been asked for."""
         return self.requested() >= STOP
 
-    # -- resuming -------------------------------------------------------------------------------------------------
+    def request_save(self) -> None:
+        """Ask for a checkpoint now."""
+        self._requests.numbers[1] += 1
+
+    def saves_requested(self) -> int:
+        """How often a checkpoint has been asked for."""
+        return int(self._requests.numbers[1])
+
+    # -- checkpoints ----------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Tensor]:
         """Everything counted so far, by name."""
-        rows = self._rows.array.copy().view(np.float64).reshape(self.workers, -1)
-        clock = [time.monotonic() - self.began, self.training_seconds(time.monotonic())]
-        return {
-            "rows": torch.from_numpy(rows),
-            "staleness": torch.from_numpy(self.staleness_counts()),
-            "dropped": torch.from_numpy(self._dropped.array.copy()),
-            "incarnations": torch.from_numpy(self._incarnations.array.copy()),
-            "tallies": torch.from_numpy(self._tallies.array.copy()),
-            "clock": torch.tensor(clock, dtype=torch.float64, device="cpu"),
+        now = time.monotonic()
+        arrays = {
+            "rows": self._rows.array.view(np.float64).reshape(self.workers, -1),
+            "staleness": self._staleness.array,
+            "dropped": self._dropped.array,
+            "incarnations": self._incarnations.array,
+            "tallies": self._faults.array,
+            "clock": np.array([now - self.began, self.training_seconds(now)]),
         }
-
-    def worker_state(self, worker_index: int) -> dict[str, Any]:
-        """What one worker has counted so far, as plain JSON."""
-        row = [None if value != value else value for value in self.row(worker_index).tolist()]
-        counts = np.trim_zeros(self._staleness.array[worker_index], "b").tolist()
-        return {"row": row, "staleness": counts, "dropped": self._dropped.array[worker_index].tolist()}
-
-    def restore_worker(self, worker_index: int, state: dict[str, Any]) -> None:
-        """Go on counting from a worker's own state, which is of the same moment as the rest of what it told.
-
-        Raises:
-            KeyError, TypeError, ValueError: it is not such a state.
-        """
-        row = np.array([[np.nan if value is None else value for value in state["row"]]])
-        self._rows.array[worker_index] = _rows_of(row)[0]
-        self._rows.array["started"][worker_index] = self._rows.array["heartbeat"][worker_index] = 0.0
-        self._staleness.array[worker_index] = 0
-        self._staleness.array[worker_index, : len(state["staleness"])] = state["staleness"]
-        self._dropped.array[worker_index] = state["dropped"]
+        return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on counting from a `state`; where that is of more workers than there are now, worker 0 takes their totals.
+        """Continue a `state`; of more workers than there are now, worker 0 takes the totals.
 
         Raises:
             KeyError, ValueError: it is not a state of such a scoreboard.
         """
         rows = _rows_of(state["rows"].numpy())
         earlier = rows[self.workers :]
-        for name in (*SUMS, *CRITIC[:2], *PHASE_SECONDS, "env_steps", "episodes", "return_sum", "cpu_seconds"):
+        for name in ADDED:
             rows[name][0] += earlier[name].sum()
-        for name in PAIRS if len(earlier) else ():
-            low = f"{name}_low"
-            parts = (rows[name][0], rows[low][0], *earlier[name], *earlier[low])
-            rows[name][0], rows[low][0] = exact_sum(parts)
+        for name, low in ((name, f"{name}_low") for name in PAIRS if len(earlier)):
+            rows[name][0], rows[low][0] = exact_sum((rows[name][0], rows[low][0], *earlier[name], *earlier[low]))
         rows["staleness_max"][0] = max(rows["staleness_max"][0], *earlier["staleness_max"], 0)
         rows["started"] = rows["heartbeat"] = 0.0
-        kept = min(self.workers, len(rows))
-        self._rows.array[:kept] = rows[:kept]
-        for array, name in (
-            (self._staleness, "staleness"),
-            (self._dropped, "dropped"),
-            (self._incarnations, "incarnations"),
-        ):
-            fold(state[name].numpy(), array.array)
-        tallies = state["tallies"].numpy()  # of an older version: fewer
-        self._tallies.array[: len(tallies)] = tallies
+        self._rows.array[: len(rows)] = rows[: self.workers]
+        fold(state["staleness"].numpy(), self._staleness.array)
+        fold(state["dropped"].numpy(), self._dropped.array)
+        fold(state["incarnations"].numpy(), self._incarnations.array)
+        self._faults.array[: len(state["tallies"])] = state["tallies"].numpy()  # of an older version: fewer
         elapsed, trained = state["clock"].tolist()
-        self._clock.array[:] = time.monotonic() - elapsed, trained
+        self.began, self.earlier_seconds = time.monotonic() - elapsed, trained
+
+    def worker_state(self, worker_index: int) -> dict[str, NDArray[Any]]:
+        """What one worker has counted so far."""
+        arrays = {"row": self.row(worker_index)} | {
+            "staleness": self._staleness.array[worker_index],
+            "dropped": self._dropped.array[worker_index],
+        }
+        return {name: array.copy() for name, array in arrays.items()}
+
+    def restore_worker(self, worker_index: int, state: dict[str, Any]) -> None:
+        """Continue a worker's own state; raises KeyError, TypeError or ValueError where it is none."""
+        row = _rows_of(np.array([state["row"]], np.float64))  # in older checkpoints a list, with None for NaN
+        row["started"] = row["heartbeat"] = 0.0
+        self._rows.array[worker_index] = row[0]
+        self._staleness.array[worker_index] = 0
+        self._staleness.array[worker_index, : len(state["staleness"])] = state["staleness"]
+        self._dropped.array[worker_index] = state["dropped"]
+
+
+def exact_sum(numbers: Iterable[float]) -> tuple[float, float]:
+    """The sum of numbers as a pair, rounded and what rounding has left of it: together good for 31 digits."""
+    numbers = tuple(numbers)
+    high = fsum(numbers)
+    return high, fsum((*numbers, -high))
+
+
+def add_moments(totals: list[float], moments: Sequence[Any]) -> list[float]:
+    """The values of CRITIC after one more rollout: its steps, error magnitudes, and numbers to add to each of PAIRS."""
+    steps, magnitude, a, a_low, b, b_low, c, c_low, d, d_low = totals  # written out: this is done in every update
+    more, more_magnitude, to_a, to_b, to_c, to_d = moments
+    new_a, new_b = fsum((a, a_low, *to_a)), fsum((b, b_low, *to_b))
+    new_c, new_d = fsum((c, c_low, *to_c)), fsum((d, d_low, *to_d))
+    low_a, low_b = fsum((a, a_low, *to_a, -new_a)), fsum((b, b_low, *to_b, -new_b))
+    low_c, low_d = fsum((c, c_low, *to_c, -new_c)), fsum((d, d_low, *to_d, -new_d))
+    return [steps + more, magnitude + more_magnitude, new_a, low_a, new_b, low_b, new_c, low_c, new_d, low_d]
+
+
+def fold(counts: NDArray[Any], into: NDArray[Any]) -> None:
+    """Copy counts of some workers, [W, ...], to those of as many or fewer or more; worker 0 takes what is left over."""
+    kept = min(len(counts), len(into))
+    into[:kept] = counts[:kept]
+    into[0] += counts[kept:].sum(0)
 
 
 def _rows_of(values: NDArray[np.float64]) -> NDArray[Any]:
-    """A copy of stored rows, [W, columns], as rows of today, [W] of type ROW.
-
-    Raises:
-        ValueError: they are no rows, or what is added to exactly is not finite.
-    """
+    """A copy of stored rows, [W, columns], as [W] of type ROW; raises ValueError where they are none, or not finite."""
     if values.shape[-1] == len(FORMER):
         rows = np.zeros(len(values), ROW)
         for name, column in zip(FORMER, values.T, strict=True):
@@ -306,10 +256,3 @@ def _rows_of(values: NDArray[np.float64]) -> NDArray[Any]:
     if not all((np.abs(rows[name]) < LARGE).all() for name in CRITIC):
         raise ValueError("rows that are not finite")
     return rows
-
-
-def fold(counts: NDArray[Any], into: NDArray[Any]) -> None:
-    """Copy counts of some workers, [W, ...], to those of as many or fewer or more; worker 0 takes what is left over."""
-    kept = min(len(counts), len(into))
-    into[:kept] = counts[:kept]
-    into[0] += counts[kept:].sum(0)

@@ -1,7 +1,7 @@
-"""The parameter store whose workers wait for each other (`--mode sync`), and which a single worker uses too."""
+"""The parameter store whose workers step together (`--mode sync`); a single worker uses it too."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -14,24 +14,23 @@ from shared.scoreboard import RUN, Scoreboard
 from shared.store import Capture, Pulled, SharedStore, Snapshot
 
 QUEUE_SLOTS = 32
-WAIT_SECONDS = 0.05  # between two looks at whether the run is being stopped
+WAIT_SECONDS = 0.05  # between two checks whether the run is being stopped
 GRACE_SECONDS = 2.0  # for the last step to be made by all when the run is being stopped
 
 
 class SyncStore(SharedStore):
     """All workers wait, their gradients are averaged in worker order, one step is taken (`--mode sync`, A2C).
 
-    Worker 0 leads: it waits for everybody's gradient, steps, and lets everybody go. So one thread of control decides
-    everything that depends on order: the snapshots to evaluate, the moment of a checkpoint, and after which step the
-    run ends. A run repeats itself bit for bit however the machine schedules it. One worker alone is a special case.
-    Written by one worker each: its gradient, and for how many steps it has handed one in. Written by worker 0:
-    everything else. The queue of snapshots is written by worker 0 and released by the monitor. Whoever waits, waits for
-    a number in shared memory to change; notifiers only wake. So a worker that dies leaves nothing behind that its
-    successor cannot read there.
+    Worker 0 leads: it waits for all gradients, steps, and lets all go on. So one thread of control decides everything
+    that depends on order: the snapshots to evaluate, the moment of a checkpoint, and after which step the run ends. A
+    run repeats itself bit for bit however the machine schedules it. One worker alone is a special case.
+    Written by one worker each: its gradient, and for how many steps it has handed one in. By the monitor: which
+    snapshots are released. By worker 0: everything else. A process that waits, waits for a number in shared memory to
+    change; notifiers only wake. So a worker that dies leaves nothing behind that its successor cannot read there.
 
     Nobody can wait in a circle. A step waits for rollouts, which wait for nobody. The queue is waited for between two
-    rollouts, where no step is under way: there worker 0 opens the checkpoint barrier and every worker answers it, full
-    or not. The monitor, which makes room, and the checkpointer wait for no worker.
+    rollouts, where no step is under way: there worker 0 makes the checkpoint's request due and every worker answers it,
+    full or not. The monitor, which makes room, and the checkpointer wait for no worker.
 
     Args:
         interval: environment steps between two snapshots; from 20 intervals on a twentieth of the steps so far. None:
@@ -42,33 +41,30 @@ class SyncStore(SharedStore):
 
     def __init__(self, initial: Tensor, optimizer: SharedOptimizer, scoreboard: Scoreboard, interval: int | None):
         super().__init__(initial, optimizer, scoreboard)
-        size, vectors = len(initial), len(self.vectors())
+        size, workers = len(initial), scoreboard.workers
         self._interval = interval
-        self._gradients = SharedArray((scoreboard.workers, size), "float32")
-        self._handed_in = SharedArray((scoreboard.workers,), "int64")  # the number of the step that a gradient is for
+        self._gradients = SharedArray((workers, size), "float32")
+        self._handed_in = SharedArray((workers,), "int64")  # the number of the step that a gradient is for
         self._totals = SharedArray((2,), "int64")  # env steps of all workers as of the last even step, and the last odd
         self._ending = SharedArray((1,), "int64")  # the scoreboard's request as of the last step
         self._queue = SharedArray((QUEUE_SLOTS, size), "float32")
-        self._queue_facts = SharedArray((QUEUE_SLOTS, 3), "float64")  # updates, env steps, time.monotonic()
+        self._queue_moments = SharedArray((QUEUE_SLOTS, 3), "float64")  # updates, env steps, time.monotonic()
         self._queued = SharedArray((1,), "int64")  # snapshots so far, the number of the next one
-        self._released = SharedArray((1,), "int64")  # snapshots that the monitor is through with
+        self._released = SharedArray((1,), "int64")  # snapshots that the monitor has released
         self._due = SharedArray((2,), "int64")  # env steps at which the next snapshot is queued; updates of the last
         self._due.array[:] = self._after(0), -1
-        self._captured_vectors = SharedArray((vectors, size), "float32")
-        self._captured_counters = SharedArray((len(self._counters()), scoreboard.workers), "int64")
-        self._captured_facts = SharedArray((5,), "float64")  # updates, env steps, queued, due
-        self._notifiers = [Notifier() for _ in range(scoreboard.workers)]
+        self._captured_vectors = SharedArray((len(self.vectors()), size), "float32")
+        self._captured_counters = SharedArray((len(self._counters), workers), "int64")
+        self._captured_moment = SharedArray((5,), "int64")  # updates, env steps, queued, due
+        self._notifiers = [Notifier() for _ in range(workers)]
 
-    @property
-    def env_steps(self) -> int:
-        """Environment steps of all workers as of the last step: the same for whoever asks between two steps."""
-        return int(self._totals.numbers[self.updates % 2])
+    # -- training -------------------------------------------------------------------------------------------------
 
     def push(
         self, worker_index: int, gradient: Tensor, learning_rate: float, env_steps: int, pulled: Pulled
     ) -> int | None:
-        """Hand in a gradient and wait until the step with everybody's has been made. The staleness is always 0."""
-        if self._given_up(worker_index):
+        """Hand in a gradient and wait until the step with all gradients has been made. The staleness is always 0."""
+        if self._is_replaced(worker_index):
             return None
         step = pulled.updates + 1
         if self._handed_in.numbers[worker_index] < step:  # else a worker that has died since has: that one counts
@@ -82,12 +78,11 @@ class SyncStore(SharedStore):
         if not self._wait(0, lambda: min(self._handed_in.numbers) >= step):
             return None
         self._step(learning_rate, step)
-        for notifier in self._notifiers[1:]:
-            notifier.notify()
+        self._notify_others()
         return 0
 
     def _step(self, learning_rate: float, step: int) -> None:
-        """Step along everybody's gradient; all others wait until it counts as done."""
+        """Step along the average of all gradients; all others wait until it counts as done."""
         average = self._gradients.array[0].copy()
         for other in self._gradients.array[1:]:
             average += other
@@ -95,84 +90,73 @@ class SyncStore(SharedStore):
         self._begun.numbers[0] += 1
         self.optimizer.step(self.parameters, torch.from_numpy(average), learning_rate, step)
         self._totals.numbers[step % 2] = sum(self._env_steps.numbers)  # true as soon as the step counts, not before
+        self._between_steps(step)
+        self._done.numbers[0] += 1
+
+    def _between_steps(self, step: int) -> None:
+        """What worker 0 decides while all others wait: whether the run ends here, whether a checkpoint is of now."""
         self._ending.numbers[0] = self._scoreboard.requested()
         if self.barrier.is_requested:
-            self._capture(step)
-        self._done.numbers[0] += 1
+            self._keep_capture(step)
+            self.barrier.make_due()
+
+    def _wait(self, worker_index: int, condition: Callable[[], bool]) -> bool:
+        """Until a condition holds; False where the run is stopped, or this process replaced, before it does."""
+        deadline: float | None = None
+        began = time.perf_counter()
+        while not condition():
+            if self._scoreboard.stopping():
+                deadline = deadline or time.monotonic() + GRACE_SECONDS
+            if self._is_replaced(worker_index) or (deadline is not None and time.monotonic() > deadline):
+                return False
+            self._scoreboard.beat(worker_index)
+            self._notifiers[worker_index].wait(WAIT_SECONDS)
+        self.waited += time.perf_counter() - began
+        return True
+
+    def _notify_others(self) -> None:
+        for notifier in self._notifiers[1:]:
+            notifier.notify()
 
     def _stopped(self) -> bool:
         return bool(self._ending.numbers[0] != RUN)
 
-    def _wait(self, worker_index: int, condition: Callable[[], bool]) -> bool:
-        """Until a condition holds; False where the run is stopped, or this process given up, before it does."""
-        deadline: float | None = None
-        came = time.perf_counter()
-        while not condition():
-            if self._scoreboard.stopping():
-                deadline = deadline or time.monotonic() + GRACE_SECONDS
-            if self._given_up(worker_index) or (deadline is not None and time.monotonic() > deadline):
-                return False
-            self._scoreboard.beat(worker_index)
-            self._notifiers[worker_index].wait(WAIT_SECONDS)
-        self.waited += time.perf_counter() - came
-        return True
+    @property
+    def env_steps(self) -> int:
+        """Environment steps of all workers as of the last step: the same for all who ask between two steps."""
+        return int(self._totals.numbers[self.updates % 2])
 
-    # -- evaluating -----------------------------------------------------------------------------------------------
+    # -- evaluation -----------------------------------------------------------------------------------------------
 
     def enqueue_due(self, worker_index: int, meanwhile: Callable[[], None]) -> None:
         """Before a rollout: worker 0 queues the snapshot of this moment where one is due; the others wait for that.
 
-        Where the queue is full, everybody waits here for the monitor, and answers the checkpointer meanwhile.
+        Where the queue is full, all wait here for the monitor, and answer the checkpointer meanwhile.
         """
-        deadline: float | None = None
-        while self._interval is not None and self.env_steps >= self._due.numbers[0] and not self._stopped():
-            if worker_index == 0 and not self.queue_is_full:
+        if self._snapshot_is_due():
+            self._wait(worker_index, lambda: self._enqueued(worker_index, meanwhile))
+
+    def _snapshot_is_due(self) -> bool:
+        return self._interval is not None and self.env_steps >= self._due.numbers[0] and not self._stopped()
+
+    def _enqueued(self, worker_index: int, meanwhile: Callable[[], None]) -> bool:
+        """Whether the next rollout may begin; worker 0 queues the snapshot where there is room."""
+        if worker_index == 0 and self._snapshot_is_due():
+            if self.queue_is_full:
+                self._between_steps(self.updates)  # nobody has begun another rollout
+            else:
                 self._enqueue()
-                for notifier in self._notifiers[1:]:
-                    notifier.notify()
-                return
-            if worker_index == 0:
-                self._ending.numbers[0] = self._scoreboard.requested()  # nobody has begun another rollout
-                if self.barrier.is_requested:
-                    self._capture(self.updates)
-            if self._scoreboard.stopping():
-                deadline = deadline or time.monotonic() + GRACE_SECONDS
-            if self._given_up(worker_index) or (deadline is not None and time.monotonic() > deadline):
-                return
-            meanwhile()
-            self._scoreboard.beat(worker_index)
-            came = time.perf_counter()
-            self._notifiers[worker_index].wait(WAIT_SECONDS)
-            self.waited += time.perf_counter() - came
-
-    def next_snapshot(self, env_steps: int) -> Snapshot | None:
-        """The first snapshot in the queue, until it is released; which there are does not depend on when it is asked.
-
-        `env_steps` does not matter here.
-        """
-        first = int(self._released.numbers[0])
-        if first >= self._queued.numbers[0]:
-            return None
-        slot = first % QUEUE_SLOTS
-        updates, steps, moment = self._queue_facts.array[slot]
-        copy = torch.from_numpy(self._queue.array[slot].copy())
-        return Snapshot(copy, int(updates), int(steps), float(moment), consistent=True)
-
-    def release(self, judged: int) -> None:
-        """Make room in the queue (by the monitor alone)."""
-        self._released.numbers[0] = judged
-        self._notifiers[0].notify()
-
-    @property
-    def queue_is_full(self) -> bool:
-        """Whether training waits until a snapshot is released."""
-        return bool(self._queued.numbers[0] - self._released.numbers[0] >= QUEUE_SLOTS)
+                self._notify_others()
+        if not self._snapshot_is_due():
+            return True
+        meanwhile()
+        return False
 
     def _enqueue(self) -> None:
         number = int(self._queued.numbers[0])
-        if number >= self._released.numbers[0]:  # else it was judged before the run was resumed from an earlier moment
+        if number >= self._released.numbers[0]:  # else it was evaluated before the run was resumed
             self._queue.array[number % QUEUE_SLOTS] = self._parameters.array
-            self._queue_facts.array[number % QUEUE_SLOTS] = (self.updates, self.env_steps, time.monotonic())
+            self._queue_moments.array[number % QUEUE_SLOTS] = self.updates, self.env_steps, time.monotonic()
         self._queued.numbers[0] = number + 1
         self._due.array[:] = self._after(self.env_steps), self.updates
 
@@ -180,20 +164,56 @@ class SyncStore(SharedStore):
         """When the snapshot is due that follows on one at `env_steps`."""
         return env_steps + max(self._interval or 0, env_steps // 20)
 
+    def next_snapshot(self, env_steps: int) -> Snapshot | None:
+        """The first snapshot in the queue, until it is released; when it is asked for, `env_steps`, does not matter."""
+        first = int(self._released.numbers[0])
+        if first >= self._queued.numbers[0]:
+            return None
+        updates, steps, moment = self._queue_moments.array[first % QUEUE_SLOTS]
+        copy = torch.from_numpy(self._queue.array[first % QUEUE_SLOTS].copy())
+        return Snapshot(copy, int(updates), int(steps), float(moment), consistent=True)
+
+    def release(self, evaluated: int) -> None:
+        """Make room in the queue (by the monitor alone)."""
+        self._released.numbers[0] = evaluated
+        self._notifiers[0].notify()
+
+    @property
+    def queue_is_full(self) -> bool:
+        """Whether training waits until a snapshot is released."""
+        return bool(self._queued.numbers[0] - self._released.numbers[0] >= QUEUE_SLOTS)
+
     # -- checkpoints ----------------------------------------------------------------------------------------------
 
-    def capture(self, judged: Callable[[], int] = lambda: 0) -> Capture:
-        """What was captured when the checkpoint barrier was opened: between two steps, whatever has happened since.
+    def _keep_capture(self, step: int) -> None:
+        """Copy this moment, at which every other worker waits, for the checkpointer."""
+        self._captured_vectors.array[:] = [vector.numpy() for vector in self.vectors().values()]
+        self._captured_counters.array[:] = [array.array for array in self._counters]
+        self._captured_counters.array[0, 0] = self._begun.numbers[0]  # the step under way counts as done with this
+        self._captured_moment.array[:] = step, self._totals.numbers[step % 2], *self._queued.numbers, *self._due.numbers
 
-        Where all workers have ended, that is the end.
+    def capture(self, evaluated: Callable[[], int] = lambda: 0) -> Capture:
+        """What was captured when the request was made due: between two steps, whatever has happened since.
+
+        Where all workers have ended, that is the end. Those snapshots that had been queued by then and are still to be
+        evaluated come along. The monitor may have come further than the capture, and may come further while its queue
+        is copied: what it has evaluated by the end of that is left out, and a resumed run does not queue it again.
         """
         if self.barrier.ended():
-            return self._with_queue(super().capture(), judged, int(self._queued.numbers[0]), self._due.numbers[:])
-        updates, env_steps, queued, *due = (int(fact) for fact in self._captured_facts.array)
-        vectors = dict(zip(self.vectors(), torch.from_numpy(self._captured_vectors.array.copy()), strict=True))
-        counters = {"counters": torch.from_numpy(self._captured_counters.array.copy())}
-        snapshot = Snapshot(vectors["parameters"], updates, env_steps, time.monotonic(), consistent=True)
-        return self._with_queue(Capture(snapshot, vectors | counters), judged, queued, due)
+            snapshot, tensors = super().capture()
+            queued, *due = (*self._queued.numbers, *self._due.numbers)
+        else:
+            updates, env_steps, queued, *due = self._captured_moment.array.tolist()
+            vectors = torch.from_numpy(self._captured_vectors.array.copy())
+            tensors = dict(zip(self.vectors(), vectors, strict=True))
+            tensors["counters"] = torch.from_numpy(self._captured_counters.array.copy())
+            snapshot = Snapshot(tensors["parameters"], updates, env_steps, time.monotonic(), consistent=True)
+        numbers = np.arange(self._released.numbers[0], queued)
+        queue, moments = self._queue.array[numbers % QUEUE_SLOTS], self._queue_moments.array[numbers % QUEUE_SLOTS]
+        left = numbers >= (released := evaluated())
+        pending = {"pending": torch.from_numpy(queue[left]), "pending_facts": torch.from_numpy(moments[left])}
+        counts = {"queue": torch.tensor([released, queued], device="cpu"), "due": torch.tensor(due, device="cpu")}
+        return Capture(snapshot, tensors | pending | counts)
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """As `SharedStore.restore`, the queue included; one of a store that has none begins with the next snapshot."""
@@ -205,33 +225,6 @@ class SyncStore(SharedStore):
         slots = np.arange(released, released + len(waiting)) % QUEUE_SLOTS
         self._queue.array[slots] = waiting.numpy()
         if len(waiting):
-            self._queue_facts.array[slots] = tensors["pending_facts"].numpy()
+            self._queue_moments.array[slots] = tensors["pending_facts"].numpy()
         self._released.numbers[0], self._queued.numbers[0] = released, queued
         self._due.array[:] = tensors["due"].numpy() if "due" in tensors else (self.env_steps + 1, -1)
-
-    def _capture(self, step: int) -> None:
-        """Keep this moment, at which every other worker waits, and open the barrier."""
-        self._captured_vectors.array[:] = [vector.numpy() for vector in self.vectors().values()]
-        self._captured_counters.array[:] = [array.array for array in self._counters()]
-        self._captured_counters.array[0, 0] = self._begun.numbers[0]  # the step under way counts as done with this
-        env_steps = self._totals.numbers[step % 2]
-        self._captured_facts.array[:] = step, env_steps, self._queued.numbers[0], *self._due.numbers
-        self.barrier.open()
-
-    def _with_queue(self, capture: Capture, judged: Callable[[], int], queued: int, due: Sequence[int]) -> Capture:
-        """The capture with those snapshots that had been queued by then and are still to be judged.
-
-        The monitor may have come further than the capture, and may come further while its queue is copied: what it
-        has judged by the end of that is left out. A resumed run does not queue again what was judged.
-        """
-        first = int(self._released.numbers[0])
-        numbers = np.arange(first, queued)
-        queue, facts = self._queue.array[numbers % QUEUE_SLOTS], self._queue_facts.array[numbers % QUEUE_SLOTS]
-        left = numbers >= (released := judged())
-        tensors = {
-            "pending": torch.from_numpy(queue[left]),
-            "pending_facts": torch.from_numpy(facts[left]),
-            "queue": torch.tensor([released, queued], device="cpu"),
-            "due": torch.tensor(list(due), device="cpu"),
-        }
-        return Capture(capture.snapshot, capture.tensors | tensors)

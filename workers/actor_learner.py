@@ -1,7 +1,6 @@
 """The actor-learner: the loop that is the whole algorithm."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,8 @@ from a3c.rollouts import Collector
 from a3c.stopwatch import Stopwatch
 from shared.scoreboard import Scoreboard
 from shared.store import SharedStore
-from workers.link import Link, SharedMemoryLink
+from workers.link import Link, connect
 from workers.processes import entry
-from workers.runs.telemetry import UpdateLog
 
 # Workers are many and in no hurry; an evaluation is one process, and a run is over as soon as it says so. Where there
 # are more processes than cores this puts the monitor, the console and the user's other programs first.
@@ -35,11 +33,7 @@ def main(
     """Process target: act, compute gradients and push them until the budget is spent or a stop is requested."""
     if hasattr(os, "nice"):
         os.nice(NICENESS)
-    store.incarnation = incarnation
-    log: Callable[[], None] | None = None
-    if config.log_interval and worker_index == 0:
-        log = UpdateLog(run_dir / "updates.csv", config.log_interval, store, scoreboard).write_due
-    link = SharedMemoryLink(worker_index, store, scoreboard, log)
+    link = connect(worker_index, incarnation, store, scoreboard, run_dir, config.log_interval)
     entry.run(run_dir / "logs" / f"worker-{worker_index}.log", lambda: learn(worker_index, config, environment, link))
 
 

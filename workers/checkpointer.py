@@ -4,7 +4,6 @@ It runs no environment, so nothing of the user's can hold it up.
 """
 
 import dataclasses
-import json
 import time
 from collections import deque
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from a3c.checkpoint import Training, save_checkpoint
@@ -150,7 +150,7 @@ class Checkpointer:
         copies = (capture.snapshot.parameters, *capture.tensors.values())
         if not all(np.isfinite(tensor.numpy()).all() for tensor in copies):
             return  # the guard deals with what it was taken from
-        training = Training(capture.tensors | self._board_tensors(), self._facts()) if capture.tensors else None
+        training = Training(capture.tensors | self._counted(), self._facts()) if capture.tensors else None
         last = self._evaluations.last()
         evaluation = last.evaluation if last and last.snapshot.updates == capture.snapshot.updates else None
         self._save("latest", capture.snapshot, evaluation, training, self._config.supervision.keep_checkpoints)
@@ -173,20 +173,21 @@ class Checkpointer:
         is_solved = best is not None and self._target is not None and best.is_solution(self._target)
         return self._evaluations.best() if is_solved else None
 
-    def _board_tensors(self) -> dict[str, Tensor]:
-        return {f"board.{name}": tensor for name, tensor in self._scoreboard.state().items()}
+    def _counted(self) -> dict[str, Tensor]:
+        """The scoreboard's state, and the snapshots of those workers that have handed in one."""
+        snapshots = enumerate(self._store.barrier.snapshot(index) for index in range(self._scoreboard.workers))
+        return {f"board.{name}": tensor for name, tensor in self._scoreboard.state().items()} | {
+            f"worker.{index}": torch.frombuffer(bytearray(snapshot), dtype=torch.uint8)
+            for index, snapshot in snapshots
+            if snapshot is not None
+        }
 
     def _facts(self) -> dict[str, Any]:
         progress = self._evaluations.progress()
         if progress.rows:
             with suppress(FileNotFoundError):  # somebody has deleted it: training is worth more than its curve
                 sync_file(self._table)  # so that it has every row that the checkpoint counts on
-        snapshots = [self._store.barrier.snapshot(index) for index in range(self._scoreboard.workers)]
-        return {
-            "mode": self._config.mode,
-            "workers": [None if snapshot is None else json.loads(snapshot) for snapshot in snapshots],
-            "monitor": progress.state(),
-        }
+        return {"mode": self._config.mode, "monitor": progress.state()}
 
     def _save(
         self,

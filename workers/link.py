@@ -1,8 +1,8 @@
-"""What a worker knows of its run: where it pulls and pushes, what it tells of itself, and what it takes over."""
+"""What a worker knows of its run: where it pulls and pushes, what it publishes, and what it inherits."""
 
-import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor
@@ -10,14 +10,14 @@ from torch import Tensor
 from a3c.config import NumericsError
 from a3c.learners import RolloutStatistics
 from a3c.rollouts import Collector
-from a3c.serial import array_to_json
 from a3c.stopwatch import Stopwatch
+from shared import PHASES
 from shared.checkpoint_barrier import LAST
-from shared.phases import PHASES
 from shared.scoreboard import CRITIC, LATEST, SUMS, Scoreboard, add_moments
 from shared.store import Pulled, SharedStore
+from workers.worker_state import pack, unpack
 
-CPU_INTERVAL = 0.05  # seconds between two looks at the CPU time: the kernel takes its time to answer
+CPU_INTERVAL = 0.05  # seconds between two readings of the CPU time: the kernel takes its time to answer
 # Rollouts dropped in a row, over so many seconds: then nothing finite will come any more.
 DROPS_IN_A_ROW, DROP_SECONDS = 100, 2.0
 
@@ -27,20 +27,14 @@ class Link(Protocol):
 
     incarnation: int  # how many workers of this index came before
 
-    def waited(self) -> float:
-        """Seconds in which this worker waited for others, since it was last asked."""
-
-    def beat(self) -> None:
-        """Show that this worker lives."""
-
     def join(self, collector: Collector, watch: Stopwatch) -> None:
-        """Take over what the worker before this one left, and start to count."""
+        """Take over the state that the worker before this one left, and start to count."""
 
     def pull(self, into: Tensor) -> Pulled:
         """Copy the shared parameters into [P], between two rollouts; return how far training had come just before."""
 
     def start_learning(self) -> None:
-        """Say that the rollout is collected: until the next pull no environment is waited for."""
+        """Note that the rollout is collected: until the next pull no environment is waited for."""
 
     def push(self, gradient: Tensor, learning_rate: float, pulled: Pulled) -> int | None:
         """Step the shared parameters along a gradient [P]; return its staleness, None where the worker is to end."""
@@ -51,38 +45,42 @@ class Link(Protocol):
     def drop(self, fault: str) -> None:
         """Count a rollout that was not finite, and start new episodes where its own are spoilt."""
 
+    def beat(self) -> None:
+        """Show that this worker lives."""
+
+    def waited(self) -> float:
+        """Seconds in which this worker waited for others, since the last call."""
+
     def leave(self) -> None:
-        """Hand in the last snapshot: this worker is through."""
+        """Hand in the last snapshot: this worker has ended."""
+
+
+def connect(
+    worker_index: int, incarnation: int, store: SharedStore, scoreboard: Scoreboard, run_dir: Path, log_interval: int
+) -> "SharedMemoryLink":
+    """The link of a worker in its own process; worker 0 writes updates.csv, a row per `log_interval` updates."""
+    store.incarnation = incarnation
+    link = SharedMemoryLink(worker_index, store, scoreboard)
+    if log_interval and worker_index == 0:
+        from workers.runs.telemetry import UpdateLog
+
+        link.log_update = UpdateLog(run_dir / "updates.csv", log_interval, store, scoreboard).write_due
+    return link
 
 
 class SharedMemoryLink:
     """The link of a worker on the machine of its run.
 
-    A new run finds zeros. A process that replaces a dead one finds its counts: its episodes under way, and its
-    generators, died with it. In a resumed run there is a snapshot, and everything resumes where it was.
-
-    Args:
-        log_update: called after every update that was counted.
+    A new run finds zeros. A process that replaces a dead one finds its counts: its episodes and generators died with
+    it. In a resumed run there is a snapshot, and everything continues where it was.
     """
 
-    def __init__(
-        self,
-        worker_index: int,
-        store: SharedStore,
-        scoreboard: Scoreboard,
-        log_update: Callable[[], None] | None = None,
-    ):
+    log_update: Callable[[], None] | None = None  # called after every update that was counted
+
+    def __init__(self, worker_index: int, store: SharedStore, scoreboard: Scoreboard):
         self._worker_index, self._store, self._scoreboard = worker_index, store, scoreboard
-        self._log_update = log_update
         self.incarnation = store.incarnation
         self._drops, self._first_drop = 0, 0.0
-
-    def waited(self) -> float:
-        seconds, self._store.waited = self._store.waited, 0.0
-        return seconds
-
-    def beat(self) -> None:
-        self._scoreboard.beat(self._worker_index)
 
     def join(self, collector: Collector, watch: Stopwatch) -> None:
         self._collector, self._seconds = collector, watch.seconds
@@ -106,7 +104,7 @@ class SharedMemoryLink:
         collector = self._collector
         snapshot = self._store.barrier.snapshot(self._worker_index)
         if snapshot is not None:
-            if not collector.restore(json.loads(snapshot)["collector"]):
+            if not collector.restore(unpack(snapshot)["collector"]):
                 self._scoreboard.count_dropped(self._worker_index, "episodes")
         else:
             collector.episodes, collector.return_sum = int(before["episodes"]), before["return_sum"]
@@ -152,15 +150,11 @@ class SharedMemoryLink:
         )
         self._scoreboard.count_staleness(self._worker_index, staleness)
         self._drops = 0
-        if self._log_update is not None:
-            self._log_update()
+        if self.log_update is not None:
+            self.log_update()
 
     def drop(self, fault: str) -> None:
-        """As `Link.drop`.
-
-        Raises:
-            NumericsError: for long there has been nothing else.
-        """
+        """As `Link.drop`; raises NumericsError where for long there has been nothing else."""
         self._scoreboard.count_dropped(self._worker_index, fault)
         now = time.monotonic()
         self._first_drop = self._first_drop if self._drops else now
@@ -173,6 +167,13 @@ class SharedMemoryLink:
         if fault != "gradients":
             self._collector.restart_episodes()
 
+    def waited(self) -> float:
+        seconds, self._store.waited = self._store.waited, 0.0
+        return seconds
+
+    def beat(self) -> None:
+        self._scoreboard.beat(self._worker_index)
+
     def leave(self) -> None:
         self._hand_in(LAST)
 
@@ -182,6 +183,4 @@ class SharedMemoryLink:
 
     def _hand_in(self, number: int) -> None:
         state = {"collector": self._collector.state(), "board": self._scoreboard.worker_state(self._worker_index)}
-        self._store.barrier.hand_in(
-            self._worker_index, number, json.dumps(state, allow_nan=False, default=array_to_json).encode()
-        )
+        self._store.barrier.hand_in(self._worker_index, number, pack(state))

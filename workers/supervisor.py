@@ -211,8 +211,8 @@ class Supervisor:
             return
         else:
             index = self._workers.index(child)
-            self._store.settle(index)  # so that no other worker waits for it
-            self._store.barrier.clear(index)
+            self._store.close_push(index)  # so that no other worker waits for it
+            self._store.barrier.forget(index)
             self._scoreboard.replace(index)
         child.schedule()
 

@@ -22,7 +22,7 @@ from workers import exit_codes
 from workers.processes.limits import check_limits, crowding, leave_deleted_folder, process_refusal
 from workers.processes.signals import Signals
 from workers.processes.start import start_forkserver
-from workers.runs.directory import RunDirectory, new_run_dir, open_run_directory, require_locks
+from workers.runs.directory import RunDirectory, new_run_dir, open_run_directory
 from workers.runs.records import Summary, starting
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from workers.runs.resume import Resumed
 
 DASHBOARDS = ("auto", "on", "off")
-PUSH_LOCK = ".push-lock"  # in the run directory, for --mode locked
 START_SECONDS = 60.0  # for imports, and for environments to be made and reset
 PATIENCE = 5  # times what an environment has shown to take is not too long
 
@@ -187,7 +186,7 @@ def supervise(
     # What the processes share.
     scoreboard = Scoreboard(config.workers)
     scoreboard.began = started
-    store = build_store(config, environment, scoreboard, directory.path / PUSH_LOCK)
+    store = build_store(config, environment, scoreboard)
     if resumed is not None:
         from workers.runs.resume import cut_back
 
@@ -248,17 +247,17 @@ def supervise(
 
 
 def build_store(
-    config: Config, environment: EnvironmentSpec, scoreboard: Scoreboard, lock_path: Path, optimizer: Any = None
+    config: Config, environment: EnvironmentSpec, scoreboard: Scoreboard, optimizer: Any = None
 ) -> SharedStore:
     """The shared parameters, initialised by the run's seed, the shared optimizer, and the mode's way to push.
 
     Args:
         optimizer: another one than that of the configuration, called with the number of parameters.
     Raises:
-        ConfigError: they do not fit into memory, or the mode needs what the file system has not.
+        ConfigError: they do not fit into memory, or the mode needs locks that the system has not.
     """
     from a3c.networks import bind, build, flat_zeros, initialize
-    from shared.store import LockedStore, SharedStore
+    from shared.store import SharedStore
 
     try:
         model = build(config, environment)
@@ -272,8 +271,12 @@ def build_store(
             interval = config.evaluation.eval_interval if config.evaluation.eval_episodes else None
             return SyncStore(vector, stepped, scoreboard, interval)
         if config.mode == "locked":
-            require_locks(lock_path)
-            return LockedStore(vector, stepped, scoreboard, str(lock_path))
+            from shared.locked_store import LockedStore
+
+            try:
+                return LockedStore(vector, stepped, scoreboard)
+            except OSError as error:
+                raise ConfigError(f"mode: locked needs file locks ({error.strerror}); choose --mode async") from error
         return SharedStore(vector, stepped, scoreboard)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "allocate memory" not in str(error):  # torch has no class of its own
@@ -284,11 +287,11 @@ def build_store(
 
 def build_optimizer(options: OptimizerConfig, size: int) -> SharedOptimizer:
     """The shared optimizer of a run for `size` parameters."""
-    from shared.optimizers import AdamOptions, RMSPropOptions, SharedAdam, SharedRMSProp
+    from shared.optimizers import SharedAdam, SharedRMSProp
 
     if options.optimizer == "rmsprop":
-        return SharedRMSProp(size, RMSPropOptions(options.rmsprop_decay, options.epsilon))
-    return SharedAdam(size, AdamOptions(options.adam_beta1, options.adam_beta2, options.epsilon))
+        return SharedRMSProp(size, options.rmsprop_decay, options.epsilon)
+    return SharedAdam(size, options.adam_beta1, options.adam_beta2, options.epsilon)
 
 
 # -- the console ------------------------------------------------------------------------------------------------------

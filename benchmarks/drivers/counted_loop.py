@@ -8,7 +8,6 @@ import argparse
 import ctypes
 import gc
 import json
-import tempfile
 from collections.abc import Callable
 from functools import wraps
 from inspect import isgenerator
@@ -25,7 +24,7 @@ from shared.store import SharedStore
 from workers import actor_learner
 from workers.link import SharedMemoryLink
 from workers.processes.preflight import describe_environment
-from workers.training import PUSH_LOCK, build_store
+from workers.training import build_store
 
 PARTS: dict[str, tuple[Any, str]] = {
     "pull": (SharedStore, "pull"),
@@ -93,9 +92,8 @@ def count(config: Config, callgrind: Callgrind, updates: int) -> None:
     environment, scoreboard = describe_environment(config), Scoreboard(config.workers)
     owner, attribute = PARTS["publish"]  # the last of an update
     setattr(owner, attribute, followed(getattr(owner, attribute), callgrind, scoreboard, updates))
-    with tempfile.TemporaryDirectory() as folder:
-        store = build_store(config, environment, scoreboard, Path(folder) / PUSH_LOCK)
-        actor_learner.learn(0, config, environment, SharedMemoryLink(0, store, scoreboard))
+    store = build_store(config, environment, scoreboard)
+    actor_learner.learn(0, config, environment, SharedMemoryLink(0, store, scoreboard))
 
 
 def followed(

@@ -16,9 +16,11 @@ import pytest
 import torch
 
 from a3c import Config
-from shared.optimizers import AdamOptions, SharedAdam, SharedOptimizer
+from a3c.checkpoint import load_training
+from shared.locked_store import LockedStore
+from shared.optimizers import SharedAdam, SharedOptimizer
 from shared.scoreboard import STOP, Scoreboard
-from shared.store import LockedStore, SharedStore
+from shared.store import SharedStore
 from shared.sync_store import SyncStore
 from tests.process.command import FOREVER, Program, run_in_processes
 from workers import train
@@ -61,8 +63,8 @@ def sync_store(optimizer: SharedOptimizer, interval: int = 10**9) -> SyncStore:
     return SyncStore(torch.zeros(SIZE), optimizer, Scoreboard(WORKERS), interval)
 
 
-def test_locked_loses_no_update(tmp_path: Path) -> None:
-    store = LockedStore(torch.zeros(SIZE), PlainSGD(), Scoreboard(WORKERS), str(tmp_path / "lock"))
+def test_locked_loses_no_update() -> None:
+    store = LockedStore(torch.zeros(SIZE), PlainSGD(), Scoreboard(WORKERS))
     push_from_all(store, push_ones, 400)
     assert (store.parameters == -WORKERS * 400).all()
 
@@ -75,9 +77,9 @@ def test_sync_loses_no_update_and_averages() -> None:
 
 
 def test_sync_steps_with_the_average_in_worker_order() -> None:
-    store = sync_store(SharedAdam(SIZE, AdamOptions()))
+    store = sync_store(SharedAdam(SIZE))
     push_from_all(store, push_noise, 20)
-    expected, adam = torch.zeros(SIZE), SharedAdam(SIZE, AdamOptions())
+    expected, adam = torch.zeros(SIZE), SharedAdam(SIZE)
     for count in range(20):
         average = (noise(0, count) + noise(1, count) + noise(2, count)) / WORKERS
         adam.step(expected, average, 1e-3, count + 1)
@@ -149,6 +151,16 @@ def test_sync_and_one_worker_repeat_themselves_bit_for_bit_under_load(tmp_path: 
     with load():
         assert run("loaded") == idle
     assert run("other", seed=4) != idle
+
+
+def test_a_run_without_torchs_kernel_makes_the_same_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def parameters(name: str) -> torch.Tensor:
+        train(run_dir=tmp_path / name, mode="sync", seed=1, max_env_steps=300, eval_interval=10**6, dashboard="off")
+        return load_training(tmp_path / name)[1].tensors["parameters"]
+
+    expected = parameters("with")
+    monkeypatch.delattr(torch, "_fused_adam_")  # here, where the optimizer is made
+    torch.testing.assert_close(parameters("without"), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_in_sync_the_same_snapshot_is_the_solution_every_time(tmp_path: Path) -> None:

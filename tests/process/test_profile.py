@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.phases import PHASES
+from shared import PHASES
 from tests.process.command import run
 
 BUDGET = ("--target-return", 501, "--max-env-steps", 20_000)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from shared.memory import SharedArray
-from shared.optimizers import AdamOptions, SharedAdam
+from shared.optimizers import SharedAdam
 from shared.scoreboard import ROW, Scoreboard
 from shared.store import SharedStore
 from tests.process.command import run_in_processes
@@ -43,14 +43,14 @@ def descriptors() -> set[str]:
     return {f"{link}: {os.readlink(link)}" for link in links if os.path.exists(link) and "memfd" in os.readlink(link)}
 
 
-@pytest.mark.parametrize("memory", ["nameless file", "torch"])
+@pytest.mark.parametrize("memory", ["file in memory", "file on disk"])
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_an_array_is_the_same_memory_in_another_process(
     method: str, memory: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"no {method} here")
-    if memory == "torch":
+    if memory == "file on disk":
         monkeypatch.delattr(os, "memfd_create", raising=False)
     processes = multiprocessing.get_context(method)
     array = SharedArray((3,), "int64")
@@ -66,7 +66,7 @@ def test_an_array_is_the_same_memory_in_another_process(
     assert array.tensor.tolist() == [2, 4, 6]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the memory belongs to torch")
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the memory is a file on disk")
 def test_an_array_that_nobody_needs_any_more_leaves_neither_memory_nor_a_descriptor() -> None:
     before = descriptors()
     array = SharedArray((1000,), "float32")
@@ -79,12 +79,12 @@ def test_an_array_that_nobody_needs_any_more_leaves_neither_memory_nor_a_descrip
     assert descriptors() <= before
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the memory belongs to torch")
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the memory is a file on disk")
 def test_an_array_takes_no_memory_before_it_is_written_to() -> None:
     array = SharedArray((2**28,), "uint8")
-    assert os.stat(array._descriptor).st_blocks == 0  # type: ignore[arg-type]
+    assert os.stat(array._state[0].descriptor).st_blocks == 0
     array.array[0] = 1
-    assert 0 < os.stat(array._descriptor).st_blocks * 512 < 2**26  # type: ignore[arg-type]
+    assert 0 < os.stat(array._state[0].descriptor).st_blocks * 512 < 2**26
 
 
 @pytest.mark.parametrize("shape", [(2**50,), (2**62, 2**62)])
@@ -99,7 +99,7 @@ def test_parameters_moments_and_rows_are_shared_and_local_parameters_are_not(met
         pytest.skip(f"no {method} here")
     processes = multiprocessing.get_context(method)
     scoreboard = Scoreboard(1)
-    store = SharedStore(torch.zeros(SIZE), SharedAdam(SIZE, AdamOptions()), scoreboard)
+    store = SharedStore(torch.zeros(SIZE), SharedAdam(SIZE), scoreboard)
     local = np.full(SIZE, 5, np.float32)
     receiver, sender = processes.Pipe(duplex=False)
     with inherited():
@@ -120,7 +120,7 @@ def test_parameters_moments_and_rows_are_shared_and_local_parameters_are_not(met
 
 
 def test_no_push_is_lost_from_the_count_when_all_push_at_once() -> None:
-    store = SharedStore(torch.zeros(SIZE), SharedAdam(SIZE, AdamOptions()), Scoreboard(WORKERS))
+    store = SharedStore(torch.zeros(SIZE), SharedAdam(SIZE), Scoreboard(WORKERS))
     run_in_processes(push_many, [(store, index) for index in range(WORKERS)])
     assert store.updates == WORKERS * PUSHES
     snapshot = store.snapshot()

@@ -41,11 +41,11 @@ def test_without_a_leader_a_snapshot_is_due_as_soon_as_it_is_requested() -> None
     assert not barrier.is_requested
 
 
-def test_where_a_leader_opens_it_nothing_is_due_before() -> None:
+def test_where_a_leader_makes_it_due_nothing_is_due_before() -> None:
     barrier = CheckpointBarrier(WORKERS, led=True)
     barrier.request()
     assert (due(barrier), barrier.is_requested) == ([0, 0, 0], True)
-    barrier.open()
+    barrier.make_due()
     assert (due(barrier), barrier.is_requested) == ([1, 1, 1], False)
 
 
@@ -69,10 +69,10 @@ def test_a_request_is_complete_when_every_worker_has_answered_it() -> None:
     assert not barrier.complete()
 
 
-def test_a_request_that_its_leader_has_not_opened_is_not_complete_though_all_have_answered_the_one_before() -> None:
+def test_a_request_that_its_leader_has_not_made_due_is_not_complete_though_all_have_answered_the_one_before() -> None:
     barrier = CheckpointBarrier(WORKERS, led=True)
     barrier.request()
-    barrier.open()
+    barrier.make_due()
     answer(barrier, *range(WORKERS))
     assert barrier.complete()
     barrier.request()
@@ -105,7 +105,7 @@ def test_a_dead_workers_snapshot_is_forgotten_and_its_successors_is_due() -> Non
     barrier = CheckpointBarrier(WORKERS, led=False)
     barrier.request()
     answer(barrier, *range(WORKERS))
-    barrier.clear(1)
+    barrier.forget(1)
     assert (barrier.snapshot(1), barrier.complete()) == (None, False)
     assert due(barrier) == [0, 1, 0]
     answer(barrier, 1)
@@ -115,27 +115,27 @@ def test_a_dead_workers_snapshot_is_forgotten_and_its_successors_is_due() -> Non
 def test_the_end_of_a_worker_stays_though_it_dies_while_it_closes_its_environments() -> None:
     barrier = CheckpointBarrier(1, led=True)
     barrier.hand_in(0, LAST, b"last")
-    barrier.clear(0)
+    barrier.forget(0)
     assert barrier.ended()
     assert barrier.snapshot(0) == b"last"
 
 
-STEPS = st.tuples(st.sampled_from(["request", "open", "hand in", "clear", "leave"]), st.integers(0, WORKERS - 1))
+STEPS = st.tuples(st.sampled_from(["request", "make due", "hand in", "forget", "leave"]), st.integers(0, WORKERS - 1))
 
 
 @given(st.booleans(), st.lists(STEPS, max_size=30))
-def test_it_is_complete_exactly_when_all_have_handed_in_since_it_was_opened(
+def test_it_is_complete_exactly_when_all_have_handed_in_since_it_was_due(
     led: bool, steps: list[tuple[str, int]]
 ) -> None:
     barrier = CheckpointBarrier(WORKERS, led)
-    is_open, answered, left = False, set[int](), set[int]()
-    for what, worker in [("request", 0), *steps, ("request", 0), ("open", 0)]:
+    is_due, answered, left = False, set[int](), set[int]()
+    for what, worker in [("request", 0), *steps, ("request", 0), ("make due", 0)]:
         if what == "request":
             barrier.request()
-            is_open, answered = not led, set(left)
-        elif what == "open" and barrier.is_requested:
-            barrier.open()
-            is_open, answered = True, set(left)
+            is_due, answered = not led, set(left)
+        elif what == "make due" and barrier.is_requested:
+            barrier.make_due()
+            is_due, answered = True, set(left)
         elif what == "hand in" and barrier.due(worker):
             answer(barrier, worker)
             answered.add(worker)
@@ -143,10 +143,10 @@ def test_it_is_complete_exactly_when_all_have_handed_in_since_it_was_opened(
             barrier.hand_in(worker, LAST, b"last")
             left.add(worker)
             answered.add(worker)
-        elif what == "clear":
-            barrier.clear(worker)
+        elif what == "forget":
+            barrier.forget(worker)
             answered -= {worker} - left
-        assert barrier.complete() == (is_open and len(answered) == WORKERS)
+        assert barrier.complete() == (is_due and len(answered) == WORKERS)
         assert barrier.ended() == (len(left) == WORKERS)
     assert [worker for worker in range(WORKERS) if not barrier.due(worker)] == sorted(left)
 
@@ -173,7 +173,7 @@ def test_a_worker_that_dies_while_it_hands_in_has_answered_nothing(half: bool) -
 
     assert killed(hand_in_and_die)
     assert not barrier.complete()
-    barrier.clear(0)
+    barrier.forget(0)
     assert barrier.snapshot(0) is None
     answer(barrier, 0)
     assert (barrier.snapshot(0), barrier.complete()) == (b"of 0", True)
@@ -198,7 +198,7 @@ def test_a_workers_episodes_are_handed_in_and_taken_over_however_wide_and_many(
 ) -> None:
     config, environment = Config.from_options({"env": env, "envs_per_worker": count}), describe(env)
     scoreboard = Scoreboard(config.workers)
-    store = build_store(config, environment, scoreboard, tmp_path / "lock")
+    store = build_store(config, environment, scoreboard)
 
     def joined() -> tuple[SharedMemoryLink, Collector]:
         link = SharedMemoryLink(0, store, scoreboard)
@@ -212,4 +212,4 @@ def test_a_workers_episodes_are_handed_in_and_taken_over_however_wide_and_many(
     _, second = joined()
     assert json.dumps(second.state(), default=array_to_json) == json.dumps(first.state(), default=array_to_json)
     assert second.env_steps == 3 * count
-    assert scoreboard.dropped()["episodes"] == 0
+    assert scoreboard.faults()["episodes"] == 0

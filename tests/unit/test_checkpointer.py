@@ -38,7 +38,7 @@ class Run:
     def __init__(self, path: Path, mode: str = "async", **options: Any):
         self.config = Config.from_options({**OPTIONS, "mode": mode, **options})
         self.scoreboard = Scoreboard(self.config.workers)
-        self.store: SharedStore = build_store(self.config, ENVIRONMENT, self.scoreboard, path / "lock")
+        self.store: SharedStore = build_store(self.config, ENVIRONMENT, self.scoreboard)
         self.evaluations = Evaluations(Progress(evaluations=4))
         self.sent: list[tuple[str, Any]] = []
         self.notifier = Notifier()
@@ -66,7 +66,7 @@ class Run:
         """A checkpoint as of now."""
         self.checkpointer.save_due()
         if self.store.queues:
-            self.store.barrier.open()
+            self.store.barrier.make_due()
         self.hand_in(*range(self.scoreboard.workers))
         self.checkpointer.save_due()
 
@@ -102,6 +102,13 @@ class Run:
         """The checkpointer at work in a process of its own; what it sends is not seen here."""
         with forked(self.checkpointer.watch) as process:
             yield process
+
+
+def snapshots(run: Run) -> list[bytes | None]:
+    """The workers' snapshots in the latest checkpoint."""
+    tensors = load_training(run.path)[1].tensors
+    stored = [tensors.get(f"worker.{index}") for index in range(run.scoreboard.workers)]
+    return [None if tensor is None else tensor.numpy().tobytes() for tensor in stored]
 
 
 @pytest.fixture
@@ -165,16 +172,16 @@ def test_where_workers_are_on_their_own_a_straggler_is_waited_for_some_seconds(
     mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Run(tmp_path, mode)
-    run.store.barrier.hand_in(0, 0, b'{"of": "an earlier sitting"}')
+    run.store.barrier.hand_in(0, 0, b"of an earlier sitting")
     run.checkpointer.save_due()
-    run.hand_in(1, content=b'{"of": "now"}')
+    run.hand_in(1, content=b"of now")
     monkeypatch.setattr(module, "STRAGGLER_SECONDS", LONG)
     run.checkpointer.save_due()
     assert not run.sent
     monkeypatch.setattr(module, "STRAGGLER_SECONDS", 0.0)
     run.checkpointer.save_due()
     assert run.sent == [("checkpointed", "latest")]
-    assert load_training(run.path)[1].facts["workers"] == [{"of": "an earlier sitting"}, {"of": "now"}]
+    assert snapshots(run) == [b"of an earlier sitting", b"of now"]
     run.checkpointer.save_due()
     run.hand_in(0)  # the straggler answers what was requested since
     assert run.due == [0, 2]
@@ -204,15 +211,15 @@ def test_what_is_saved_is_the_capture_the_board_the_snapshots_and_the_monitors_p
     run.judge(run.pushed())
     run.scoreboard.count("rollbacks")
     run.checkpointer.save_due()
-    run.hand_in(0, 1, content=b'{"of": "a worker"}')
-    run.store.barrier.clear(0)
-    run.store.barrier.hand_in(0, 1, b'{"of": "its successor"}')
+    run.hand_in(0, 1, content=b"of a worker")
+    run.store.barrier.forget(0)
+    run.store.barrier.hand_in(0, 1, b"of its successor")
     run.checkpointer.save_due()
     assert run.sent == [("checkpointed", "best"), ("checkpointed", "latest")]
     checkpoint, training = load_training(run.path)
     assert checkpoint.manifest["updates"] == 1
     assert training.facts["mode"] == "async"
-    assert training.facts["workers"] == [{"of": "its successor"}, {"of": "a worker"}]
+    assert snapshots(run) == [b"of its successor", b"of a worker"]
     assert Progress.of(training.facts["monitor"]) == Progress(evaluations=4, best=EVALUATION)
     assert torch.equal(training.tensors["parameters"], run.store.parameters)
     assert training.tensors["board.tallies"].tolist() == run.scoreboard.state()["tallies"].tolist()
@@ -270,11 +277,11 @@ def test_what_the_disk_refuses_is_told_and_counted_and_saved_at_the_next_interva
     assert kind == "unsaved"
     assert str(run.checkpoints) in message
     assert message.endswith("; the checkpoint before it stands")
-    assert run.scoreboard.tally("failed_saves") == 1
+    assert run.scoreboard.faults()["failed_saves"] == 1
     run.enable_the_disk()
     run.save()
     assert run.saved() == {"best.json", "latest.json"}
-    assert run.scoreboard.tally("failed_saves") == 1
+    assert run.scoreboard.faults()["failed_saves"] == 1
 
 
 @pytest.mark.parametrize("verification", [False, True])
@@ -290,7 +297,7 @@ def test_an_end_that_the_disk_refused_before_the_run_was_closed_is_saved_then(ru
     run.hand_in(0, 1, number=LAST)
     run.disable_the_disk()
     with run.watching() as process:
-        wait_until(lambda: run.scoreboard.tally("failed_saves") == 1)
+        wait_until(lambda: run.scoreboard.faults()["failed_saves"] == 1)
         run.enable_the_disk()
         run.scoreboard.request(CLOSE)
         assert exit_code(process) == 0
@@ -303,8 +310,8 @@ def test_an_end_that_the_disk_refused_before_the_run_was_closed_is_saved_then(ru
 @pytest.mark.parametrize("mode", ["async", "sync"])
 def test_where_all_workers_have_handed_in_their_last_the_end_can_be_resumed(tmp_path: Path, mode: str) -> None:
     run = Run(tmp_path, mode)
-    run.end(0, 1, content=b'{"last": true}')
-    assert load_training(run.path)[1].facts["workers"] == [{"last": True}] * 2
+    run.end(0, 1, content=b"last")
+    assert snapshots(run) == [b"last"] * 2
 
 
 @pytest.mark.parametrize("mode", ["async", "sync"])
@@ -344,7 +351,7 @@ def test_a_good_evaluation_that_was_not_verified_is_no_solution(run: Run) -> Non
 
 def test_an_asynchronous_run_can_be_resumed_though_a_worker_has_handed_in_nothing(run: Run) -> None:
     run.end(1)
-    assert load_training(run.path)[1].facts["workers"] == [None, {}]
+    assert snapshots(run) == [None, b"{}"]
 
 
 def test_a_sync_run_whose_workers_did_not_hand_in_their_last_keeps_what_it_has(tmp_path: Path) -> None:
@@ -394,7 +401,7 @@ def test_numbers_that_are_not_finite_are_set_back_with_all_the_others(run: Run, 
     run.checkpointer.guard()
     assert run.store.sha256() == good
     assert run.store.updates == 2
-    assert run.scoreboard.tally("rollbacks") == 1
+    assert run.scoreboard.faults()["rollbacks"] == 1
     assert run.sent == [("rolled-back", "the shared parameters were not finite: set back to the last copy that was")]
 
 
@@ -406,7 +413,7 @@ def test_finite_numbers_are_left_alone(run: Run) -> None:
         run.checkpointer.guard()
         assert run.store.sha256() == before
     assert not run.sent
-    assert run.scoreboard.tally("rollbacks") == 0
+    assert run.scoreboard.faults()["rollbacks"] == 0
 
 
 def test_the_guard_looks_now_and_then(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -426,7 +433,7 @@ def test_a_run_that_is_set_back_again_and_again_has_diverged(run: Run) -> None:
     run.store.parameters[0] = torch.nan
     with pytest.raises(NumericsError, match="again and again"):
         run.checkpointer.guard()
-    assert run.scoreboard.tally("rollbacks") == ROLLBACKS
+    assert run.scoreboard.faults()["rollbacks"] == ROLLBACKS
 
 
 @pytest.mark.usefixtures("_guarding")
@@ -436,7 +443,7 @@ def test_what_happens_now_and_then_does_not_end_a_run(run: Run, monkeypatch: pyt
     for _ in range(3 * ROLLBACKS):
         run.store.parameters[0] = torch.nan
         run.checkpointer.guard()
-    assert run.scoreboard.tally("rollbacks") == 3 * ROLLBACKS
+    assert run.scoreboard.faults()["rollbacks"] == 3 * ROLLBACKS
 
 
 def test_it_guards_as_it_goes_also_while_the_workers_are_stopped(run: Run) -> None:
@@ -447,7 +454,7 @@ def test_it_guards_as_it_goes_also_while_the_workers_are_stopped(run: Run) -> No
             if request is not None:
                 run.scoreboard.request(request)
             run.store.parameters[0] = torch.nan
-            wait_until(lambda rollbacks=rollbacks: run.scoreboard.tally("rollbacks") == rollbacks)  # type: ignore[misc]
+            wait_until(lambda rollbacks=rollbacks: run.scoreboard.faults()["rollbacks"] == rollbacks)  # type: ignore[misc]
             assert torch.isfinite(run.store.parameters).all()
 
 

@@ -1,6 +1,5 @@
 """A worker's link to its run: what it counts, what it takes over, what it hands in, and when it gives up."""
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +18,7 @@ from tests.unit.scripted_environments import Walk, scripted
 from workers import link as module
 from workers.link import DROP_SECONDS, DROPS_IN_A_ROW, SharedMemoryLink
 from workers.training import build_store
+from workers.worker_state import unpack
 
 ENVIRONMENT = scripted(Walk)
 STATISTICS = RolloutStatistics(LossTerms(0.5, 2.0, 0.25), (10, 5.0, (1.0,), (2.0,), (3.0,), (4.0,)))
@@ -30,7 +30,8 @@ class Worker:
     def __init__(self, run: "Run"):
         self.run, self.watch = run, Stopwatch()
         self.collector = Collector(ENVIRONMENT.make(2), 5, np.random.default_rng(0))
-        self.link = SharedMemoryLink(1, run.store, run.scoreboard, lambda: run.logged.append(run.store.updates))
+        self.link = SharedMemoryLink(1, run.store, run.scoreboard)
+        self.link.log_update = lambda: run.logged.append(run.store.updates)
         self.link.join(self.collector, self.watch)
         self.parameters = torch.zeros(len(run.store.parameters))
 
@@ -48,7 +49,7 @@ class Run:
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch):
         self.config = Config.from_options({"workers": 2, "hidden_sizes": (4,)})
         self.scoreboard, self.logged = Scoreboard(2), list[int]()
-        self.store = build_store(self.config, ENVIRONMENT, self.scoreboard, path / "lock")
+        self.store = build_store(self.config, ENVIRONMENT, self.scoreboard)
         self.clock = SimpleNamespace(now=100.0, cpu=1.0)
         clock = SimpleNamespace(monotonic=lambda: self.clock.now, process_time=lambda: self.clock.cpu)
         monkeypatch.setattr(module, "time", clock)
@@ -111,8 +112,10 @@ def test_a_pull_hands_in_what_is_due_and_tells_that_no_gradients_are_computed(ru
     assert run.store.barrier.due(1) == 0
     content = run.store.barrier.snapshot(1)
     assert content is not None
-    assert json.loads(content)["collector"]["env_steps"] == worker.collector.env_steps
-    assert json.loads(content)["board"] == run.scoreboard.worker_state(1)
+    state, counted = unpack(content), run.scoreboard.worker_state(1)
+    assert state["collector"] == worker.collector.state()
+    assert state["board"].keys() == counted.keys()
+    assert all(np.array_equal(state["board"][name], counted[name], equal_nan=True) for name in counted)
     assert not run.scoreboard.is_learning(1)
 
 
@@ -138,7 +141,7 @@ def test_a_dropped_rollout_is_counted_and_spoilt_episodes_begin_anew(run: Run, f
     running = worker.collector.state()["running_returns"]
     assert any(running)
     worker.link.drop(fault)
-    assert run.scoreboard.dropped()[fault] == 1
+    assert run.scoreboard.faults()[fault] == 1
     assert worker.collector.state()["running_returns"] == ([0.0] * 2 if begins_anew else running)
 
 
@@ -158,4 +161,4 @@ def test_drops_between_which_there_are_updates_do_not_end_a_worker(run: Run) -> 
             run.clock.now += 1
             worker.link.drop("rewards")
         worker.update()
-    assert run.scoreboard.dropped()["rewards"] == 3 * (DROPS_IN_A_ROW - 1)
+    assert run.scoreboard.faults()["rewards"] == 3 * (DROPS_IN_A_ROW - 1)

@@ -14,7 +14,7 @@ import pytest
 
 from a3c.config import ConfigError
 from shared.locks import NoLocksError, try_lock, unlock
-from workers.runs.directory import LOCK, lock_directory, require_locks
+from workers.runs.directory import LOCK, lock_directory
 
 KINDS = {"flock": (), "record locks": ("flock",), "no locks": ("flock", "lockf")}
 REFUSALS = [errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL, errno.EPERM]
@@ -120,11 +120,3 @@ def test_a_lock_that_fails_for_another_reason_is_that_error(tmp_path: Path, monk
     with open(tmp_path / "lock", "a+") as file, pytest.raises(OSError, match=os.strerror(errno.EIO)) as error:
         try_lock(file.fileno())
     assert not isinstance(error.value, NoLocksError)
-
-
-def test_locked_mode_needs_a_file_system_with_locks(tmp_path: Path, missing: tuple[str, ...]) -> None:
-    if "lockf" in missing:
-        with pytest.raises(ConfigError, match=r"^mode: locked needs a file system with locks.*Function not impl"):
-            require_locks(tmp_path / "lock")
-    else:
-        require_locks(tmp_path / "lock")

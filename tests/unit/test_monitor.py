@@ -112,7 +112,7 @@ class Run:
             "resetting": Paid.resetting,
         }.items():
             monkeypatch.setattr(Paid, name, value)
-        self.store: SharedStore = build_store(self.config, ENVIRONMENT, self.scoreboard, path / "lock")
+        self.store: SharedStore = build_store(self.config, ENVIRONMENT, self.scoreboard)
         self.evaluations = Evaluations(Progress())
         self.sent: list[tuple[str, Any]] = []
         self.on_send: Callable[[str], None] = lambda kind: None
@@ -359,7 +359,7 @@ def test_an_evaluation_that_fails_is_told_and_counted_and_the_run_goes_on(run: R
     message = run.sent[0][1]
     assert "\n" not in message
     assert message.endswith(" (logs/monitor.log); the next one in 1 s")
-    assert run.scoreboard.tally("failed_evaluations") == 1
+    assert run.scoreboard.faults()["failed_evaluations"] == 1
     assert run.rows == len(run.told)
 
 

@@ -312,7 +312,7 @@ def test_row_of_a_worker_that_takes_over_begins_at_its_last_push(tmp_path):
     """Its predecessor died, or the run was saved, between that push and the row; there may be no other push."""
     config, scoreboard = Config(workers=2), Scoreboard(2)
     environment = describe(config.env)
-    store = build_store(config, environment, scoreboard, tmp_path / "lock")
+    store = build_store(config, environment, scoreboard)
     scoreboard.request(STOP)
     for env_steps in (7, 12):  # the second finds its predecessor's last snapshot too
         pulled = store.pull(torch.zeros(len(store.parameters)))

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import slots as module
-from shared.slots import Slots
+from shared import memory as module
+from shared.memory import Slots
 from tests.unit.processes import SECONDS, die, exit_code, forked, killed, wait_until
 from workers.processes.start import context, start_process
 
@@ -190,7 +190,7 @@ def test_a_process_of_the_forkserver_that_they_are_passed_to_shares_them() -> No
 
 def test_their_file_is_closed_with_them() -> None:
     slots = Slots(1)
-    descriptor = slots._descriptor
+    descriptor = slots._file.descriptor
     os.fstat(descriptor)
     del slots
     with pytest.raises(OSError, match="Bad file descriptor"):

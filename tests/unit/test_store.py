@@ -3,7 +3,6 @@
 import math
 import multiprocessing
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +10,10 @@ import torch
 from torch import nn
 
 from a3c.networks import bind, flat_zeros, initialize
-from shared.optimizers import AdamOptions, RMSPropOptions, SharedAdam, SharedOptimizer, SharedRMSProp
+from shared.locked_store import LockedStore
+from shared.optimizers import SharedAdam, SharedOptimizer, SharedRMSProp, fused_adam, plain_adam
 from shared.scoreboard import FINISH, Scoreboard
-from shared.store import LockedStore, Pulled, SharedStore
+from shared.store import Pulled, SharedStore
 from shared.sync_store import SyncStore
 from tests.unit.networks import mlp
 from tests.unit.processes import SECONDS, die, exit_code, forked, killed, wait_until
@@ -22,7 +22,7 @@ SIZE = 100
 
 
 def adam_store(initial: torch.Tensor, workers: int = 1, **options: float) -> SharedStore:
-    return SharedStore(initial, SharedAdam(len(initial), AdamOptions(**options)), Scoreboard(workers))
+    return SharedStore(initial, SharedAdam(len(initial), **options), Scoreboard(workers))
 
 
 def push(store: SharedStore, worker: int, gradient: torch.Tensor, learning_rate: float) -> int | None:
@@ -82,6 +82,34 @@ def test_shared_adam_equals_torch_adam_bit_for_bit() -> None:
         assert torch.equal(store.parameters, reference.detach())
 
 
+def without_the_kernel(*arguments: object, **options: object) -> None:
+    raise TypeError("an unexpected keyword argument")
+
+
+def of_other_numbers(parameters: list[torch.Tensor], *arguments: object, **options: object) -> None:
+    parameters[0] += 1
+
+
+@pytest.mark.parametrize("kernel", [None, without_the_kernel, of_other_numbers])
+@pytest.mark.parametrize("options", [{}, {"beta1": 0.3, "beta2": 0.5, "epsilon": 1e-3}, {"beta1": 0.0, "beta2": 0.0}])
+def test_without_torchs_kernel_adam_makes_the_same_steps(
+    kernel: object, options: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    initial = torch.randn(SIZE, generator=generator)
+    fused = adam_store(initial, **options)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "_fused_adam_", kernel) if kernel else patch.delattr(torch, "_fused_adam_")
+        plain = adam_store(initial, **options)
+    assert (fused.optimizer._step, plain.optimizer._step) == (fused_adam, plain_adam)  # type: ignore[attr-defined]
+    for count in range(100):
+        gradient = torch.randn(SIZE, generator=generator) * 10.0 ** -(count % 7)
+        for store in (fused, plain):
+            push(store, 0, gradient, 0.01)
+        for name, vector in fused.vectors().items():
+            torch.testing.assert_close(plain.vectors()[name], vector, rtol=1e-6, atol=1e-6)
+
+
 def test_three_pushes_of_a_known_gradient_neither_freeze_nor_accumulate() -> None:
     """With beta1 = beta2 = 0 and a large epsilon a step is lr * g / eps: each push moves by its own gradient alone."""
     store = adam_store(torch.zeros(SIZE), beta1=0.0, beta2=0.0, epsilon=1e6)
@@ -94,7 +122,7 @@ def test_three_pushes_of_a_known_gradient_neither_freeze_nor_accumulate() -> Non
 
 def test_shared_rmsprop_follows_the_papers_equations() -> None:
     rng = np.random.default_rng(0)
-    store = SharedStore(torch.ones(SIZE), SharedRMSProp(SIZE, RMSPropOptions(decay=0.9, epsilon=0.1)), Scoreboard(1))
+    store = SharedStore(torch.ones(SIZE), SharedRMSProp(SIZE, decay=0.9, epsilon=0.1), Scoreboard(1))
     parameters, average = np.ones(SIZE), np.zeros(SIZE)
     for _ in range(20):
         gradient = rng.standard_normal(SIZE)
@@ -107,7 +135,7 @@ def test_shared_rmsprop_follows_the_papers_equations() -> None:
 
 @pytest.mark.parametrize("count", [1, 10, 2**24 + 1, 2**40])
 def test_adams_step_count_is_the_one_handed_in_however_large(count: int) -> None:
-    adam = SharedAdam(1, AdamOptions(0.9, 0.999, 1e-8))
+    adam = SharedAdam(1, 0.9, 0.999, 1e-8)
     parameters = torch.zeros(1)
     adam.step(parameters, torch.ones(1), 0.1, count)
     mean, square = 0.1 / (1 - 0.9**count), 0.001 / (1 - 0.999**count)
@@ -134,7 +162,7 @@ def test_pushes_that_meet_and_pulls_that_meet_a_push_are_counted() -> None:
                 store.push(1, gradient, learning_rate, 5, met[0])
 
     met: list[Pulled] = []
-    store = SharedStore(torch.zeros(SIZE), Meeting(SIZE, AdamOptions()), Scoreboard(2))
+    store = SharedStore(torch.zeros(SIZE), Meeting(SIZE), Scoreboard(2))
     store.push(0, torch.ones(SIZE), 0.1, 5, store.pull(torch.zeros(SIZE)))
     assert met[0].torn
     assert (store.overlapped_pushes, store.torn_pulls, store.updates) == (2, 1, 2)
@@ -161,19 +189,17 @@ def test_a_snapshot_taken_during_a_push_says_so() -> None:
         def step(self, *arguments: object, **options: object) -> None:
             taken.append(store.snapshot())
 
-    store = SharedStore(torch.zeros(SIZE), Interrupted(SIZE, AdamOptions()), Scoreboard(1))
+    store = SharedStore(torch.zeros(SIZE), Interrupted(SIZE), Scoreboard(1))
     push(store, 0, torch.ones(SIZE), 0.1)
     assert not taken[0].consistent
 
 
-def modes_store(
-    mode: str, scoreboard: Scoreboard, tmp_path: Path, optimizer: SharedOptimizer | None = None
-) -> SharedStore:
-    optimizer = optimizer or SharedAdam(SIZE, AdamOptions())
+def modes_store(mode: str, scoreboard: Scoreboard, optimizer: SharedOptimizer | None = None) -> SharedStore:
+    optimizer = optimizer or SharedAdam(SIZE)
     if mode == "sync":
         return SyncStore(torch.zeros(SIZE), optimizer, scoreboard, interval=10**9)
     if mode == "locked":
-        return LockedStore(torch.zeros(SIZE), optimizer, scoreboard, str(tmp_path / "lock"))
+        return LockedStore(torch.zeros(SIZE), optimizer, scoreboard)
     return SharedStore(torch.zeros(SIZE), optimizer, scoreboard)
 
 
@@ -193,8 +219,8 @@ def counters(store: SharedStore) -> list[int]:
 
 
 @pytest.mark.parametrize("mode", ["async", "locked", "sync"])
-def test_a_restored_store_goes_on_bit_for_bit(mode: str, tmp_path: Path) -> None:
-    stores = [modes_store(mode, Scoreboard(1), tmp_path) for _ in range(2)]
+def test_a_restored_store_goes_on_bit_for_bit(mode: str) -> None:
+    stores = [modes_store(mode, Scoreboard(1)) for _ in range(2)]
     push_some(stores[0], range(4))
     stores[0].barrier.request()
     push_some(stores[0], range(4, 5))
@@ -245,10 +271,8 @@ def test_a_roll_back_sets_parameters_and_moments_back_and_the_counters_go_on() -
 
 
 @pytest.mark.parametrize(("mode", "due"), [("async", 1), ("locked", 1), ("sync", 0)])
-def test_where_steps_are_made_by_one_worker_for_all_it_opens_the_barrier_too(
-    mode: str, due: int, tmp_path: Path
-) -> None:
-    store = modes_store(mode, Scoreboard(1), tmp_path)
+def test_where_steps_are_made_by_one_worker_for_all_it_makes_a_checkpoint_due_too(mode: str, due: int) -> None:
+    store = modes_store(mode, Scoreboard(1))
     store.barrier.request()
     assert store.barrier.due(0) == due
     push_some(store, range(1))
@@ -256,8 +280,8 @@ def test_where_steps_are_made_by_one_worker_for_all_it_opens_the_barrier_too(
 
 
 @pytest.mark.parametrize("mode", ["async", "locked"])
-def test_snapshots_that_are_not_queued_are_taken_when_their_env_steps_have_come(mode: str, tmp_path: Path) -> None:
-    store = modes_store(mode, Scoreboard(1), tmp_path)
+def test_snapshots_that_are_not_queued_are_taken_when_their_env_steps_have_come(mode: str) -> None:
+    store = modes_store(mode, Scoreboard(1))
     assert store.next_snapshot(0) is None  # nothing is worth saying of the untrained network
     push_some(store, range(3))
     assert store.next_snapshot(31) is None
@@ -271,16 +295,16 @@ def test_snapshots_that_are_not_queued_are_taken_when_their_env_steps_have_come(
 
 def test_a_pull_tells_that_the_run_is_being_ended() -> None:
     scoreboard = Scoreboard(1)
-    store = SharedStore(torch.zeros(SIZE), SharedAdam(SIZE, AdamOptions()), scoreboard)
+    store = SharedStore(torch.zeros(SIZE), SharedAdam(SIZE), scoreboard)
     assert not store.pull(torch.zeros(SIZE)).stopped
     scoreboard.request(FINISH)
     assert store.pull(torch.zeros(SIZE)).stopped
 
 
 @pytest.mark.parametrize("mode", ["async", "locked", "sync"])
-def test_a_late_push_of_a_replaced_process_changes_nothing(mode: str, tmp_path: Path) -> None:
+def test_a_late_push_of_a_replaced_process_changes_nothing(mode: str) -> None:
     scoreboard = Scoreboard(1)
-    store = modes_store(mode, scoreboard, tmp_path)
+    store = modes_store(mode, scoreboard)
     push_some(store, range(2))
     digest, pulled = store.sha256(), store.pull(torch.zeros(SIZE))
     scoreboard.replace(0)
@@ -296,35 +320,35 @@ class Deadly(SharedAdam):
     """Its process dies in the middle of a step."""
 
     def __init__(self) -> None:
-        super().__init__(SIZE // 2, AdamOptions())
+        super().__init__(SIZE // 2)
 
     def step(self, parameters: torch.Tensor, gradient: torch.Tensor, learning_rate: float, count: int) -> None:
         super().step(parameters[: SIZE // 2], gradient[: SIZE // 2], learning_rate, count)
         die()
 
 
-def test_a_push_in_the_middle_of_which_its_worker_died_is_settled() -> None:
+def test_a_push_in_the_middle_of_which_its_worker_died_is_closed() -> None:
     scoreboard = Scoreboard(2)
     store = SharedStore(torch.zeros(SIZE), Deadly(), scoreboard)
     assert killed(push, store, 1, torch.ones(SIZE), 0.1)
     assert store.parameters[: SIZE // 2].any()  # half a step was made
     assert store.pull(torch.zeros(SIZE)).torn
     assert not store.snapshot().consistent
-    store.settle(1)
+    store.close_push(1)
     assert not store.pull(torch.zeros(SIZE)).torn
     assert store.snapshot().consistent
     assert store.updates == 0
 
 
-def test_settling_who_was_not_pushing_changes_nothing() -> None:
+def test_closing_the_push_of_a_worker_that_was_not_pushing_changes_nothing() -> None:
     store = adam_store(torch.zeros(SIZE))
     push_some(store, range(2))
-    store.settle(0)
+    store.close_push(0)
     assert counters(store) == [2, 20, 0, 0]
     assert store.snapshot().consistent
 
 
-def test_a_worker_that_dies_with_the_lock_lets_the_others_push(tmp_path: Path) -> None:
+def test_a_worker_that_dies_with_the_lock_lets_the_others_push() -> None:
     class Stuck(SharedAdam):
         """Holds on in the middle of worker 0's step."""
 
@@ -336,7 +360,7 @@ def test_a_worker_that_dies_with_the_lock_lets_the_others_push(tmp_path: Path) -
 
     arrived, entered = multiprocessing.Pipe(duplex=False)
     scoreboard = Scoreboard(2)
-    store = modes_store("locked", scoreboard, tmp_path, Stuck(SIZE, AdamOptions()))
+    store = modes_store("locked", scoreboard, Stuck(SIZE))
     with forked(push, store, 0, torch.zeros(SIZE), 0.1) as holder:
         assert arrived.poll(SECONDS)
         with forked(push, store, 1, torch.ones(SIZE), 0.1) as other:

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from shared import sync_store
 from shared.checkpoint_barrier import LAST, CheckpointBarrier
+from shared.memory import Slots
 from shared.notifier import Notifier
 from shared.scoreboard import FINISH, STOP, Scoreboard
-from shared.slots import Slots
 from shared.store import Pulled
 from shared.sync_store import QUEUE_SLOTS, SyncStore
 from tests.unit.processes import SECONDS, die, exit_code, forked, killed, wait_until
@@ -75,12 +75,12 @@ def facts(snapshot: Any) -> Facts:
     return snapshot.updates, snapshot.env_steps, float(snapshot.parameters[0])
 
 
-def taken(store: SyncStore, judged: int = 0) -> list[Facts]:
-    """All that is in the queue from snapshot number `judged` on, which is then released."""
+def taken(store: SyncStore, evaluated: int = 0) -> list[Facts]:
+    """All that is in the queue from snapshot number `evaluated` on, which is then released."""
     seen = []
     while (snapshot := store.next_snapshot(0)) is not None:
         seen.append(facts(snapshot))
-        store.release(judged + len(seen))
+        store.release(evaluated + len(seen))
     return seen
 
 
@@ -175,7 +175,7 @@ def test_a_dead_workers_gradient_counts_where_it_was_handed_in_and_its_successor
         assert killed(work, worker, 0)
         wait_until(lambda: store.updates == done)
         scoreboard.replace(worker)
-        store.settle(worker)
+        store.close_push(worker)
         # Where the dead worker's gradient waits already, that of its successor's first rollout is not wanted.
         unwanted = point != "before handing in" and done < DEADLY_STEP
         with forked(work, worker, 1, unwanted) as successor:
@@ -186,7 +186,7 @@ def test_a_dead_workers_gradient_counts_where_it_was_handed_in_and_its_successor
     assert store.snapshot().consistent
 
 
-def test_who_waits_for_a_dead_worker_shows_that_it_lives_and_leaves_when_it_is_given_up() -> None:
+def test_who_waits_for_a_dead_worker_shows_that_it_lives_and_leaves_when_it_is_replaced() -> None:
     scoreboard = Scoreboard(2)
     waiting = store_of(2, scoreboard=scoreboard)
 
@@ -203,9 +203,16 @@ def test_who_waits_for_a_dead_worker_shows_that_it_lives_and_leaves_when_it_is_g
 
 # -- deaths at every line, while the queue is full and checkpoints are requested --------------------------------------
 
-LED = (SyncStore._step, SyncStore._enqueue, SyncStore._capture, CheckpointBarrier.open)
+LED = (
+    SyncStore._step,
+    SyncStore._between_steps,
+    SyncStore._enqueue,
+    SyncStore._keep_capture,
+    CheckpointBarrier.make_due,
+)
 SHARED = (
     SyncStore.enqueue_due,
+    SyncStore._enqueued,
     SyncStore.push,
     SyncStore._wait,
     SyncStore.pull,
@@ -258,7 +265,7 @@ class Victim:
         return self.trace
 
     def count_step(self) -> None:
-        """Give up a line that nobody comes by."""
+        """Skip a line that nobody comes by."""
         self._steps.value += 1
         if self._steps.value > PATIENCE and not self.is_through:
             self.missed[self._next.value] = 1
@@ -280,7 +287,7 @@ class Trial:
         self.scoreboard = Scoreboard(WORKERS)
         self.store = EveryStep(torch.zeros(SIZE), PlainSGD(), self.scoreboard, interval=1)
         self.victims = {worker: Victim(worker) for worker in victims}
-        self.deaths, self.judged, self.captures = 0, 0, 0
+        self.deaths, self.evaluated, self.captures = 0, 0, 0
         self._requested_full = False
 
     def work(self, worker: int, incarnation: int) -> None:
@@ -316,8 +323,8 @@ class Trial:
     def _successor(self, worker: int) -> Iterator[BaseProcess]:
         self.deaths += 1
         self.scoreboard.replace(worker)
-        self.store.settle(worker)
-        self.store.barrier.clear(worker)
+        self.store.close_push(worker)
+        self.store.barrier.forget(worker)
         with forked(self.work, worker, self.scoreboard.incarnation(worker)) as process:
             yield process
 
@@ -328,14 +335,14 @@ class Trial:
             if self.captures:
                 self.check_capture()
             if self._requested_full:
-                self.judged += 1
-                self.store.release(self.judged)
+                self.evaluated += 1
+                self.store.release(self.evaluated)
             self._requested_full = not self._requested_full
             self.captures += 1
             barrier.request()
 
     def check_capture(self) -> None:
-        capture = self.store.capture(lambda: self.judged)
+        capture = self.store.capture(lambda: self.evaluated)
         assert capture.snapshot.updates <= self.store.updates
         assert torch.equal(capture.snapshot.parameters, -AVERAGE * capture.tensors["moment.count"])
         assert max(capture.tensors["pending_facts"][:, 0].tolist(), default=0) <= capture.snapshot.updates
@@ -361,9 +368,9 @@ def test_workers_may_die_at_every_line_and_nobody_waits_for_ever(
         if is_missed
     ]
     assert trial.deaths == sum(len(victim.lines) for victim in trial.victims.values()) - len(missed)
-    # For who is given up, for a stop at once, and in what a leader and the others do differently.
+    # For a process that is replaced, for a stop at once, and in what a leader and the others do differently.
     assert {code for code, _ in missed} <= {
-        function.__code__ for function in (SyncStore.enqueue_due, SyncStore.push, SyncStore._wait)
+        function.__code__ for function in (SyncStore._enqueued, SyncStore.push, SyncStore._wait)
     }
 
 
@@ -538,25 +545,25 @@ def test_a_capture_while_the_queue_is_full_is_complete_without_a_release(
 @pytest.mark.parametrize("steps_before", [3, QUEUE_SLOTS + 5])  # also where the queue has gone round
 def test_a_restored_store_evaluates_and_steps_what_would_have_come_without_a_break(steps_before: int) -> None:
     before, after = store_of(1, interval=30), store_of(1, interval=30)
-    judged = 0
+    evaluated = 0
     for _ in range(steps_before):
         step_alone(before, 4)
-        judged += len(taken(before, judged))
+        evaluated += len(taken(before, evaluated))
     step_alone(before, 20)  # which leave snapshots in the queue
     before.barrier.request()
     step_alone(before, 1)
-    tensors = before.capture(lambda: judged).tensors
+    tensors = before.capture(lambda: evaluated).tensors
     assert len(tensors["pending"]) >= 2
     after.restore(tensors)
-    after.release(judged)
+    after.release(evaluated)
     assert (after.updates, after.env_steps) == (before.updates, before.env_steps)
     for store in (before, after):
         step_alone(store, 20)
-    assert taken(after, judged) == taken(before, judged)
+    assert taken(after, evaluated) == taken(before, evaluated)
     assert after.sha256() == before.sha256()
 
 
-def test_what_has_been_judged_by_then_is_not_pending() -> None:
+def test_what_has_been_evaluated_by_then_is_not_pending() -> None:
     store = store_of(1, interval=10)
     step_alone(store, 2)
     store.barrier.request()
@@ -566,7 +573,7 @@ def test_what_has_been_judged_by_then_is_not_pending() -> None:
     assert pending(store.capture(lambda: 1).tensors) == [2]
 
 
-def test_where_the_monitor_was_ahead_of_a_capture_what_it_judged_is_not_queued_again() -> None:
+def test_where_the_monitor_was_ahead_of_a_capture_what_it_evaluated_is_not_queued_again() -> None:
     before, after = store_of(1, interval=10), store_of(1, interval=10)
     before.barrier.request()
     step_alone(before, 5)
@@ -611,15 +618,15 @@ class Sitting:
         hand_in_due(self.store, 0)
 
     def save(self, judge_meanwhile: bool) -> None:
-        """What the monitor has judged is read while the queue is copied, and once more for the progress."""
+        """What the monitor has evaluated is read while the queue is copied, and once more for the progress."""
 
-        def judged() -> int:
+        def evaluated() -> int:
             if judge_meanwhile:
                 self.judge()
             return len(self.seen)
 
         if self.store.barrier.complete():
-            tensors = {name: tensor.clone() for name, tensor in self.store.capture(judged).tensors.items()}
+            tensors = {name: tensor.clone() for name, tensor in self.store.capture(evaluated).tensors.items()}
             if judge_meanwhile:
                 self.judge()
             self.saved = tensors, len(self.seen)
@@ -628,8 +635,8 @@ class Sitting:
     def resumed(self) -> "Sitting":
         if self.saved is None:
             return self
-        tensors, judged = self.saved
-        return Sitting(self.seen[:judged], tensors)
+        tensors, evaluated = self.saved
+        return Sitting(self.seen[:evaluated], tensors)
 
 
 ACTS = st.sampled_from([*["step"] * 6, "judge", "judge all", "save", "save while judging", "resume"])
@@ -637,7 +644,7 @@ ACTS = st.sampled_from([*["step"] * 6, "judge", "judge all", "save", "save while
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(ACTS, min_size=30, max_size=90), st.integers(1, 4))
-def test_whatever_is_captured_and_resumed_the_snapshots_that_are_judged_are_those_of_a_run_without_a_break(
+def test_whatever_is_captured_and_resumed_the_snapshots_that_are_evaluated_are_those_of_a_run_without_a_break(
     acts: list[str], slots: int
 ) -> None:
     with mock.patch.object(sync_store, "QUEUE_SLOTS", slots), mock.patch.object(sync_store, "WAIT_SECONDS", 0.0001):
@@ -675,7 +682,7 @@ def test_several_workers_go_on_from_a_capture() -> None:
     assert store.parameters.tolist() == [-AVERAGE * STEPS] * SIZE
 
 
-def test_bells_suffice_to_wake_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notifications_suffice_to_wake_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     global store
     monkeypatch.setattr(sync_store, "WAIT_SECONDS", 10.0 * SECONDS)
     store = DeadlyStore(torch.zeros(SIZE), DeadlySGD(), Scoreboard(WORKERS), interval=10**9)
@@ -691,14 +698,14 @@ def run_all() -> None:
 # -- notifiers -------------------------------------------------------------------------------------------------------
 
 
-def test_a_ring_before_the_wait_ends_it_at_once() -> None:
+def test_a_notification_before_the_wait_ends_it_at_once() -> None:
     notifier, began = Notifier(), time.monotonic()
     notifier.notify()
     notifier.wait(2 * SECONDS)
     assert time.monotonic() - began < SECONDS
 
 
-def test_a_ring_wakes_a_process_that_waits() -> None:
+def test_a_notification_wakes_a_process_that_waits() -> None:
     notifier = Notifier()
     with forked(notifier.wait, 10 * SECONDS) as process:
         notifier.notify()
@@ -711,7 +718,7 @@ def test_nobody_waits_for_longer_than_wanted() -> None:
     assert time.monotonic() - began >= 0.01
 
 
-def test_a_bell_that_nobody_listens_to_does_not_hold_up_who_rings_it() -> None:
+def test_a_notifier_that_nobody_waits_for_does_not_hold_up_its_sender() -> None:
     notifier, began = Notifier(), time.monotonic()
     for _ in range(100_000):
         notifier.notify()

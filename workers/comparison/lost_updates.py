@@ -14,12 +14,12 @@ from torch import Tensor
 
 from a3c.config import Config
 from a3c.environments import EnvironmentSpec
-from shared.optimizers import AdamOptions, SharedAdam
+from shared.optimizers import SharedAdam
 from shared.scoreboard import STOP, Scoreboard
 from workers import actor_learner
 from workers.comparison.results import LostUpdates
 from workers.processes.start import context, start_process
-from workers.training import PUSH_LOCK, build_store
+from workers.training import build_store
 
 SECONDS = 0.5  # of training
 START_SECONDS = 60.0  # for all workers to have made an update
@@ -31,7 +31,7 @@ class LedgerAdam(SharedAdam):
     """Adam whose every step is exactly STEP, for all elements: no decay, no epsilon, a gradient of ones."""
 
     def __init__(self, size: int):
-        super().__init__(size, AdamOptions(beta1=0.0, beta2=0.0, epsilon=0.0))
+        super().__init__(size, beta1=0.0, beta2=0.0, epsilon=0.0)
 
     def step(self, parameters: Tensor, gradient: Tensor, learning_rate: float, count: int) -> None:
         super().step(parameters, torch.ones_like(gradient), STEP, count)
@@ -51,7 +51,7 @@ def measure_lost_updates(
     config = replace(config, max_env_steps=2**62, log_interval=0, evaluation=evaluation)
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     scoreboard = Scoreboard(config.workers)
-    store = build_store(config, environment, scoreboard, folder / PUSH_LOCK, LedgerAdam)
+    store = build_store(config, environment, scoreboard, LedgerAdam)
     store.parameters.zero_()
     processes: list[BaseProcess] = []
     try:

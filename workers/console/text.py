@@ -7,7 +7,7 @@ from dataclasses import asdict
 from math import floor
 from typing import Self, TextIO
 
-from shared.phases import PHASES
+from shared import PHASES
 from workers.runs.program import program
 from workers.runs.records import Evaluation, Event, Faults, Status, Summary
 

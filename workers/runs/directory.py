@@ -19,8 +19,7 @@ from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from a3c.config import Config, ConfigError
 from a3c.files import discard, json_bytes, sync, write_durably
-from shared.locks import NoLocksError, try_lock
-from shared.phases import PHASES
+from shared import PHASES
 from workers.runs.program import command, provenance
 from workers.runs.records import Event, Status, Summary
 
@@ -105,23 +104,6 @@ def _holder(file: Path) -> str:
     except (OSError, ValueError):
         return "another process"
     return process if host == socket.gethostname() else f"{process} on {host}; if that has ended, remove '{file}'"
-
-
-def require_locks(path: Path) -> None:
-    """Check that workers can take turns by a lock on the file `path`, which is made.
-
-    Raises:
-        ConfigError: its file system has no locks.
-        OSError: it cannot be written.
-    """
-    with open(path, "a+") as file:
-        try:
-            try_lock(file.fileno())
-        except NoLocksError as error:
-            raise ConfigError(
-                f"mode: locked needs a file system with locks, which that of '{path.parent}' has not "
-                f"({error.strerror}); choose another --run-dir or --mode async"
-            ) from None
 
 
 class RunDirectory:

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from a3c.config import Config
 from a3c.environments import EnvironmentSpec
+from shared.memory import Slots
 from shared.notifier import Notifier
 from shared.scoreboard import Scoreboard
-from shared.slots import Slots
 from shared.store import SharedStore, Snapshot
 from workers.runs.records import Evaluation
 

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Protocol
 
 from a3c.config import Config
@@ -64,7 +63,7 @@ class RunLog:
         self._events: list[Event] = []
         self._checkpoints = {name for name in ("best", "latest") if resumed and (name == "latest" or self._best)}
         self._warned: set[str] = set()
-        self._fresh_before = scoreboard.dropped()["episodes"]
+        self._fresh_before = scoreboard.faults()["episodes"]
         self._next_row = 0.0  # elapsed seconds
         self._logged_env_steps = -1
         self._target = environment.target(config.evaluation.target_return)
@@ -133,7 +132,7 @@ class RunLog:
         warnings = {
             "unsaved": self._directory.failure,
             "warning": f"{fresh}brought back; not bit for bit"
-            if self._scoreboard.dropped()["episodes"] > self._fresh_before
+            if self._scoreboard.faults()["episodes"] > self._fresh_before
             else None,
         }
         for kind, message in warnings.items():
@@ -224,7 +223,6 @@ class RunLog:
         return time.monotonic() - self._scoreboard.began
 
     def _faults(self) -> Faults:
-        """Each is counted on the scoreboard: by the workers, or as a tally of the run."""
-        counts = {**self._scoreboard.dropped(), "worker_restarts": self._scoreboard.worker_restarts()}
-        names = [field.name for field in fields(Faults)]
-        return Faults(**{name: counts[name] if name in counts else self._scoreboard.tally(name) for name in names})
+        counts = self._scoreboard.faults()
+        del counts["episodes"]
+        return Faults(**counts)

@@ -103,15 +103,24 @@ class Resumed:
         Raises:
             CheckpointError: they do not fit.
         """
-        tensors, workers = self.training.tensors, self.training.facts["workers"]
+        tensors = self.training.tensors
         try:
             store.restore(tensors)
             scoreboard.restore({name.removeprefix("board."): tensor for name, tensor in tensors.items() if "." in name})
-            for index, state in enumerate(workers[: scoreboard.workers]):
-                if state is not None:
-                    self._restore_worker(index, state, store, scoreboard, exactly=len(workers) == scoreboard.workers)
+            same_workers = tensors["counters"].shape[1] == scoreboard.workers
+            for index in range(scoreboard.workers):
+                if (state := self._worker_state(index)) is not None:
+                    self._restore_worker(index, state, store, scoreboard, same_workers)
         except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
             raise CheckpointError(f"{self.checkpoint.path}: does not fit the run's configuration: {error}") from error
+
+    def _worker_state(self, index: int) -> dict[str, Any] | None:
+        if (earlier := self.training.facts.get("workers")) is not None:  # written before snapshots were tensors
+            return dict(enumerate(earlier)).get(index)
+        from workers.worker_state import unpack
+
+        snapshot = self.training.tensors.get(f"worker.{index}")
+        return None if snapshot is None else unpack(snapshot.numpy().tobytes())
 
     @staticmethod
     def _restore_worker(
@@ -123,7 +132,9 @@ class Resumed:
         else:  # its totals may include those of workers that are no more
             row = scoreboard.read()[index]
             collector = {**collector, "return_sum": float(row["return_sum"]), "episodes": int(row["episodes"])}
-        store.barrier.hand_in(index, 0, json.dumps({"collector": collector}).encode())
+        from workers.worker_state import pack
+
+        store.barrier.hand_in(index, 0, pack({"collector": collector}))
 
     def describe(self) -> str:
         """From where the run is resumed, in a line."""

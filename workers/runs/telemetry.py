@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.exact import exact_sum
-from shared.phases import PHASES
-from shared.scoreboard import Scoreboard
+from shared import PHASES
+from shared.scoreboard import Scoreboard, exact_sum
 from shared.store import SharedStore
 from workers.runs.directory import Table, open_table
 from workers.runs.records import Losses, Staleness, WorkerStatus
@@ -21,7 +20,7 @@ LOSSES = ("policy_loss", "value_loss", "entropy", "gradient_norm")
 TOTALS = ("updates", "env_steps", "seconds", "episodes", "mean_return")
 COLUMNS = (*TOTALS, *LOSSES, "learning_rate", "policy_loss_variance", "advantage_magnitude")
 EQUAL = 2**80  # mean squares of float32 numbers that are not all equal are less than so many times their variance
-EXACT = 2**98  # how much of a total is surely kept (shared/exact.py)
+EXACT = 2**98  # how much of a total is surely kept (shared/scoreboard.py, exact_sum)
 
 
 class Telemetry:

@@ -1,6 +1,5 @@
 """The scoreboard: running totals, signs of life, requests, and what of them a resumed run goes on from."""
 
-import json
 from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +12,7 @@ from shared.scoreboard import (
     CLOSE,
     CRITIC,
     DROPPED,
+    FAULTS,
     FINISH,
     PAIRS,
     PHASE_SECONDS,
@@ -21,7 +21,6 @@ from shared.scoreboard import (
     STALENESS_BINS,
     STOP,
     SUMS,
-    TALLIES,
     Scoreboard,
 )
 
@@ -32,7 +31,7 @@ def row(**values: float) -> np.ndarray:
     return np.array([values.get(name, 0.0) for name in ROW.names or ()])
 
 
-def used_board(workers: int) -> Scoreboard:
+def used_scoreboard(workers: int) -> Scoreboard:
     """A scoreboard on which everything has been counted, other numbers everywhere."""
     scoreboard = Scoreboard(workers)
     for worker in range(workers):
@@ -42,10 +41,14 @@ def used_board(workers: int) -> Scoreboard:
             scoreboard.count_dropped(worker, DROPPED[count % len(DROPPED)])
             scoreboard.replace(worker)
     scoreboard.row(0)[(ROW.names or ()).index("mean_return")] = np.nan
-    for count, name in enumerate(TALLIES):
+    for count, name in enumerate(FAULTS):
         for _ in range(count + 1):
             scoreboard.count(name)
     return scoreboard
+
+
+def dropped(scoreboard: Scoreboard) -> list[int]:
+    return [scoreboard.faults()[name] for name in DROPPED]
 
 
 def comparable(rows: Any) -> list[dict[str, float | None]]:
@@ -131,31 +134,31 @@ def test_a_replaced_worker_has_another_incarnation() -> None:
     scoreboard.replace(1)
     scoreboard.replace(1)
     assert [scoreboard.incarnation(index) for index in range(2)] == [0, 2]
-    assert scoreboard.worker_restarts() == 2
+    assert scoreboard.faults()["worker_restarts"] == 2
 
 
 @pytest.mark.parametrize("workers", [3, 5])
-def test_a_restored_board_has_the_same_rows_and_counts(workers: int) -> None:
-    before, after = used_board(3), Scoreboard(workers)
+def test_a_restored_scoreboard_has_the_same_rows_and_counts(workers: int) -> None:
+    before, after = used_scoreboard(3), Scoreboard(workers)
     after.restore(before.state())
     assert comparable(after.read()[:3]) == comparable(before.read())
     assert comparable(after.read()[3:]) == comparable(Scoreboard(workers - 3).read())
     assert np.array_equal(after.staleness_counts()[:3], before.staleness_counts())
     assert not after.staleness_counts()[3:].any()
-    assert after.dropped() == before.dropped()
+    assert dropped(after) == dropped(before)
     assert [after.incarnation(index) for index in range(workers)] == [2, 3, 4, 0, 0][:workers]
-    assert [after.tally(name) for name in TALLIES] == [1, 2, 3, 4, 5]
+    assert [after.faults()[name] for name in FAULTS] == [1, 2, 3, 4, 5]
 
 
 def test_a_state_of_a_version_that_counted_less_is_restored() -> None:
-    state, after = used_board(2).state(), Scoreboard(2)
+    state, after = used_scoreboard(2).state(), Scoreboard(2)
     after.restore(state | {"tallies": state["tallies"][:3]})
-    assert [after.tally(name) for name in TALLIES] == [1, 2, 3, 0, 0]
+    assert [after.faults()[name] for name in FAULTS] == [1, 2, 3, 0, 0]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_with_fewer_workers_no_total_is_lost(workers: int) -> None:
-    before, after = used_board(4), Scoreboard(workers)
+    before, after = used_scoreboard(4), Scoreboard(workers)
     after.restore(before.state())
     for name in ADDED:
         assert after.read()[name].sum() == before.read()[name].sum(), name
@@ -167,12 +170,12 @@ def test_with_fewer_workers_no_total_is_lost(workers: int) -> None:
         assert exact[0] == exact[1], name
     assert np.array_equal(after.staleness_counts().sum(0), before.staleness_counts().sum(0))
     assert after.read()["staleness_max"].max() == before.read()["staleness_max"].max()
-    assert after.dropped() == before.dropped()
-    assert after.worker_restarts() == before.worker_restarts()
+    assert dropped(after) == dropped(before)
+    assert after.faults() == before.faults()
     assert comparable(after.read()[1:]) == comparable(before.read()[1:workers])
 
 
-def test_a_restored_board_goes_on_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_restored_scoreboard_goes_on_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.5  # seconds since boot
     monkeypatch.setattr("shared.scoreboard.time", SimpleNamespace(monotonic=lambda: now))
     before, after = Scoreboard(1), Scoreboard(1)
@@ -187,7 +190,7 @@ def test_a_restored_board_goes_on_in_time(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_state_is_a_copy() -> None:
-    scoreboard = used_board(2)
+    scoreboard = used_scoreboard(2)
     state = {name: tensor.clone() for name, tensor in scoreboard.state().items()}
     taken = scoreboard.state()
     scoreboard.row(0)[:] = 0
@@ -201,8 +204,8 @@ def test_a_state_is_a_copy() -> None:
 
 
 @pytest.mark.parametrize("name", ["rows", "staleness", "dropped", "incarnations", "tallies", "clock"])
-def test_what_is_no_state_of_a_board_is_refused(name: str) -> None:
-    state = used_board(2).state()
+def test_what_is_no_state_of_a_scoreboard_is_refused(name: str) -> None:
+    state = used_scoreboard(2).state()
     with pytest.raises(ValueError, match=r"."):
         Scoreboard(2).restore(state | {name: torch.zeros(7) if name == "clock" else torch.zeros(2, 7)})
     del state[name]
@@ -210,20 +213,25 @@ def test_what_is_no_state_of_a_board_is_refused(name: str) -> None:
         Scoreboard(2).restore(state)
 
 
-def test_a_workers_own_state_survives_json_and_replaces_what_was_there() -> None:
-    before, after = used_board(2), used_board(2)
+@pytest.mark.parametrize("as_in_older_checkpoints", [False, True])
+def test_a_workers_own_state_replaces_what_was_there(as_in_older_checkpoints: bool) -> None:
+    before, after = used_scoreboard(2), used_scoreboard(2)
     after.count_staleness(0, 200)
     for worker in range(2):
         after.row(worker)[:] = 5
     for worker in range(2):
-        text = json.dumps(before.worker_state(worker), allow_nan=False)
-        after.restore_worker(worker, json.loads(text))
+        state: dict[str, Any] = before.worker_state(worker)
+        if as_in_older_checkpoints:  # plain JSON, which has no NaN
+            row = [None if np.isnan(value) else value for value in state["row"].tolist()]
+            staleness = np.trim_zeros(state["staleness"], "b").tolist()
+            state = {"row": row, "staleness": staleness, "dropped": state["dropped"].tolist()}
+        after.restore_worker(worker, state)
     assert comparable(after.read()) == comparable(before.read())
     assert np.isnan(after.read()["mean_return"][0])
     assert not after.read()["started"].any()
     assert not after.read()["heartbeat"].any()
     assert np.array_equal(after.staleness_counts(), before.staleness_counts())
-    assert after.dropped() == before.dropped()
+    assert dropped(after) == dropped(before)
 
 
 @pytest.mark.parametrize("change", [{"row": [1.0, 2.0]}, {"staleness": [1] * 1000}, {"dropped": [1, 2]}, {"row": {}}])

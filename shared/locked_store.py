@@ -1,0 +1,48 @@
+"""The parameter store whose workers push one at a time (`--mode locked`)."""
+
+import fcntl
+import time
+
+from torch import Tensor
+
+from shared.memory import NamelessFile
+from shared.optimizers import SharedOptimizer
+from shared.scoreboard import Scoreboard
+from shared.store import Pulled, SharedStore
+
+LOCK_PAUSE = 5e-5  # between two attempts to get the lock: a push holds it for about as long
+
+
+class LockedStore(SharedStore):
+    """As `SharedStore`, but a push waits for its turn.
+
+    The lock is a record lock on a file in memory: the kernel takes it back from a process that dies with it.
+
+    Raises:
+        OSError: this system has no such locks.
+    """
+
+    def __init__(self, initial: Tensor, optimizer: SharedOptimizer, scoreboard: Scoreboard):
+        super().__init__(initial, optimizer, scoreboard)
+        self._lock = NamelessFile(0)
+        fcntl.lockf(self._lock.descriptor, fcntl.LOCK_UN)
+
+    def push(
+        self, worker_index: int, gradient: Tensor, learning_rate: float, env_steps: int, pulled: Pulled
+    ) -> int | None:
+        began = time.perf_counter()
+        while not self._try_lock():
+            self._scoreboard.beat(worker_index)  # the worker that has the lock may hang; this one does not
+            time.sleep(LOCK_PAUSE)
+        self.waited += time.perf_counter() - began
+        try:
+            return super().push(worker_index, gradient, learning_rate, env_steps, pulled)
+        finally:
+            fcntl.lockf(self._lock.descriptor, fcntl.LOCK_UN)
+
+    def _try_lock(self) -> bool:
+        try:
+            fcntl.lockf(self._lock.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):  # POSIX lets a system answer either
+            return False
+        return True
