@@ -108,8 +108,8 @@ def resume(
 
     def load_checkpoint() -> tuple[EnvironmentSpec, Resumed]:
         environment = _described(config, content.get("environment"))
-        say = functools.partial(print, file=sys.stderr)
-        return environment, load(path, config, environment, content, any_version, say)
+        warn = functools.partial(print, file=sys.stderr)
+        return environment, load(path, config, environment, content, any_version, warn)
 
     directory = open_run_directory(path, resume=True, shown=str(typed))
     return _run_in(directory, config, load_checkpoint, dashboard, profile, time.monotonic())

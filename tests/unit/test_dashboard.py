@@ -12,6 +12,8 @@ import sys
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
@@ -85,8 +87,11 @@ def written(console: Console) -> str:
     return console.file.getvalue()
 
 
-@pytest.mark.parametrize("size", SIZES, ids=str)
-@pytest.mark.parametrize("name", STATUSES)
+@settings(max_examples=200, deadline=None)
+@given(
+    st.sampled_from(list(STATUSES)),
+    st.one_of(st.sampled_from(SIZES), st.tuples(st.integers(1, 320), st.integers(1, 100))),
+)
 def test_a_frame_fits_its_terminal(name: str, size: tuple[int, int]) -> None:
     width, height = size
     text = text_of(STATUSES[name], width, height)
@@ -193,8 +198,7 @@ def test_a_worker_shows_that_it_is_restarting_and_how_often_it_was_restarted() -
     assert len({row.index(" MiB") for row in rows}) == 1
 
 
-@pytest.mark.parametrize("state", ["running", "starting", "restarting", "stopped", "dead"])
-@pytest.mark.parametrize("restarts", [0, 1, 10])
+@given(st.sampled_from(["running", "starting", "restarting", "stopped", "dead"]), st.integers(0, 10))
 def test_the_columns_of_a_worker_stand_under_their_titles(state: str, restarts: int) -> None:
     status = sample_status()
     changed = replace(status.workers[0], state=state, restarts=restarts, steps_per_second=29_013.0)

@@ -25,9 +25,9 @@ def config_of(shape: str) -> Config:
     return Config.from_options({"eval_interval": 10, "hidden_sizes": (4,), **SHAPES[shape]})
 
 
-def new_store(shape: str, path: Path) -> tuple[SharedStore, Scoreboard]:
+def new_store(shape: str) -> tuple[SharedStore, Scoreboard]:
     scoreboard = Scoreboard(config_of(shape).workers)
-    return build_store(config_of(shape), ENVIRONMENT, scoreboard, path / "lock"), scoreboard
+    return build_store(config_of(shape), ENVIRONMENT, scoreboard), scoreboard
 
 
 def save(store: SharedStore, scoreboard: Scoreboard, shape: str, progress: Progress, path: Path) -> None:
@@ -47,7 +47,7 @@ def resume(path: Path, shape: str) -> Resumed:
 
 def test_what_was_saved_while_a_policy_was_evaluated_holds_nothing_against_it(tmp_path: Path) -> None:
     progress = Progress(released=3, evaluations=7, rows=5, tries=2, failures=4)
-    save(*new_store("sync", tmp_path), "sync", progress, tmp_path)
+    save(*new_store("sync"), "sync", progress, tmp_path)
     assert resume(tmp_path, "sync").progress == Progress(released=3, evaluations=7, rows=5)
 
 
@@ -57,9 +57,9 @@ def test_what_a_queue_has_judged_is_no_count_of_the_queue_of_a_run_that_had_none
     before: str, after: str, tmp_path: Path
 ) -> None:
     """Snapshots were judged in one sitting, the next had no queue, and now there is one again."""
-    save(*new_store(before, tmp_path), before, Progress(released=5), tmp_path)
+    save(*new_store(before), before, Progress(released=5), tmp_path)
     resumed = resume(tmp_path, after)
-    store, scoreboard = new_store(after, tmp_path)
+    store, scoreboard = new_store(after)
     resumed.restore(store, scoreboard)
     store.release(resumed.progress.released)  # as the monitor begins
     assert resumed.progress.released == (0 if before == "async" else 5)

@@ -1,4 +1,4 @@
-"""What a run looks like in a terminal, and in plain lines everywhere else."""
+"""How a run is shown: live in a terminal, in plain lines everywhere else."""
 
 import sys
 from collections.abc import Sequence

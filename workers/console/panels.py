@@ -8,19 +8,7 @@ from math import ceil
 from rich.console import RenderableType
 
 from workers.console.drawing import MARGIN, Frame, apart, beside, chart, finite, fitted, flowed, gauge, joined, stacked
-from workers.console.text import (
-    STATUS_STYLES,
-    UNKNOWN,
-    Line,
-    age,
-    best_shown,
-    clean,
-    duration,
-    fault_texts,
-    number,
-    plural,
-    target,
-)
+from workers.console.text import STYLES, UNKNOWN, Line, clean, duration, fault_texts, mean, number, plural, target
 from workers.runs.records import Evaluation, Status, WorkerStatus
 
 STATES = {
@@ -76,15 +64,15 @@ def render(status: Status, width: int, height: int) -> RenderableType:
 
 def _small(status: Status, width: int) -> list[Line]:
     """Too small for sections: one figure after the other, the important ones first."""
-    last, best = status.evaluations[-1:], best_shown(status)
+    latest = status.latest
     running = sum(worker.state == "running" for worker in status.workers)
     figures = [
         [(f"{status.env_steps:,}", "bold"), (" env steps", "dim")],
-        figure("greedy", f"{number(last[0].mean if last else None)} of {target(status.target_return)}"),
+        figure("greedy", f"{mean(latest)} of {target(status.target_return)}"),
         [(f"{number(status.steps_per_second, 0)}/s", "bold")],
         figure("sampled", number(status.mean_return)),
-        figure("best", number(best.mean if best else None)),
-        *([figure("evaluated", age(last[0]))] if last else []),
+        figure("best", mean(status.best_shown)),
+        *([figure("evaluated", f"at {latest.env_steps:,}")] if latest else []),
         figure("running", f"{running} of {len(status.workers)}"),
         [(duration(status.elapsed_seconds), "")],
     ]
@@ -100,7 +88,7 @@ def _small(status: Status, width: int) -> list[Line]:
 def _stack(status: Status, width: int, rows: int, names: Sequence[str]) -> list[Line]:
     """Sections one below the other, each with the rows that its importance earns it.
 
-    What changes while a run goes on plays no part in that: the sections must not move.
+    What changes during a run plays no part in that: the sections must not move.
     """
     workers = len(status.workers)
     wishes = {  # the least, a comfortable and the largest number of rows, the most important first
@@ -145,13 +133,13 @@ def _header(status: Status, width: int) -> list[Line]:
 
 
 def _phase(status: Status) -> tuple[str, str]:
-    return f"● {status.phase.replace('_', ' ')}", STATUS_STYLES.get(status.phase, "yellow")
+    return f"● {status.phase.replace('_', ' ')}", STYLES.get(status.phase, "yellow")
 
 
 def _progress(status: Status, width: int, unit: str) -> Line:
     share = status.env_steps / max(status.max_env_steps, 1)
     label = f" {100 * share:3.0f} %{unit}"
-    return [*gauge(share, width - len(label), STATUS_STYLES.get(status.phase, "yellow")), (label, "dim")]
+    return [*gauge(share, width - len(label), STYLES.get(status.phase, "yellow")), (label, "dim")]
 
 
 def _speeds(evaluations: Sequence[Evaluation]) -> list[float]:
@@ -162,21 +150,19 @@ def _speeds(evaluations: Sequence[Evaluation]) -> list[float]:
 
 def _returns(status: Status, width: int, rows: int) -> list[Line]:
     """Mean returns as figures, and the evaluation curve against the target."""
-    best = best_shown(status)
+    latest, best = status.latest, status.best_shown
     points = sorted((e.env_steps, e.mean) for e in status.evaluations if finite(e.mean) is not None)
     right = max([status.env_steps, 1000, *(steps for steps, _ in points)])
     mark = (best.env_steps, best.mean) if best and (best.env_steps, best.mean) in points else None
-    mean, spread, when = UNKNOWN, "", ""
-    if last := status.evaluations[-1:]:
-        mean, spread, when = number(last[0].mean), f" ± {number(last[0].std)}", f" {age(last[0])}"
+    spread, when = (f" ± {number(latest.std)}", f" at {latest.env_steps:,}") if latest else ("", "")
     others = [
-        figure("best", number(best.mean if best else None)),
+        figure("best", mean(best)),
         figure("target", target(status.target_return)),
         figure("sampled", number(status.mean_return)),
     ]
-    figures = joined([figure("greedy", mean + spread + when), *others], width - MARGIN)
+    figures = joined([figure("greedy", mean(latest) + spread + when), *others], width - MARGIN)
     if figures[-2:] != others[-1]:  # there is no room for all of them
-        figures = joined([figure("greedy", mean + when), *others], width - MARGIN)
+        figures = joined([figure("greedy", mean(latest) + when), *others], width - MARGIN)
     curve = chart(points, mark, finite(status.target_return), right, "env steps", width, rows - 1)
     return [named("return", figures), *curve]
 

@@ -68,7 +68,7 @@ def _show_cursors() -> None:
 class Screen:
     """Draws on a console for as long as that works; what is printed appears above the live frame or instead of it.
 
-    No error of drawing reaches the caller: training goes on without its picture.
+    No error of drawing reaches the caller: training continues without its picture.
     """
 
     def __init__(self, console: Console, live: bool) -> None:
@@ -77,7 +77,7 @@ class Screen:
         self._console = console
         self._wants_live = live and able and width >= SMALLEST.width and height >= SMALLEST.height
         self._live: Live | None = None
-        self._drawn_on: ConsoleDimensions | None = console.size  # None: nobody knows where the last frame is
+        self._drawn_on: ConsoleDimensions | None = console.size  # None: the last frame may be anywhere
         self._suspension: Any = None  # the handler of a suspension, where ours gives the cursor back before it
 
     @property
@@ -139,17 +139,17 @@ class Screen:
         self.stop()
 
     def _attempt(self, action: Callable[[], None]) -> None:
-        """Do it; where it fails, say so once and go on without live frames."""
+        """Do it; where it fails, report that once and continue without live frames."""
         try:
             action()
-        except Exception as error:  # whatever is wrong with a picture, the training goes on
+        except Exception as error:  # whatever is wrong with a picture, training continues
             self.stop()
             self._wants_live = False
             reason = clean(f"{type(error).__name__}: {error}")
             self._print(f"the dashboard failed ({reason}); plain lines from here on")
 
     def _draw(self, live: Live, frame: Callable[[int, int], RenderableType]) -> None:
-        with suppress(OSError, AttributeError):  # nobody's terminal, none at all, or Windows
+        with suppress(OSError, AttributeError):  # no terminal, or Windows
             if os.tcgetpgrp(self._console.file.fileno()) != os.getpgrp():
                 return  # a shell has resumed the program in the background: the terminal is not ours to draw on
         size = self._console.size
@@ -177,7 +177,7 @@ class Screen:
         try:
             lines = Frame([[(block, "")]]) if isinstance(block, str) else block
             self._console.print(lines, soft_wrap=True, end="")
-        except SystemExit:  # rich ends the program when the reader of a pipe has gone; the training goes on
+        except SystemExit:  # rich ends the program when the reader of a pipe has gone; training continues
             if not self._console.quiet:
                 raise
         except OSError:

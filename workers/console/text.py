@@ -15,7 +15,7 @@ Line = list[tuple[str, str]]  # (text, rich style)
 UNKNOWN = "–"  # noqa: RUF001 - a dash as thin as nothing
 ASCII = str.maketrans("━╸─│└┤╌◆●○■✗↻▁▂▃▄▅▆▇█▓▒░–·…•×", "=>-|`+-**o.x@__..--=#%+:-,.*x") | {ord("±"): "+-"}  # noqa: RUF001
 ASCII |= {0x2800 + bits: ":" if bits & 0x1B and bits & 0xE4 else "'" if bits & 0x1B else "." for bits in range(1, 256)}
-STATUS_STYLES = {"solved": "bold green", "failed": "bold red", "training": "cyan", "verifying": "magenta"}
+STYLES = {"solved": "bold green", "failed": "bold red", "training": "cyan", "verifying": "magenta"}
 FAULTS = {  # what is counted, and what became of it
     "worker_restarts": ("worker restart", ""),
     "monitor_restarts": ("monitor restart", ""),
@@ -32,7 +32,7 @@ PROFILE_COLUMNS = 6  # side by side in 80 columns
 
 
 class PlainView:
-    """Shows a run as lines of plain text; once its output fails it is silent, and training goes on.
+    """Shows a run as lines of plain text; once its output fails it is silent.
 
     Args:
         options: the run's, where they are not the defaults, as arguments of the command line.
@@ -117,6 +117,10 @@ def count(value: int | None) -> str:
     return UNKNOWN if value is None else f"{value:,}"
 
 
+def mean(evaluation: Evaluation | None) -> str:
+    return number(evaluation.mean if evaluation else None)
+
+
 def target(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:,.6g}"
 
@@ -132,17 +136,6 @@ def plural(many: int, name: str) -> str:
     return f"{many:,} {name}{'s' * (many != 1)}"
 
 
-def age(evaluation: Evaluation) -> str:
-    """How far training had come when the evaluated policy was copied; it has gone on since."""
-    return f"at {evaluation.env_steps:,}"
-
-
-def best_shown(status: Status) -> Evaluation | None:
-    """The best evaluation, never one below the latest: that may be of a policy about to be verified, or to be saved."""
-    last, best = status.evaluations[-1:], status.best
-    return last[0] if last and (best is None or last[0].mean > best.mean) else best
-
-
 def fault_texts(faults: Faults) -> list[str]:
     """What was survived, in full and as a sum; empty where nothing went wrong."""
     counts = asdict(faults).items()
@@ -152,13 +145,13 @@ def fault_texts(faults: Faults) -> list[str]:
 
 def plain_line(status: Status) -> str:
     """The run at one moment in one line, for logs and pipes."""
-    last, best = status.evaluations[-1:], best_shown(status)
-    evaluation = f"last evaluation {number(last[0].mean)} {age(last[0])}" if last else "no evaluation yet"
+    latest = status.latest
+    evaluation = f"last evaluation {mean(latest)} at {latest.env_steps:,}" if latest else "no evaluation yet"
     faults = "".join(f"  {text}" for text in fault_texts(status.faults)[-1:])
     return (
         f"{status.elapsed_seconds:6.1f} s  env steps {status.env_steps:,}  {number(status.steps_per_second, 0)}/s  "
         f"mean return {number(status.mean_return)}  {evaluation} "
-        f"(best {number(best.mean if best else None)}, target {target(status.target_return)}){faults}"
+        f"(best {mean(status.best_shown)}, target {target(status.target_return)}){faults}"
     )
 
 
@@ -183,10 +176,10 @@ def summary_lines(
     if evaluation is not None:
         lowest, highest = number(evaluation.min, 0), number(evaluation.max, 0)
         result = (
-            f"{number(evaluation.mean)} ± {number(evaluation.std)} (min {lowest}, max {highest}) "
+            f"{mean(evaluation)} ± {number(evaluation.std)} (min {lowest}, max {highest}) "
             f"over {plural(evaluation.episodes, 'episode')}"
         )
-        origin = f"{age(evaluation)} of {summary.env_steps:,} env steps, seed {evaluation.seed}"
+        origin = f"at {evaluation.env_steps:,} of {summary.env_steps:,} env steps, seed {evaluation.seed}"
     if (lag := summary.staleness) is not None:
         staleness = (
             f"mean {number(lag.mean)}, p50 {number(lag.p50)}, p95 {number(lag.p95)}, max {lag.max:,}; "
@@ -202,7 +195,7 @@ def summary_lines(
         ("checkpoint", clean(os.path.join(run_dir, summary.checkpoint)) if summary.checkpoint else "none"),
         ("logs", clean(os.path.join(run_dir, "logs")) if summary.status == "failed" else ""),
     ]
-    lines: list[Line] = [[(_headline(summary), STATUS_STYLES.get(summary.status, "bold yellow"))], []]
+    lines: list[Line] = [[(_headline(summary), STYLES.get(summary.status, "bold yellow"))], []]
     lines += [[(f"  {name:<12}", "dim"), (text, "")] for name, text in rows if text]
     if commands := _next_commands(summary, run_dir, options, command or program()):
         lines += [[], [("  next", "dim")], *([(f"  {text}", "bold")] for text in commands)]
@@ -219,8 +212,7 @@ def _headline(summary: Summary) -> str:
         spent = f"the budget of {summary.max_env_steps:,} env steps is spent"
         if summary.target_return is None:
             return f"{env_id} finished: {spent}"
-        best = number(summary.evaluation.mean if summary.evaluation else None)
-        return f"{env_id} not solved: {spent}; best mean {best} of {target(summary.target_return)}"
+        return f"{env_id} not solved: {spent}; best mean {mean(summary.evaluation)} of {target(summary.target_return)}"
     return f"{env_id} {clean(summary.status)} after {summary.env_steps:,} env steps, {seconds}: {clean(summary.reason)}"
 
 

@@ -55,7 +55,7 @@ class DirectoryLock:
     def release(self) -> None:
         """Let others use the directory."""
         with contextlib.suppress(OSError):  # Windows removes no open file
-            os.unlink(self.lock.lock_file)  # while it is still held, so that nobody else's is removed
+            os.unlink(self.lock.lock_file)  # while it is still held, so that no other process's is removed
         self.lock.release()
 
 
@@ -70,31 +70,29 @@ def lock_directory(path: Path, name: str) -> DirectoryLock:
         ConfigError: another process holds it; names its pid.
         OSError: it cannot be written.
     """
-    file = path / LOCK
-    native = _has_locks(path)
-    lock = FileLock(file, thread_local=False) if native else SoftFileLock(file, thread_local=False)
+    file, refusal = path / LOCK, _refusal_of_locks(path)
+    lock = SoftFileLock(file, thread_local=False) if refusal else FileLock(file, thread_local=False)
     try:
-        lock.acquire(timeout=0 if native else 1.0)  # the latter to break the lock of a process that has died
+        lock.acquire(timeout=1.0 if refusal else 0)  # the former to break the lock of a process that has died
     except Timeout:
         raise ConfigError(f"{name} is in use by process {_holder(file)}") from None
-    if native:
+    if refusal:
+        why = f"the file system of '{path}' has no locks ({refusal.strerror})"
+        print(f"run_a3c.py: warning: {why}: the file '{LOCK}' there is the lock", file=sys.stderr)
+    else:
         file.write_text(f"{os.getpid()}\n{socket.gethostname()}\n")
     return DirectoryLock(lock)
 
 
-def _has_locks(path: Path) -> bool:
+def _refusal_of_locks(path: Path) -> OSError | None:
+    """What a file system answers that has no locks."""
     probe = FileLock(path / f".probe-{os.getpid()}", fallback_to_soft=False)
     try:
         probe.acquire(timeout=0)
         probe.release()
-        return True
+        return None
     except OSError as error:
-        print(
-            f"run_a3c.py: warning: the file system of '{path}' has no locks ({error.strerror}): the file "
-            f"'{LOCK}' there is the lock",
-            file=sys.stderr,
-        )
-        return False
+        return error
     finally:
         discard(Path(probe.lock_file))
 
@@ -132,11 +130,13 @@ class RunDirectory:
 
     def write_metrics(self, status: Status) -> None:
         """A row of metrics.csv."""
-        self._attempt("metrics.csv", lambda: self._write_metrics(metrics_row(status)))
 
-    def _write_metrics(self, row: dict[str, Any]) -> None:
-        self._metrics = self._metrics or open_table(self.path / "metrics.csv", list(row))
-        self._metrics.write(row)
+        def write() -> None:
+            row = metrics_row(status)
+            self._metrics = self._metrics or open_table(self.path / "metrics.csv", list(row))
+            self._metrics.write(row)
+
+        self._attempt("metrics.csv", write)
 
     def write_staleness(self, counts: Sequence[int]) -> None:
         """staleness.csv: how many pushes were how stale."""

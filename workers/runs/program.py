@@ -56,7 +56,7 @@ def _git_commit() -> str | None:
 
 
 def _source_sha256() -> str | None:
-    """Of the program's files: tells two dirty trees apart, and installed versions that have no commit."""
+    """Of the program's files: distinguishes two dirty trees, and installed versions, which have no commit."""
     digest = hashlib.sha256()
     try:
         for path in sorted(path for name in SOURCE for path in [ROOT / name, *(ROOT / name).rglob("*.py")]):
@@ -69,54 +69,43 @@ def _source_sha256() -> str | None:
 
 def program() -> str:
     """What stands before a command's name: `python run_a3c.py`, `python -m run_a3c` or `run-a3c`, as it was typed."""
-    main, python = sys.modules.get("__main__"), _python()
+    main, typed = sys.modules.get("__main__"), sys.orig_argv[0] if sys.orig_argv else ""
     file = str(getattr(main, "__file__", None) or "")  # absolute, wherever the current folder has gone since
+    python = shlex.quote(typed if typed and shutil.which(typed) else sys.executable or "python")
+    installed = shutil.which(CONSOLE_SCRIPT)
     if getattr(getattr(main, "__spec__", None), "name", None) == SCRIPT.stem:
         return f"{python} -m {SCRIPT.stem}"
     if _same(file, SCRIPT):
         return f"{python} {shlex.quote(sys.argv[0])}"
     if Path(file).stem == CONSOLE_SCRIPT:
-        return CONSOLE_SCRIPT if _same(shutil.which(CONSOLE_SCRIPT), file) else shlex.quote(sys.argv[0])
-    return _from_python(python)
+        return CONSOLE_SCRIPT if _same(installed, file) else shlex.quote(sys.argv[0])
+    if _same(installed, Path(sys.executable).with_name(CONSOLE_SCRIPT)):  # `train` was called from a program
+        return CONSOLE_SCRIPT
+    return f"{python} {shlex.quote(str(SCRIPT))}" if SCRIPT.exists() else f"{python} -m {SCRIPT.stem}"
 
 
-def command(*words: object) -> str:
+def command(*arguments: object) -> str:
     """A command to type, quoted for a shell."""
-    return f"{program()} {shlex.join(map(str, words))}"
+    return f"{program()} {shlex.join(map(str, arguments))}"
 
 
 def changed_options(config: Config) -> list[str]:
-    """The options in which a configuration differs from the defaults, as words of the command line."""
+    """The options in which a configuration differs from the defaults, as arguments of the command line."""
     options, defaults = config.to_options(), Config().to_options()
-    words: list[str] = []
+    arguments: list[str] = []
     for spec in option_specs():
         value = options[spec.name]
         if value == defaults[spec.name]:
             continue
         flag = f"--{spec.name.replace('_', '-')}"
         if spec.type is bool:
-            words.append(flag if value else flag.replace("--", "--no-", 1))
+            arguments.append(flag if value else flag.replace("--", "--no-", 1))
         elif spec.many:
-            words += [flag, *map(str, value)]
+            arguments += [flag, *map(str, value)]
         else:
             text = str(value).removesuffix(".0")
-            words += [f"{flag}={text}"] if text.startswith("-") else [flag, text]
-    return words
-
-
-def _from_python(python: str) -> str:
-    """For a user who called `train` from a program or a notebook."""
-    if _same(shutil.which(CONSOLE_SCRIPT), Path(sys.executable).with_name(CONSOLE_SCRIPT)):
-        return CONSOLE_SCRIPT
-    return f"{python} {shlex.quote(str(SCRIPT))}" if SCRIPT.exists() else f"{python} -m {SCRIPT.stem}"
-
-
-def _python() -> str:
-    """The interpreter as it was typed, where that finds it."""
-    typed = sys.orig_argv[0] if sys.orig_argv else ""
-    if typed and shutil.which(typed):
-        return shlex.quote(typed)
-    return shlex.quote(sys.executable) if sys.executable else "python"
+            arguments += [f"{flag}={text}"] if text.startswith("-") else [flag, text]
+    return arguments
 
 
 def _same(one: str | None, other: str | Path) -> bool:

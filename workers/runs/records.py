@@ -1,4 +1,4 @@
-"""What a run looks like at one moment: the plain data that the dashboard, the metrics and the summary are made from.
+"""Plain data about a run: what the console, the metrics and the summary are made from.
 
 The supervisor fills these from the scoreboard once per interval; a view reads nothing else, so it is a pure function of
 a `Status`. Units stand in the comments; `None` means "not known yet".
@@ -129,6 +129,17 @@ class Status:
     monitor_cpu_percent: float | None = None
     events: tuple[Event, ...] = ()  # oldest first
     faults: Faults = Faults()
+
+    @property
+    def latest(self) -> Evaluation | None:
+        """The latest evaluation."""
+        return self.evaluations[-1] if self.evaluations else None
+
+    @property
+    def best_shown(self) -> Evaluation | None:
+        """The best evaluation, never one below the latest: that may be about to be verified, or to be saved."""
+        latest, best = self.latest, self.best
+        return latest if latest and (best is None or latest.mean > best.mean) else best
 
 
 @dataclass(frozen=True, slots=True)
