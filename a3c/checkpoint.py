@@ -41,7 +41,7 @@ from a3c.manifest import (
     whole_number,
 )
 from a3c.networks import ActorCritic, mlp_actor_critic
-from a3c.spaces import ObservationSpec
+from a3c.trunks import ObservationSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from a3c.spaces import brief_space
-
 Array = NDArray[np.float32]
 TINY = np.finfo(np.float32).tiny  # a float32 exponential variate is exactly 0 once in ten million draws
 
@@ -147,11 +145,8 @@ class EvaluatedCategorical:
 
 
 def head_for(space: gymnasium.Space[Any]) -> Head:
-    """The head for an action space.
-
-    Raises:
-        ValueError: there is none; says which spaces are supported.
-    """
+    """The head for an action space; a ValueError where there is none."""
     if isinstance(space, gymnasium.spaces.Discrete):
         return Categorical(int(space.n), int(space.start))
-    raise ValueError(f"acts in {brief_space(space)}; supported is Discrete (one of n actions)")
+    found = f"{type(space).__name__}{space.shape or ''}"
+    raise ValueError(f"acts in {found}; supported is Discrete (one of n actions)")

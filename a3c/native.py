@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from a3c.heads import head_for
 from a3c.serial import BOOLEANS, NUMBERS, Step, array_from_json, close_all, expect
-from a3c.spaces import observation_spec
+from a3c.trunks import observation_spec
 
 Vector = gymnasium.vector.VectorEnv[Any, Any, Any]
 CONSTANTS = (gymnasium.Space, EnvSpec)

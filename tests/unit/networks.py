@@ -6,9 +6,8 @@ from a3c.config import Config, LossConfig, NetworkConfig
 from a3c.heads import Categorical
 from a3c.learners import Learner, RolloutStatistics, learner_for
 from a3c.networks import ActorCritic, mlp_actor_critic
-from a3c.rollouts import Rollout
-from a3c.spaces import ObservationSpec
-from a3c.stopwatch import Stopwatch
+from a3c.rollouts import Rollout, Stopwatch
+from a3c.trunks import ObservationSpec
 
 GRADIENTS = ("closed-form", "autograd")
 
