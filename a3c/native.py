@@ -75,7 +75,6 @@ class NativeEnvironments:
 
 
 def make_native(spec: EnvSpec, count: int, max_episode_steps: int | None) -> Vector:
-    """The vector version of `count` environments."""
     options: dict[str, Any] = {} if max_episode_steps is None else {"max_episode_steps": max_episode_steps}
     with warnings.catch_warnings(), np.errstate():
         return gymnasium.make_vec(spec, count, gymnasium.VectorizeMode.VECTOR_ENTRY_POINT, **options)

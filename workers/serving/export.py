@@ -48,17 +48,12 @@ def export_policy(
 
     Args:
         path: a run directory or a checkpoint's manifest.
-        output: the file; default: RUN_DIR/policy.onnx, or the manifest's name with the ending .onnx beside it. The
-            int8 version of policy.onnx is policy-int8.onnx.
-        int8: in both precisions, which the table compares.
+        output: the file; default: RUN_DIR/policy.onnx, or the manifest's name with the ending .onnx beside it.
+        int8: in both precisions: the int8 version of policy.onnx is policy-int8.onnx.
         with_critic: values as a third output.
         episodes, seed: of the check.
         env: the id by which its environment is found; default: the checkpoint's own.
         quiet: print neither the table nor what to do next.
-    Raises:
-        ConfigError: an option cannot be followed, or a package is missing.
-        CheckpointError: there is none, or its export does not pass the check; then nothing is written.
-        OSError: the file cannot be written; an older one is still there.
     """
     require("export", PACKAGES)
     with environment_output():
@@ -146,9 +141,7 @@ def _metadata(
 
 
 def _check(checkpoint: Checkpoint, returns: Returns, exports: list[Export]) -> None:
-    """Refuse fp32 that differs from the checkpoint by more than rounding, and int8 that misses a target which that
-    reaches. That fp32 misses one would be luck, for it is the checkpoint.
-    """
+    """Refuse fp32 that differs from the checkpoint by more than rounding, and int8 that misses a target it reaches."""
     agreement, path, last = exports[0].agreement, checkpoint.path, exports[-1]
     if not agreement.exact:
         others = agreement.observations - agreement.same
