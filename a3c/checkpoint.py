@@ -40,8 +40,8 @@ from a3c.manifest import (
     save,
     whole_number,
 )
-from a3c.networks import ActorCritic, mlp_actor_critic
-from a3c.trunks import ObservationSpec
+from a3c.networks import ActorCritic
+from a3c.trunks import MLP, ObservationSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ def _model(network: dict[str, Any], weights: bytes) -> ActorCritic:
         raise ValueError("its weights are fewer than its network's")
     if not isinstance(value_scale, int | float) or not 0 < value_scale <= sys.float_info.max:
         raise ValueError("'value_scale' is missing or out of range")
-    model = mlp_actor_critic(ObservationSpec((layers[0],)), head, hidden, value_scale)
+    model = ActorCritic(MLP(ObservationSpec((layers[0],)), hidden), head, value_scale)
     state, own = _unpack(weights), model.state_dict()
     if {name: (t.shape, t.dtype) for name, t in state.items()} != {name: (t.shape, t.dtype) for name, t in own.items()}:
         raise ValueError("its weights do not fit its network")

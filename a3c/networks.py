@@ -1,7 +1,5 @@
 """The actor-critic: a trunk shared ("tied") by a policy layer and a value layer (Mnih et al. 2016, section 4)."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -31,17 +29,10 @@ class ActorCritic(nn.Module):
         return self.policy_head(features), self.value_head(features).squeeze(-1) * self.value_scale
 
 
-def mlp_actor_critic(
-    observation: ObservationSpec, head: Head, hidden_sizes: Sequence[int], value_scale: float = 1.0
-) -> ActorCritic:
-    """An actor-critic whose trunk is an MLP."""
-    return ActorCritic(MLP(observation, hidden_sizes), head, value_scale)
-
-
 def build(config: Config, environment: EnvironmentSpec) -> ActorCritic:
     """The network of a run."""
-    sizes, scale = config.network.hidden_sizes, config.loss.value_scale
-    return mlp_actor_critic(environment.observation, environment.head, sizes, scale)
+    trunk = MLP(environment.observation, config.network.hidden_sizes)
+    return ActorCritic(trunk, environment.head, config.loss.value_scale)
 
 
 def initialize(model: ActorCritic, seed: int) -> None:

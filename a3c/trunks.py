@@ -3,11 +3,9 @@
 A trunk is a torch module with two attributes, `observation` and `features`. One that has a closed form also acts and
 learns in NumPy, on the memory of its own parameters; any other acts and learns by torch.
 
-The networks of A3C are small and its batches smaller: most of the time that torch spends on them goes into dispatching
-operations and recording a graph (docs/decisions/0003). With arrays this small the number of calls is the cost, and how
-a call is written matters: `a.dot(b)` is half of `np.dot(a, b)`, a ufunc's `reduce` a third of the method, and operands
-of one shape half of a broadcast. With thousands of rows the cost is memory: a large new array is pages that the kernel
-has to clear, so learning reuses its own.
+With arrays this small the number of calls is the cost (docs/decisions/0003), and how a call is written matters:
+`a.dot(b)` is half of `np.dot(a, b)`, a ufunc's `reduce` a third of the method, and operands of one shape half of a
+broadcast. With thousands of rows the cost is memory: a large new array is pages to clear, so learning reuses its own.
 """
 
 import math
@@ -121,10 +119,8 @@ class ClosedFormMLP:
         originals = [(layer.transposed, layer.bias) for layer in self._layers]
         self._copies: list[tuple[Array, Array]] = []  # each with its original
         if count >= WIDE:
-            copies = [
-                (np.empty(weight.shape, np.float32), np.empty((count, bias.size), np.float32))
-                for weight, bias in originals
-            ]
+            shapes = [(weight.shape, (count, bias.size)) for weight, bias in originals]
+            copies = [(np.empty(weight, np.float32), np.empty(bias, np.float32)) for weight, bias in shapes]
             self._copies = [pair for layer in zip(copies, originals, strict=True) for pair in zip(*layer, strict=True)]
             originals = copies
         self._acting = list(zip(self._hidden, originals, strict=True))

@@ -1,8 +1,9 @@
 """`export`: a checkpoint's policy as an ONNX file, written once its check has shown that it is the same policy."""
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 
@@ -24,8 +25,7 @@ from workers.serving.verify import BATCHES, Agreement, Array, compare, greedy, r
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")  # the extra `export`
 
 
-@dataclass(frozen=True, slots=True)
-class Export:
+class Export(NamedTuple):
     """A policy as the content of a file that is not on disk yet, and how it did beside its checkpoint."""
 
     metadata: Metadata
@@ -80,9 +80,7 @@ def _paths(path: Path, output: str | None, int8: bool) -> list[Path]:
         if place.suffix != ".onnx" or place.is_dir():
             raise ConfigError(f"output: must name a file that ends in .onnx, got '{place}'")
     if not os.access(first.parent, os.W_OK | os.X_OK):
-        raise ConfigError(
-            f"output: '{first.parent}' is no directory that can be written to; choose another place with --output"
-        )
+        raise ConfigError(f"output: '{first.parent}' is no directory that can be written to; change --output")
     return paths
 
 

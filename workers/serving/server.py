@@ -98,8 +98,8 @@ class Source:
         path = self.path
         with contextlib.suppress(OSError):
             if path.is_dir():
-                names = [checkpoints_of(path) / f"{name}.json" for name in preferred(checkpoints_of(path))]
-                path = next((name for name in names if name.exists()), names[-1])
+                first, second = (checkpoints_of(path) / f"{name}.json" for name in preferred(checkpoints_of(path)))
+                path = first if first.exists() else second
             status = os.stat(path)
             return status.st_ino, status.st_size, status.st_mtime_ns
         return None
@@ -121,11 +121,7 @@ class Source:
 
 
 class Served:
-    """The model that answers now.
-
-    `model`, `reloads` and `refused` are written by the watching thread alone and read by those that answer. A request
-    takes the reference once, so that it has one model from its beginning to its end; nothing can be torn.
-    """
+    """The model that answers now; the watching thread alone writes what those that answer read, each reference once."""
 
     def __init__(self, source: Source, model: "Model", identity: Identity | None):
         self.model, self.reloads, self.refused = model, 0, 0
