@@ -11,7 +11,7 @@ _HOMES = {
     "Policy": "a3c.actors",
     "describe": "a3c.environments",
     "evaluate": "a3c.evaluation",
-    "lambda_returns": "a3c.returns",
+    "lambda_returns": "a3c.objectives",
     "load_checkpoint": "a3c.checkpoint",
     "load_policy": "a3c.checkpoint",
 }

@@ -19,19 +19,16 @@ class Actor(Protocol):
     def parameters(self, observations: NDArray[Any]) -> Array:
         """Parameters [B, outputs] of the head's distribution over the actions, for observations [B, *shape]."""
 
-    def greedy(self, observations: NDArray[Any]) -> NDArray[Any]:
-        """The most probable actions [B, *action_shape]."""
-
     def values(self, observations: NDArray[Any]) -> Array:
         """V(s) [B], in units of return."""
 
+    def greedy(self, observations: NDArray[Any]) -> NDArray[Any]:
+        """The most probable actions [B, *action_shape]."""
+        return self.head.mode(self.parameters(observations))
 
-class ClosedFormActor:
-    """Acts in NumPy on the memory of the network's parameters: an eighth of torch's time for small networks.
 
-    Args:
-        n_steps, count: of the rollouts, where it is to learn as well.
-    """
+class ClosedFormActor(Actor):
+    """Acts in NumPy on the network's parameters: an eighth of torch's time. With a rollout's sizes it can learn."""
 
     def __init__(self, model: ActorCritic, n_steps: int = 0, count: int = 0):
         self.head = model.head
@@ -42,9 +39,6 @@ class ClosedFormActor:
     def parameters(self, observations: NDArray[Any]) -> Array:
         return self._policy(self._trunk(observations))
 
-    def greedy(self, observations: NDArray[Any]) -> NDArray[Any]:
-        return self.head.mode(self.parameters(observations))
-
     def values(self, observations: NDArray[Any]) -> Array:
         return self._values(self._trunk(observations))
 
@@ -52,7 +46,7 @@ class ClosedFormActor:
         return self._value(features)[:, 0] * self._value_scale
 
 
-class ModuleActor:
+class ModuleActor(Actor):
     """Acts by torch: right for any network."""
 
     def __init__(self, model: ActorCritic):
@@ -60,9 +54,6 @@ class ModuleActor:
 
     def parameters(self, observations: NDArray[Any]) -> Array:
         return self._forward(observations)[0]
-
-    def greedy(self, observations: NDArray[Any]) -> NDArray[Any]:
-        return self.head.mode(self.parameters(observations))
 
     def values(self, observations: NDArray[Any]) -> Array:
         return self._forward(observations)[1]
@@ -83,8 +74,8 @@ def actor_for(model: ActorCritic) -> Actor:
     return ClosedFormActor(model) if has_closed_form(model) else ModuleActor(model)
 
 
-class Policy:
-    """Actions, distributions and values of a trained actor-critic for batches of NumPy observations; an `Actor`."""
+class Policy(Actor):
+    """Actions, distributions and values of a trained actor-critic for batches of NumPy observations."""
 
     def __init__(self, model: ActorCritic):
         self.model, self.head, self.observation = model, model.head, model.observation
@@ -93,12 +84,8 @@ class Policy:
     def __call__(
         self, observations: Any, *, greedy: bool = True, rng: np.random.Generator | None = None
     ) -> NDArray[Any]:
-        """Actions [B, *action_shape] for observations [B, *shape], as the environment takes them.
-
-        The most probable ones, or sampled with `rng` where not greedy.
-
-        Raises:
-            ValueError: the observations are of another shape.
+        """Actions [B, *action_shape] for observations [B, *shape], as the environment takes them: the most probable
+        ones, or sampled with `rng` where not greedy.
         """
         return self.head.to_env(self.actions(observations, greedy=greedy, rng=rng))
 

@@ -40,8 +40,8 @@ from a3c.manifest import (
     save,
     whole_number,
 )
-from a3c.networks import ActorCritic, mlp_actor_critic
-from a3c.spaces import ObservationSpec
+from a3c.networks import ActorCritic
+from a3c.trunks import MLP, ObservationSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,7 @@ class Checkpoint:
 
     @property
     def max_episode_steps(self) -> int | None:
-        limit: int | None = self.manifest["max_episode_steps"]
-        return limit
+        return self.manifest["max_episode_steps"]  # type: ignore[no-any-return]
 
 
 def save_checkpoint(
@@ -86,29 +85,29 @@ def save_checkpoint(
 ) -> Path:
     """Write the newest checkpoint `name` into `directory`; return its manifest's path.
 
+    After an OSError the older checkpoints are still there.
+
     Args:
         entries: what else the manifest holds: at least env_id, max_episode_steps and updates; env_spec where known.
         training: what `load_training` gives back.
         keep: how many checkpoints of this name stay, this one included; those of more updates go, which a run that
             resumed from an older checkpoint has left behind.
-    Raises:
-        OSError: it cannot be written; the older checkpoints are then still there.
     """
     contents = {WEIGHTS: _pack(model.state_dict())}
     if training is not None:
         contents[TENSORS] = _pack(training.tensors)
         contents[FACTS] = json.dumps(training.facts, allow_nan=False, separators=(",", ":")).encode()
-    return save(directory, name, {**entries, "network": _described(model)}, contents, keep)
+    trunk: Any = model.trunk
+    network = {**sizes(model.observation, model.head), "hidden_sizes": trunk.hidden_sizes}
+    network["value_scale"] = model.value_scale
+    return save(directory, name, {**entries, "network": network}, contents, keep)
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Load the better of a run directory's best and latest checkpoints, or that of a manifest or weights.
+    """Load the better of a run directory's best and latest checkpoints (`preferred`), or that of a manifest or weights.
 
-    The best is the one; the latest where there is none yet, where its own evaluation has a greater mean, or where the
-    best is untrained. Where one is damaged, the other takes its place, then older ones; `skipped` names them.
-
-    Raises:
-        CheckpointError: there is none, or it is damaged, or all are.
+    Where one is damaged, the other takes its place, then older ones; `skipped` names them. A CheckpointError where
+    there is none, or all are damaged.
     """
     path = Path(path)
     if path.is_dir():
@@ -119,22 +118,14 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 
 def load_training(run_dir: str | os.PathLike[str]) -> tuple[Checkpoint, Training]:
-    """Load a run directory's latest checkpoint with all that training needs; where it is damaged, the one before it.
-
-    Raises:
-        CheckpointError: there is none, all are damaged, or it holds a policy alone.
-    """
+    """Load a run directory's latest checkpoint with all that training needs; where it is damaged, the one before it."""
     if not os.path.isdir(run_dir):
         raise CheckpointError(f"{run_dir}: no such run directory")
     return newest_whole(Path(run_dir), ("latest",), _load_with_training)
 
 
 def load_policy(path: str | os.PathLike[str]) -> Policy:
-    """The policy of a run directory or checkpoint, as a function of NumPy observations [B, O], greedy by default.
-
-    Raises:
-        CheckpointError: there is none, or it is damaged.
-    """
+    """The policy of a run directory or checkpoint, as a function of NumPy observations [B, O], greedy by default."""
     return Policy(load_checkpoint(path).model)
 
 
@@ -154,28 +145,19 @@ def _load_with_training(path: Path, skipped: tuple[str, ...]) -> tuple[Checkpoin
         return checkpoint, Training(_unpack(tensors), json_object(facts))
 
 
-def _described(model: ActorCritic) -> dict[str, Any]:
-    """A network as its manifest describes it."""
-    trunk: Any = model.trunk
-    numbers = sizes(model.observation, model.head)
-    return {**numbers, "hidden_sizes": trunk.hidden_sizes, "value_scale": model.value_scale}
-
-
 def _model(network: dict[str, Any], weights: bytes) -> ActorCritic:
     """The network that a manifest describes, built only where the weights are as many as that takes."""
     hidden, value_scale = entry_of(network, "hidden_sizes", list), network.get("value_scale")
     layers = [whole_number(network, "observation_size", 1)]
     layers += [whole_number({"hidden_sizes": size}, "hidden_sizes", 1) for size in hidden]
-    head = Categorical(
-        whole_number(network, "action_count", 1),
-        whole_number({"action_start": 0, **network}, "action_start", -NUMBER_LIMIT),
-    )
+    start = whole_number({"action_start": 0, **network}, "action_start", -NUMBER_LIMIT)
+    head = Categorical(whole_number(network, "action_count", 1), start)
     count = sum((fan_in + 1) * fan_out for fan_in, fan_out in [*pairwise(layers), (layers[-1], head.count + 1)])
     if 4 * count > len(weights):
         raise ValueError("its weights are fewer than its network's")
     if not isinstance(value_scale, int | float) or not 0 < value_scale <= sys.float_info.max:
         raise ValueError("'value_scale' is missing or out of range")
-    model = mlp_actor_critic(ObservationSpec((layers[0],)), head, hidden, value_scale)
+    model = ActorCritic(MLP(ObservationSpec((layers[0],)), hidden), head, value_scale)
     state, own = _unpack(weights), model.state_dict()
     if {name: (t.shape, t.dtype) for name, t in state.items()} != {name: (t.shape, t.dtype) for name, t in own.items()}:
         raise ValueError("its weights do not fit its network")

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from a3c.config import Config
 from a3c.heads import Head
 from a3c.serial import SerialEnvironments, Step, close_all
-from a3c.spaces import ObservationSpec
+from a3c.trunks import ObservationSpec
 
 NAP_SECONDS = 0.5  # asleep without a heartbeat
 
@@ -42,10 +42,7 @@ class Environments(Protocol):
         """All that the next steps depend on: JSON values and NumPy arrays."""
 
     def restore(self, state: dict[str, Any], observations: NDArray[Any], beat: Callable[[], None] = ...) -> bool:
-        """Return to where `state` was taken, also in another process; False: impossible, reset before the next step.
-
-        `observations` [B, ...], the last ones by then, must come out again bit for bit; `beat` follows replayed steps.
-        """
+        """Return to where `state` was taken and `observations` [B, ...] came last; False: impossible, reset instead."""
 
 
 class SlowEnvironments:
@@ -111,8 +108,8 @@ class EnvironmentSpec:
 
     def description(self) -> dict[str, Any]:
         """What config.json keeps."""
-        threshold = {"reward_threshold": self.spec.reward_threshold}
-        return {**self.identity(), **sizes(self.observation, self.head), **threshold}
+        kept = {**self.identity(), **sizes(self.observation, self.head)}
+        return {**kept, "reward_threshold": self.spec.reward_threshold}
 
     def differences(self, description: Any) -> list[str]:
         """How it differs from the environment of a `description`; how an environment is found may have changed."""
@@ -126,9 +123,7 @@ class EnvironmentSpec:
         ]
 
     def make(self, count: int, beat: Callable[[], None] = lambda: None, latency_ms: float = 0.0) -> Environments:
-        """A batch: Gymnasium's native vector version where there is one, else scalar environments.
-
-        A single environment is always the scalar one: a native batch of one costs six times its step.
+        """A batch: Gymnasium's native vector version where there is one, else scalar environments, as always for one.
 
         Args:
             beat: called after each environment that is made and, where they are scalar, reset; may raise.
@@ -161,13 +156,11 @@ class EnvironmentSpec:
 def describe(
     env_id: str, max_episode_steps: int | None = None, kept: dict[str, Any] | None = None, step: bool = True
 ) -> EnvironmentSpec:
-    """Look an environment up and try it: one is made, reset and stepped, with the checks of training.
+    """Find an environment and try it: one is made, reset and stepped; a ConfigError where any of that fails.
 
     Args:
         kept: the `env_spec` of a checkpoint, for an id that is unknown here.
         step: False: only make it, as where it is known to be right (the default environment always is).
-    Raises:
-        ConfigError: unknown id, spaces that are not supported, or a constructor, reset or step that fails.
     """
     if env_id != Config().env:
         from a3c.lookup import describe_other

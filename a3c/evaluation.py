@@ -1,7 +1,7 @@
 """Greedy evaluation over a fixed number of episodes."""
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,11 @@ class _CancelledError(Exception):
     """The evaluation is not wanted any more."""
 
 
+def batch_size(environment: EnvironmentSpec, episodes: int, environments_at_once: int | None) -> int:
+    """How many environments an evaluation has open."""
+    return min(episodes, NATIVE_BATCH if environment.native else SERIAL_BATCH, environments_at_once or episodes)
+
+
 def evaluate(
     greedy: Greedy,
     environment: EnvironmentSpec,
@@ -60,53 +65,27 @@ def evaluate(
         if cancelled():
             raise _CancelledError
 
-    with suppress(_CancelledError):
-        return _evaluate(greedy, environment, episodes, seed, beat, environments_at_once, goes_on)
-    return None
-
-
-def batch_size(environment: EnvironmentSpec, episodes: int, environments_at_once: int | None) -> int:
-    """How many environments an evaluation has open."""
-    return min(episodes, NATIVE_BATCH if environment.native else SERIAL_BATCH, environments_at_once or episodes)
-
-
-def _evaluate(
-    greedy: Greedy,
-    environment: EnvironmentSpec,
-    episodes: int,
-    seed: int,
-    beat: Callable[[], None],
-    environments_at_once: int | None,
-    goes_on: Callable[[Returns], bool],
-) -> Returns:
-    count = batch_size(environment, episodes, environments_at_once)
-    environments = environment.make(count, beat)
+    count, spec = batch_size(environment, episodes, environments_at_once), environment.observation
     # A product may be rounded otherwise in a batch of another size, and at another place of it: an episode of a scalar
     # environment has the same place in batches of the same size, however many are played at once.
-    spec = environment.observation
     asked = np.zeros((count if environment.native else SERIAL_BATCH, *spec.shape), spec.dtype)
-    returns = np.zeros(episodes)
-    lengths = np.zeros(episodes, np.int64)
-    try:
+    returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
+    with suppress(_CancelledError), closing(environment.make(count, beat)) as environments:
         for first in range(0, episodes, count):
-            batch = slice(first, min(first + count, episodes))
+            last = min(first + count, episodes)
             places = (first + np.arange(count)) % len(asked)
             observations, _ = environments.reset(seed=(seed + first) % 2**32)
-            alive = np.zeros(count, np.bool_)
-            alive[: batch.stop - first] = True
+            alive = np.arange(count) < last - first
             batch_returns, batch_lengths = np.zeros(count), np.zeros(count, np.int64)
             while alive.any():
                 beat()
                 asked[places] = observations
-                actions = greedy(asked)[places]
-                observations, rewards, terminated, truncated, _ = environments.step(actions)
+                observations, rewards, terminated, truncated, _ = environments.step(greedy(asked)[places])
                 batch_returns += np.where(alive, rewards, 0.0)
                 batch_lengths += alive
                 alive &= ~(terminated | truncated)
-            returns[batch] = batch_returns[: batch.stop - first]
-            lengths[batch] = batch_lengths[: batch.stop - first]
-            if batch.stop < episodes and not goes_on(Returns(returns[: batch.stop], lengths[: batch.stop], seed)):
-                return Returns(returns[: batch.stop], lengths[: batch.stop], seed)
-    finally:
-        environments.close()
-    return Returns(returns, lengths, seed)
+            returns[first:last], lengths[first:last] = batch_returns[: last - first], batch_lengths[: last - first]
+            found = Returns(returns[:last], lengths[:last], seed)
+            if last == episodes or not goes_on(found):
+                return found
+    return None

@@ -13,8 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from a3c.spaces import brief_space
-
 Array = NDArray[np.float32]
 TINY = np.finfo(np.float32).tiny  # a float32 exponential variate is exactly 0 once in ten million draws
 
@@ -30,23 +28,16 @@ class Evaluated(Protocol):
 
 
 class Head(Protocol):
-    """A distribution over the actions of one space."""
+    """A distribution over the actions of one space; the dtype and the shapes are of one action and of its noise."""
 
     @property
-    def outputs(self) -> int:
-        """Outputs of the linear policy layer."""
-
+    def outputs(self) -> int: ...  # of the linear policy layer
     @property
-    def action_shape(self) -> tuple[int, ...]:
-        """Of one action."""
-
+    def action_shape(self) -> tuple[int, ...]: ...
     @property
-    def action_dtype(self) -> Any:
-        """Of the numbers in it."""
-
+    def action_dtype(self) -> Any: ...
     @property
-    def noise_shape(self) -> tuple[int, ...]:
-        """Of the random numbers that one action is sampled with."""
+    def noise_shape(self) -> tuple[int, ...]: ...
 
     def draw_noise(self, rng: np.random.Generator, noise: Array) -> None:
         """Fill `noise` [..., *noise_shape] for so many actions at once."""
@@ -96,12 +87,10 @@ class Categorical:
         np.log(np.maximum(noise, TINY, out=noise), out=noise)
 
     def sample(self, parameters: Array, noise: Array) -> NDArray[np.int64]:
-        actions: NDArray[np.int64] = (parameters - noise).argmax(-1)
-        return actions
+        return (parameters - noise).argmax(-1)  # type: ignore[no-any-return]
 
     def mode(self, parameters: Array) -> NDArray[np.int64]:
-        actions: NDArray[np.int64] = parameters.argmax(-1)
-        return actions
+        return parameters.argmax(-1)  # type: ignore[no-any-return]
 
     def to_env(self, actions: NDArray[Any]) -> NDArray[Any]:
         return actions + self.start if self.start else actions
@@ -109,8 +98,7 @@ class Categorical:
     def probabilities(self, parameters: Array) -> Array:
         """pi(a|s), [B, count]."""
         weights = np.exp(parameters - parameters.max(-1, keepdims=True))
-        probabilities: Array = weights / weights.sum(-1, keepdims=True)
-        return probabilities
+        return weights / weights.sum(-1, keepdims=True)  # type: ignore[no-any-return]
 
     def evaluate(self, parameters: Array, actions: NDArray[Any]) -> "EvaluatedCategorical":
         return EvaluatedCategorical(parameters, actions)
@@ -147,11 +135,8 @@ class EvaluatedCategorical:
 
 
 def head_for(space: gymnasium.Space[Any]) -> Head:
-    """The head for an action space.
-
-    Raises:
-        ValueError: there is none; says which spaces are supported.
-    """
+    """The head for an action space; a ValueError where there is none."""
     if isinstance(space, gymnasium.spaces.Discrete):
         return Categorical(int(space.n), int(space.start))
-    raise ValueError(f"acts in {brief_space(space)}; supported is Discrete (one of n actions)")
+    found = f"{type(space).__name__}{space.shape or ''}"
+    raise ValueError(f"acts in {found}; supported is Discrete (one of n actions)")

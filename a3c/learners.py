@@ -13,8 +13,7 @@ from a3c.config import Config, NumericsError
 from a3c.moments import Moments, MomentsMeter
 from a3c.networks import ActorCritic
 from a3c.objectives import A2C, LossTerms, Objective
-from a3c.rollouts import Rollout
-from a3c.stopwatch import Stopwatch
+from a3c.rollouts import Rollout, Stopwatch
 
 Array = NDArray[np.float32]
 
@@ -53,11 +52,7 @@ class Learner(Actor, Protocol):
 class ClosedFormLearner(ClosedFormActor):
     """The exact derivative written out: by the chain rule a sum of those of trunk, head and objective.
 
-    It takes an eighth of autograd's time for the paper's five-step rollout and a quarter for a batch of 256
-    (docs/decisions/0003). The forward pass is the one that acted.
-
-    Args:
-        watch: books the phases "forward", "returns" and "backward" of `gradients`.
+    An eighth to a quarter of autograd's time (docs/decisions/0003). The forward pass is the one that acted.
     """
 
     def __init__(self, model: ActorCritic, objective: Objective, n_steps: int, count: int, watch: Stopwatch):
@@ -129,8 +124,7 @@ def clipped_gradients(
 ) -> Iterator[tuple[RolloutStatistics, float]]:
     """Have a learner write its gradients into `gradient` [P]; clip each; yield its statistics and its norm before.
 
-    Raises:
-        NonFiniteError: the rollout, or what it leads to, is not finite; it must not reach the shared parameters.
+    NonFiniteError: the rollout, or what it leads to, is not finite; it must not reach the shared parameters.
     """
     if (fault := rollout.fault()) is not None:
         raise NonFiniteError(fault)
@@ -141,11 +135,7 @@ def clipped_gradients(
 
 
 def clip_by_global_norm(gradient: Array, max_norm: float) -> float:
-    """Scale a flat gradient [P] in place to at most `max_norm` (Pascanu et al. 2013) and return its norm before.
-
-    Raises:
-        NonFiniteError: the gradient is not finite.
-    """
+    """Scale a flat gradient [P] in place to at most `max_norm` (Pascanu et al. 2013) and return its norm before."""
     with np.errstate(over="ignore"):
         norm = math.sqrt(gradient.dot(gradient))
     if not math.isfinite(norm):  # the squares of a large finite gradient overflow in float32

@@ -8,7 +8,7 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -62,13 +62,9 @@ def describe_other(
 
 
 def find(env_id: str, kept: dict[str, Any] | None = None) -> EnvSpec:
-    """The spec of "Env-v0", or of "module:Env-v0" once that module is imported.
+    """The spec of "Env-v0", or of "module:Env-v0" once that module is imported; an UnknownError where there is none.
 
-    Args:
-        kept: what `to_json` wrote of an environment, for an id that is unknown here.
-    Raises:
-        UnknownError: there is none.
-        ConfigError: the module is missing or fails.
+    `kept` is what `to_json` wrote of an environment, for an id that is unknown here.
     """
     module, name = split(env_id)
     with warnings.catch_warnings():
@@ -83,24 +79,17 @@ def find(env_id: str, kept: dict[str, Any] | None = None) -> EnvSpec:
                 return _from_json(kept)
             hint = did_you_mean(name, gymnasium.registry) or f"; {str(error).rstrip('.')}"
             raise UnknownError(f"env: unknown environment '{env_id}'{hint}") from None
-    spec.entry_point, spec.vector_entry_point = _named(spec.entry_point), _named(spec.vector_entry_point)
+    for role in ("entry_point", "vector_entry_point"):
+        found: Any = getattr(spec, role)
+        # A class by its name, where that will do: a process then imports it only when it makes the environment.
+        if isinstance(found, type) and found.__module__ != "__main__":
+            is_known = getattr(sys.modules.get(found.__module__), found.__qualname__, None) is found
+            setattr(spec, role, f"{found.__module__}:{found.__qualname__}" if is_known else found)
     return spec
 
 
-def _named(entry_point: Any) -> Any:
-    """A class by its name, where that will do: a process then imports it only when it makes the environment."""
-    if isinstance(entry_point, type) and entry_point.__module__ != "__main__":
-        module, name = entry_point.__module__, entry_point.__qualname__
-        if getattr(sys.modules.get(module), name, None) is entry_point:
-            return f"{module}:{name}"
-    return entry_point
-
-
 def import_module(module: str) -> Any:
-    """Import a module; where it is not found, from the current folder too, as `python -c` does and scripts do not.
-
-    The folder then stays the last of `sys.path`, which the run's processes inherit.
-    """
+    """Import a module, also from the current folder, which then is the last of `sys.path`: the processes inherit it."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -132,10 +121,7 @@ def to_json(spec: EnvSpec) -> dict[str, Any] | None:
 
 
 def _from_json(content: dict[str, Any]) -> EnvSpec:
-    """The spec that `to_json` wrote; UnknownError where it is none, or names what is not there or of another kind.
-
-    A file may come from anywhere: only classes of environments and of wrappers are ever called by what it says.
-    """
+    """The spec that `to_json` wrote, else an UnknownError. Only classes of environments and wrappers are called."""
     with refused(str(content.get("id")), "is unknown, and cannot be made from what is kept of it", UnknownError):
         spec = EnvSpec.from_json(json.dumps(content))
         parts: list[tuple[Any, type]] = [(spec.entry_point, gymnasium.Env), (spec.vector_entry_point, VectorEnv)]
@@ -176,14 +162,10 @@ def _try(env_id: str, environments: Environments, whose: str = "") -> tuple[floa
     """Reset and step once; how many seconds each took."""
     seconds = list[float]()
     actions = environments.head.mode(np.zeros((environments.num_envs, environments.head.outputs), np.float32))
-    trials: dict[str, Callable[[], Any]] = {
-        "reset": lambda: environments.reset(seed=SEED),
-        "step": lambda: environments.step(actions),
-    }
-    for call, trial in trials.items():
+    for call in ("reset", "step"):
         began = time.monotonic()
         with refused(env_id, f"fails in {call}{whose}"):
-            observations = trial()[0]
+            observations: Any = (environments.reset(seed=SEED) if call == "reset" else environments.step(actions))[0]
             seconds.append(time.monotonic() - began)
             with np.errstate(all="ignore"):
                 numbers = np.asarray(observations, np.float32)
@@ -203,8 +185,7 @@ def refused(env_id: str, what: str, kind: type[ConfigError] = ConfigError) -> It
         raise
     except BaseException as error:
         line = f"env: '{env_id}' {what}: {brief(error)}"
-        hints = [f"; {hint}" for pattern, hint in HINTS.items() if re.search(pattern, line)]
-        raise kind(line + "".join(hints)) from error
+        raise kind("; ".join([line, *(hint for pattern, hint in HINTS.items() if re.search(pattern, line))])) from error
 
 
 @contextmanager

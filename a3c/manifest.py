@@ -2,11 +2,10 @@
 
 A manifest is a JSON object that names each part of its checkpoint with its size and SHA-256, and that ends with a seal,
 the SHA-256 of all its bytes before. `NAME.json` is a name's newest; `NAME-UPDATES.json` are copies of it and of those
-before it. Here they are read, found and pruned; `a3c.checkpoint` says what the parts hold.
+before it. Here they are written, read, found and pruned; `a3c.checkpoint` says what the parts hold.
 """
 
 import errno
-import math
 import os
 import re
 import sys
@@ -19,7 +18,7 @@ from typing import Any, TypeVar
 from a3c.config import CheckpointError
 from a3c.files import discard, discard_leftovers, json_bytes, json_object, read_file, write_durably
 
-FORMAT = 2  # 1 had no seal, and weights alone
+FORMAT = 2
 WEIGHTS, TENSORS, FACTS = "weights", "training_tensors", "training_facts"
 ENDINGS = {WEIGHTS: "safetensors", TENSORS: "training.safetensors", FACTS: "training.json"}
 MANIFEST_LIMIT = 2**20  # bytes
@@ -29,7 +28,7 @@ T = TypeVar("T")
 
 
 class DamageError(CheckpointError):
-    """A checkpoint that cannot be trusted, so that an older one may take its place; not one that is of another kind."""
+    """A checkpoint that cannot be trusted, so that an older one may take its place; not one of another format."""
 
 
 @contextmanager
@@ -53,26 +52,24 @@ def save(directory: Path, name: str, entries: dict[str, Any], contents: dict[str
         contents: of the parts, by their kind.
         keep: as for `a3c.checkpoint.save_checkpoint`.
     Raises:
-        OSError: something cannot be written, or is so large that it would be refused on the way back.
+        OSError: something cannot be written, or is so large that it could not be read back.
     """
     manifest, updates = {"format": FORMAT, **entries}, entries["updates"]
     for kind, content in contents.items():
         digest = sha256(content).hexdigest()
-        file = f"{name}-{digest[:12]}.{ENDINGS[kind]}"
-        manifest[kind] = {"file": file, "bytes": len(content), "sha256": digest}
+        manifest[kind] = {"file": f"{name}-{digest[:12]}.{ENDINGS[kind]}", "bytes": len(content), "sha256": digest}
     body = json_bytes(manifest).removesuffix(b"\n}\n")
     path, copy = directory / f"{name}.json", directory / f"{name}-{updates:012d}.json"
     discard_leftovers(directory)
     _prune_parts(directory, name)  # of saves that failed: their room may be what this one needs
     for kind, content in contents.items():
         _write(directory / manifest[kind]["file"], content, PART_LIMIT)
-    for place in (path, copy) if keep > 1 else (path,):  # in this order: NAME.json is to be the newest at every moment
+    for place in (path, copy)[: min(keep, 2)]:  # in this order: NAME.json is to be the newest at every moment
         _write(place, body + _seal(body), MANIFEST_LIMIT)
     copies = _copies(directory, name)
     kept = [copy for copy in copies if _updates_of(copy) <= updates][: keep if keep > 1 else 0]
-    for copy in copies:
-        if copy not in kept:
-            discard(copy)
+    for unneeded in set(copies).difference(kept):
+        discard(unneeded)
     _prune_parts(directory, name)
     return path
 
@@ -89,14 +86,12 @@ def _seal(body: bytes) -> bytes:
 
 def _prune_parts(directory: Path, name: str) -> None:
     """Remove the parts that no manifest names; all stay while a manifest is damaged, for it may have named any."""
-    try:
+    with suppress(CheckpointError):
         found = [read_manifest(path) for path in manifests(directory, name)]
-    except CheckpointError:
-        return
-    needed = {manifest[kind]["file"] for manifest in found for kind in ENDINGS if kind in manifest}
-    for path in _files(directory, name, rf"[0-9a-f]{{12}}\.({'|'.join(map(re.escape, ENDINGS.values()))})"):
-        if path.name not in needed:
-            discard(path)
+        needed = {manifest[kind]["file"] for manifest in found for kind in ENDINGS if kind in manifest}
+        for path in _files(directory, name, rf"[0-9a-f]{{12}}\.({'|'.join(map(re.escape, ENDINGS.values()))})"):
+            if path.name not in needed:
+                discard(path)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -104,35 +99,29 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
     Raises:
         DamageError: it is not that, or cannot be read.
-        CheckpointError: it is whole, and of a format that is not read here.
+        CheckpointError: it is of a format that is not read here.
     """
     with malformed_is_damage(path):
         raw = read_file(path, MANIFEST_LIMIT)
         body = raw[: -len(_seal(b""))]
         manifest = json_object(raw)
-        unsealed_kind = manifest.get("format") == 1 and "seal" not in manifest
-        if not unsealed_kind and raw != body + _seal(body):
+        is_first = manifest.get("format") == 1 and "seal" not in manifest
+        if not is_first and raw != body + _seal(body):
             raise ValueError("its seal is broken")
-        if manifest.get("format") not in (1, FORMAT):
+        if manifest.get("format") != FORMAT:
             raise CheckpointError(f"{path}: format {str(manifest.get('format'))[:20]!r}, but {FORMAT} is read here")
-        _check(manifest)
-    return manifest
-
-
-def _check(manifest: dict[str, Any]) -> None:
-    entry_of(manifest, "env_id", str)
-    entry_of(manifest, "network", dict)
-    entry_of({"env_spec": {}, **manifest}, "env_spec", dict)
-    whole_number(manifest, "updates", 0)
-    if manifest.get("max_episode_steps", 0) is not None:  # null is a value, a missing key is none
-        whole_number(manifest, "max_episode_steps", 1)
-    for kind in (kind for kind in ENDINGS if kind in manifest or kind == WEIGHTS):
-        part = entry_of(manifest, kind, dict)
-        entry_of(part, "sha256", str)
-        if not re.fullmatch(r"\w[\w.-]{0,99}", entry_of(part, "file", str), re.ASCII):
-            raise ValueError("a part's 'file' is no plain file name")
-        if "bytes" in part or manifest["format"] != 1:
+        entry_of(manifest, "env_id", str)
+        entry_of(manifest, "network", dict)
+        entry_of({"env_spec": {}, **manifest}, "env_spec", dict)
+        whole_number(manifest, "updates", 0)
+        if manifest.get("max_episode_steps", 0) is not None:  # null is a value, a missing key is none
+            whole_number(manifest, "max_episode_steps", 1)
+        for part in (entry_of(manifest, kind, dict) for kind in ENDINGS if kind in manifest or kind == WEIGHTS):
+            entry_of(part, "sha256", str)
             whole_number(part, "bytes", 0)
+            if not re.fullmatch(r"\w[\w.-]{0,99}", entry_of(part, "file", str), re.ASCII):
+                raise ValueError("a part's 'file' is no plain file name")
+    return manifest
 
 
 def entry_of(entries: dict[str, Any], key: str, kind: type[T]) -> T:
@@ -152,16 +141,12 @@ def whole_number(entries: dict[str, Any], key: str, low: int) -> int:
 
 
 def read_part(manifest_path: Path, entry: dict[str, Any]) -> bytes:
-    """A part's content, which is certainly what the manifest names.
-
-    Raises:
-        DamageError: it is not, or cannot be read.
-    """
+    """A part's content; a DamageError where it cannot be read or is not what the manifest names."""
     path = manifest_path.parent / entry["file"]
     if not os.path.lexists(path):  # the manifest may be a link to one elsewhere
         path = Path(os.path.realpath(manifest_path)).parent / entry["file"]
     with malformed_is_damage(path):
-        content = read_file(path, min(entry.get("bytes", PART_LIMIT), PART_LIMIT))
+        content = read_file(path, min(entry["bytes"], PART_LIMIT))
         if sha256(content).hexdigest() != entry["sha256"]:
             raise ValueError("its checksum is not the one in its manifest")
     return content
@@ -178,26 +163,24 @@ def preferred(directory: Path) -> tuple[str, str]:
 
     That is the best, unless the latest was found better when the run was interrupted, or the best has never learned.
     """
-    order = ("best", "latest")
-    try:
-        best, latest = (read_manifest(directory / f"{name}.json") for name in order)
-    except CheckpointError:  # which is reported where one is loaded
-        return order
-    better = _mean(latest) > _mean(best) or best["updates"] == 0 < latest["updates"]
-    return ("latest", "best") if better else order
+    with suppress(CheckpointError):  # which is reported where one is loaded
+        best, latest = (read_manifest(directory / f"{name}.json") for name in ("best", "latest"))
+        if _mean(latest) > _mean(best) or best["updates"] == 0 < latest["updates"]:
+            return "latest", "best"
+    return "best", "latest"
 
 
 def _mean(manifest: dict[str, Any]) -> float:
     """Of a manifest's evaluation; minus infinity where there is none."""
     evaluation = manifest.get("evaluation")
     mean = evaluation.get("mean") if isinstance(evaluation, dict) else None
-    return float(mean) if isinstance(mean, int | float) and abs(mean) <= sys.float_info.max else -math.inf
+    return float(mean) if isinstance(mean, int | float) and abs(mean) <= sys.float_info.max else -sys.float_info.max
 
 
 def manifests(directory: Path, name: str) -> list[Path]:
     """The manifests of a name, newest first."""
     newest = directory / f"{name}.json"
-    return [newest, *_copies(directory, name)] if os.path.lexists(newest) else _copies(directory, name)
+    return [newest] * os.path.lexists(newest) + _copies(directory, name)
 
 
 def _copies(directory: Path, name: str) -> list[Path]:
@@ -211,10 +194,9 @@ def _updates_of(copy: Path) -> int:
 def _files(directory: Path, name: str, rest: str) -> list[Path]:
     """The files of a name whose own names end as the pattern `rest` says."""
     pattern = re.compile(f"{re.escape(name)}-{rest}")
-    try:
+    with suppress(OSError):
         return [directory / file for file in os.listdir(directory) if pattern.fullmatch(file)]
-    except OSError:
-        return []
+    return []
 
 
 def newest_whole(run_dir: Path, names: Sequence[str], load: Callable[[Path, tuple[str, ...]], T]) -> T:
@@ -230,7 +212,7 @@ def newest_whole(run_dir: Path, names: Sequence[str], load: Callable[[Path, tupl
         others = f" (and {len(skipped) - 1} more)" if len(skipped) > 1 else ""
         raise CheckpointError(f"{run_dir}: every checkpoint is damaged: {skipped[0]}{others}")
     wanted = " and ".join(f"{name}.json" for name in names)
-    raise CheckpointError(f"{run_dir}: there is no checkpoint yet (looked for {wanted} in {folder})")
+    raise CheckpointError(f"{run_dir}: there is no checkpoint yet (expected {wanted} in {folder})")
 
 
 def retried(load: Callable[[Path, tuple[str, ...]], T], path: Path, skipped: tuple[str, ...] = ()) -> T:

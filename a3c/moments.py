@@ -2,7 +2,7 @@
 
 A variance is a small difference of large numbers: of targets of 1e8 with a standard deviation of 1, the mean square and
 the squared mean agree in all digits that a float64 has. So a rollout's sums are taken about a reference near its mean,
-and told as *terms*: numbers whose exact sum is the sum about zero. Whoever keeps a total adds terms with `math.fsum`.
+and given as *terms*: numbers whose exact sum is the sum about zero. Totals add terms with `math.fsum`.
 """
 
 from typing import NamedTuple

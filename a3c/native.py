@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from a3c.heads import head_for
 from a3c.serial import BOOLEANS, NUMBERS, Step, array_from_json, close_all, expect
-from a3c.spaces import observation_spec
+from a3c.trunks import observation_spec
 
 Vector = gymnasium.vector.VectorEnv[Any, Any, Any]
 CONSTANTS = (gymnasium.Space, EnvSpec)
@@ -75,7 +75,6 @@ class NativeEnvironments:
 
 
 def make_native(spec: EnvSpec, count: int, max_episode_steps: int | None) -> Vector:
-    """The vector version of `count` environments."""
     options: dict[str, Any] = {} if max_episode_steps is None else {"max_episode_steps": max_episode_steps}
     with warnings.catch_warnings(), np.errstate():
         return gymnasium.make_vec(spec, count, gymnasium.VectorizeMode.VECTOR_ENTRY_POINT, **options)

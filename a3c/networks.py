@@ -1,27 +1,18 @@
 """The actor-critic: a trunk shared ("tied") by a policy layer and a value layer (Mnih et al. 2016, section 4)."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
 from a3c.config import Config
 from a3c.environments import EnvironmentSpec
 from a3c.heads import Head
-from a3c.spaces import ObservationSpec
-from a3c.trunks import MLP, Trunk, linear
+from a3c.trunks import MLP, ObservationSpec, Trunk, linear
 
 LINE = 16  # float32 values in a cache line of 64 bytes: each parameter tensor starts at one
 
 
 class ActorCritic(nn.Module):
-    """Parameters of the policy's distribution, and the value, of an observation.
-
-    Args:
-        trunk: a module with `observation` and `features` (a3c.trunks).
-        head: what the policy layer's outputs mean (a3c.heads).
-        value_scale: unit of the value layer; values come out in units of return.
-    """
+    """Parameters of the head's distribution, and the value, of an observation; `value_scale` is the value's unit."""
 
     def __init__(self, trunk: Trunk, head: Head, value_scale: float = 1.0):
         super().__init__()
@@ -30,7 +21,6 @@ class ActorCritic(nn.Module):
 
     @property
     def observation(self) -> ObservationSpec:
-        """What the trunk observes."""
         return self.trunk.observation
 
     def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
@@ -39,17 +29,10 @@ class ActorCritic(nn.Module):
         return self.policy_head(features), self.value_head(features).squeeze(-1) * self.value_scale
 
 
-def mlp_actor_critic(
-    observation: ObservationSpec, head: Head, hidden_sizes: Sequence[int], value_scale: float = 1.0
-) -> ActorCritic:
-    """An actor-critic whose trunk is an MLP."""
-    return ActorCritic(MLP(observation, hidden_sizes), head, value_scale)
-
-
 def build(config: Config, environment: EnvironmentSpec) -> ActorCritic:
     """The network of a run."""
-    sizes, scale = config.network.hidden_sizes, config.loss.value_scale
-    return mlp_actor_critic(environment.observation, environment.head, sizes, scale)
+    trunk = MLP(environment.observation, config.network.hidden_sizes)
+    return ActorCritic(trunk, environment.head, config.loss.value_scale)
 
 
 def initialize(model: ActorCritic, seed: int) -> None:

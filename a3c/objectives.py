@@ -1,4 +1,4 @@
-"""Objectives: the loss of a rollout. A new loss is a new class here.
+"""Objectives: the return targets and the loss of a rollout. A new loss is a new class here.
 
 An objective sees log-probabilities, entropies, values and a rollout's rewards; it knows no network and no distribution.
 It states the loss for torch, and its derivative for the closed form; a test holds them together.
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from a3c.config import LossConfig
-from a3c.returns import lambda_returns, normalize
 from a3c.rollouts import Rollout
 
 Array = NDArray[np.float32]
@@ -75,9 +74,8 @@ class A2C:
         config = self._config
         discounts = np.float32(config.gamma) * (~rollout.terminated).astype(np.float32)
         lambdas = np.float32(config.gae_lambda) * (~rollout.truncated).astype(np.float32)
-        returns = lambda_returns(rollout.rewards, discounts, lambdas, values)
+        returns, valid = lambda_returns(rollout.rewards, discounts, lambdas, values), rollout.valid.astype(np.float32)
         advantages = returns - values[:-1]
-        valid = rollout.valid.astype(np.float32)
         return Targets(returns, normalize(advantages, valid) if config.normalize_advantages else advantages, valid)
 
     def loss(self, log_prob: Tensor, entropy: Tensor, values: Tensor, targets: Targets) -> tuple[Tensor, LossTerms]:
@@ -99,10 +97,47 @@ class A2C:
         d_log_prob, d_entropy = -(advantages * weight), np.float32(-config.entropy_coef) * weight
         error = (values - returns) * np.float32(1 / config.value_scale)
         weighted_error = error * weight
-        terms = LossTerms(
-            policy_loss=float(log_prob.dot(d_log_prob)),
-            value_loss=0.5 * float(error.dot(weighted_error)),
-            entropy=float(entropy.dot(weight)),
-        )
+        policy_loss, value_loss = float(log_prob.dot(d_log_prob)), 0.5 * float(error.dot(weighted_error))
+        terms = LossTerms(policy_loss, value_loss, float(entropy.dot(weight)))
         d_values = weighted_error * np.float32(config.value_coef / config.value_scale)
         return terms, Derivative(d_log_prob, d_entropy, d_values)
+
+
+def lambda_returns(rewards: Array, discounts: Array, lambdas: Array, values: Array) -> Array:
+    """Discounted lambda-returns with a discount and a lambda of its own for every step.
+
+    G_t = r_t + discount_t * ((1 - lambda_t) * V(s_{t+1}) + lambda_t * G_{t+1}),   G_T = V(s_T)
+
+    (Sutton and Barto 2018, equation 12.18 with 12.24's step-wise parameters.) Two special cases have names: with every
+    lambda at 1 this is the n-step return bootstrapped after the last step (Mnih et al. 2016, Algorithm S3), and
+    G_t - V(s_t) is the generalised advantage estimate GAE(lambda) (Schulman et al. 2016, equation 16).
+
+    `discount_t` is 0 where step t *terminated*, so that nothing follows it; `lambda_t` is 0 where step t was
+    *truncated*, so that the return takes V(s_{t+1}) of the true final observation and nothing of the next episode.
+
+    Args:
+        rewards, discounts, lambdas: [T, B].
+        values: [T + 1, B], V(s_0) ... V(s_T); the last row is the bootstrap value.
+    Returns: [T, B].
+    """
+    assert rewards.shape == discounts.shape == lambdas.shape and values.shape[0] == rewards.shape[0] + 1
+    carry = discounts * lambdas  # [T, B]
+    returns = rewards.copy()
+    returns += (discounts - carry) * values[1:]  # so far the parts that follow one step
+    following = values[-1]
+    for one_step, carried in zip(returns[::-1], carry[::-1], strict=True):
+        one_step += carried * following
+        following = one_step
+    return returns
+
+
+def normalize(advantages: Array, valid: Array) -> Array:
+    """Advantages scaled to mean 0 and standard deviation 1 over the valid steps (Andrychowicz et al. 2021, C67).
+
+    [T, B] each; `valid` is 1 where the step counts, else 0.
+    """
+    count = max(valid.sum(), 1)
+    centred = (advantages - (advantages * valid).sum() / count) * valid
+    deviation = np.sqrt(np.square(centred).sum() / count)
+    normalized: Array = centred / (deviation + np.float32(1e-8))
+    return normalized

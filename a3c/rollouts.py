@@ -1,7 +1,8 @@
 """Acting: a worker's environments stepped for up to t_max steps with one policy."""
 
 import math
-from collections import deque
+import time
+from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +13,12 @@ from numpy.typing import NDArray
 from a3c.environments import Environments
 from a3c.heads import Array, Head
 from a3c.serial import SEEDS, array_from_json
-from a3c.spaces import ObservationSpec
-from a3c.stopwatch import Stopwatch
+from a3c.trunks import ObservationSpec
 
 # Step t, observations [B, *shape], and where the distribution parameters [B, outputs] go.
 Act = Callable[[int, NDArray[Any], Array], None]
 RECENT_EPISODES = 100
+TOTALS = ("env_steps", "episodes", "return_sum")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +71,35 @@ class Rollout:
         return None if _is_finite(self.rewards) else "rewards"
 
 
+class Stopwatch:
+    """Wall-clock seconds by phase. Each lap books everything since the lap before, so that no time is left out."""
+
+    def __init__(self) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.start()
+
+    def start(self) -> None:
+        """The first phase begins."""
+        self._last = time.perf_counter()
+
+    def lap(self, phase: str) -> None:
+        """A phase has ended."""
+        now = time.perf_counter()
+        self.seconds[phase] += now - self._last
+        self._last = now
+
+    def move(self, seconds: float, source: str, target: str) -> None:
+        """Book seconds of one phase on another."""
+        self.seconds[source] -= seconds
+        self.seconds[target] += seconds
+
+
 class Collector:
     """Steps environments with sampled actions and keeps count of their episodes.
 
     The environments reset themselves at the step *after* an episode's end (Gymnasium's next-step autoreset). So the
     observation after a truncated step is the true final one, at its ordinary place, and the resetting step is a
     transition of no episode: it is marked invalid and not counted.
-
-    The totals are public: the collector of a worker that replaces another one begins with that one's.
 
     Args:
         beat: called after every environment step and after every reset of them all, as a sign of life.
@@ -98,9 +120,7 @@ class Collector:
         self._rollout = Rollout.empty(n_steps, count, environments.observation, environments.head)
         self._noise = np.empty((n_steps, count, *self._head.noise_shape), np.float32)
         self._ended = np.zeros((n_steps + 1, count), np.bool_)  # by each step of the last rollout and the one before
-        self.env_steps = 0
-        self.episodes = 0
-        self.return_sum = 0.0
+        self.env_steps, self.episodes, self.return_sum = 0, 0, 0.0
         self.recent_returns: deque[float] = deque(maxlen=RECENT_EPISODES)
         self.restart_episodes()
 
@@ -115,9 +135,7 @@ class Collector:
         """All that the next rollouts depend on, in JSON values and arrays; for a moment between two rollouts."""
         return {
             "generator": self._rng.bit_generator.state,
-            "env_steps": self.env_steps,
-            "episodes": self.episodes,
-            "return_sum": self.return_sum,
+            **{name: getattr(self, name) for name in TOTALS},
             "recent_returns": list(self.recent_returns),
             "observations": np.array(self._observations, self._rollout.observations.dtype),
             "ended": self._ended[-1].tolist(),
@@ -128,12 +146,10 @@ class Collector:
     def restore(self, state: dict[str, Any]) -> bool:
         """Resume where `state` was taken, bit for bit.
 
-        False: totals and generator are those of `state`, but the environments cannot be brought back to where they
-        were, and all begin a new episode.
+        False: the environments cannot be brought back to where they were, and all begin a new episode.
         """
         self._rng.bit_generator.state = state["generator"]
-        self.env_steps, self.episodes = state["env_steps"], state["episodes"]
-        self.return_sum = state["return_sum"]
+        self.env_steps, self.episodes, self.return_sum = (state[name] for name in TOTALS)
         self.recent_returns = deque(state["recent_returns"], maxlen=RECENT_EPISODES)
         environments = state["environments"]  # None: their state was too large to be kept
         observations = None if environments is None else array_from_json(state["observations"])
@@ -172,29 +188,25 @@ class Collector:
         ended = np.logical_or(rollout.terminated, rollout.truncated, out=self._ended[1:])
         np.logical_not(self._ended[:-1], out=rollout.valid)
         self.env_steps += int(np.count_nonzero(rollout.valid))
-        if rollout.fault() is None:
-            self._count_returns(rollout, ended)
-
-    def _count_returns(self, rollout: Rollout, ended: NDArray[np.bool_]) -> None:
+        if rollout.fault() is not None:
+            return
         if not np.count_nonzero(ended):
             self._running_returns += np.add.reduce(rollout.rewards, 0, np.float64)  # float32 would overflow at 3e38
             return
         first = np.zeros(len(self._running_returns), np.int64)  # each environment's first step not yet counted
         for environment, t in np.argwhere(ended.T):
             episode = rollout.rewards[first[environment] : t + 1, environment]
-            self._finish(float(self._running_returns[environment] + episode.sum(dtype=np.float64)))
+            episode_return = float(self._running_returns[environment] + episode.sum(dtype=np.float64))
+            self.episodes += 1
+            self.return_sum += episode_return
+            self.recent_returns.append(episode_return)
             self._running_returns[environment] = 0.0
             first[environment] = t + 1
         for environment, t in enumerate(first):
             self._running_returns[environment] += rollout.rewards[t:, environment].sum(dtype=np.float64)
 
-    def _finish(self, episode_return: float) -> None:
-        self.episodes += 1
-        self.return_sum += episode_return
-        self.recent_returns.append(episode_return)
-
 
 def _is_finite(array: NDArray[Any]) -> bool:
-    """Whether all of a contiguous array is; one product tells so nearly always, in a fraction of the time."""
+    """Whether all of a contiguous array is; one product shows it nearly always, in a fraction of the time."""
     flat = array.reshape(-1)
     return math.isfinite(flat.dot(flat)) or bool(np.isfinite(array).all())

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a3c.heads import head_for
-from a3c.spaces import observation_spec
+from a3c.trunks import observation_spec
 
 # observations, rewards, terminated, truncated, info
 Step = tuple[NDArray[Any], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
@@ -29,10 +29,7 @@ class SerialEnvironments:
 
     Every step's arrays are overwritten by the next step. Every episode starts from a seed of its own: environments
     cannot be serialised in general, but one that repeats itself is where its seed and its actions since have led it.
-
-    Args:
-        beat: called after the reset of each single environment, as a heartbeat.
-        context: in which their code runs, so that what it has NumPy do about overflows holds for itself alone.
+    Their code runs in `context`, so that what it has NumPy do about overflows holds for itself alone.
     """
 
     def __init__(
@@ -49,10 +46,8 @@ class SerialEnvironments:
         self.num_envs = count = len(environments)
         self._shape, self._dtype = self.observation.shape, np.dtype(self.observation.dtype)
         self._kinds = NUMBERS if self._dtype.kind == "f" else BOOLEANS
-        self._observations = np.zeros((count, *self._shape), self._dtype)
-        self._rewards = np.zeros(count, np.float32)
-        self._terminated = np.zeros(count, np.bool_)
-        self._truncated = np.zeros(count, np.bool_)
+        self._observations, self._rewards = np.zeros((count, *self._shape), self._dtype), np.zeros(count, np.float32)
+        self._terminated, self._truncated = np.zeros((2, count), np.bool_)
         self._ended = [False] * count
         self._seeds = [0] * count  # of the episodes under way
         self._actions = [array(np.dtype(self.head.action_dtype).char) for _ in range(count)]  # and theirs so far
@@ -78,29 +73,6 @@ class SerialEnvironments:
                 self._act(index, action, plain[index])
         return self._observations, self._rewards, self._terminated, self._truncated, {}
 
-    def close(self) -> None:
-        close_all(self._environments)
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "generator": self._rng.bit_generator.state,
-            "seeds": list(self._seeds),
-            "actions": [np.array(actions).reshape(-1, *self.head.action_shape) for actions in self._actions],
-            "ended": list(self._ended),
-        }
-
-    def restore(
-        self, state: dict[str, Any], observations: NDArray[Any], beat: Callable[[], None] = lambda: None
-    ) -> bool:
-        if len(state.get("seeds", ())) != self.num_envs:
-            return False
-        self._rng = np.random.default_rng()
-        self._rng.bit_generator.state = state["generator"]
-        for index, (seed, actions) in enumerate(zip(state["seeds"], state["actions"], strict=True)):
-            if not self._replay(index, seed, array_from_json(actions).astype(self.head.action_dtype), beat):
-                return False
-        return self._ended == state["ended"] and self._observations.tobytes() == observations.tobytes()
-
     def _translated(self, actions: NDArray[Any]) -> tuple[Iterable[Any], list[Any]]:
         """Actions as the environments take them, and as they are recorded."""
         given = self.head.to_env(actions)
@@ -108,18 +80,6 @@ class SerialEnvironments:
             return given, actions.reshape(len(actions), -1).tolist()
         plain = actions.tolist()
         return (plain if given is actions else given.tolist()), plain
-
-    def _replay(self, index: int, seed: int, actions: NDArray[Any], beat: Callable[[], None]) -> bool:
-        """Take one environment through its episode again; False where that is too long, or ends too early."""
-        if len(actions) > REPLAYABLE_STEPS:
-            return False
-        self._begin(index, seed)
-        for action, recorded in zip(*self._translated(actions), strict=True):
-            if self._ended[index]:
-                return False
-            self._act(index, action, recorded)
-            beat()
-        return True
 
     def _begin(self, index: int, seed: int) -> None:
         returned = self._run(self._environments[index].reset, seed=seed)
@@ -156,6 +116,36 @@ class SerialEnvironments:
         if len(actions) <= self._longest:
             self._record(actions, recorded)
 
+    def close(self) -> None:
+        close_all(self._environments)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "generator": self._rng.bit_generator.state,
+            "seeds": list(self._seeds),
+            "actions": [np.array(actions).reshape(-1, *self.head.action_shape) for actions in self._actions],
+            "ended": list(self._ended),
+        }
+
+    def restore(
+        self, state: dict[str, Any], observations: NDArray[Any], beat: Callable[[], None] = lambda: None
+    ) -> bool:
+        if len(state.get("seeds", ())) != self.num_envs:
+            return False
+        self._rng = np.random.default_rng()
+        self._rng.bit_generator.state = state["generator"]
+        for index, (seed, written) in enumerate(zip(state["seeds"], state["actions"], strict=True)):
+            actions = array_from_json(written).astype(self.head.action_dtype)
+            if len(actions) > REPLAYABLE_STEPS:
+                return False
+            self._begin(index, seed)
+            for action, recorded in zip(*self._translated(actions), strict=True):
+                if self._ended[index]:
+                    return False
+                self._act(index, action, recorded)
+                beat()
+        return self._ended == state["ended"] and self._observations.tobytes() == observations.tobytes()
+
 
 def expect(name: str, value: Any, shape: tuple[int, ...], kinds: str) -> None:
     """Refuse with a ValueError what NumPy would quietly broadcast or convert: another shape, or no dtype of `kinds`."""
@@ -167,17 +157,15 @@ def expect(name: str, value: Any, shape: tuple[int, ...], kinds: str) -> None:
 
 
 def close_all(environments: Iterable[Any]) -> None:
-    """Close environments; report on standard error where some raise: what they were made for is done by then."""
+    """Close environments; print one line where some raise: what they were made for is done by then."""
     errors = []
     for environment in environments:
         try:
             environment.close()
         except (Exception, SystemExit) as error:
             errors.append(error)
-    if errors:
-        several = f" of {len(errors)} environments" if len(errors) > 1 else " of an environment"
-        # In one line, not a traceback: a log's last traceback is taken for what its process has died of.
-        print(f"close(){several} failed: {brief(errors[0])}", file=sys.stderr, flush=True)
+    if errors:  # not a traceback: a log's last traceback is taken for what its process has died of
+        print(f"close() of {len(errors)} environments failed: {brief(errors[0])}", file=sys.stderr, flush=True)
 
 
 def brief(error: BaseException) -> str:

@@ -3,27 +3,47 @@
 A trunk is a torch module with two attributes, `observation` and `features`. One that has a closed form also acts and
 learns in NumPy, on the memory of its own parameters; any other acts and learns by torch.
 
-The networks of A3C are small and its batches smaller: most of the time that torch spends on them goes into dispatching
-operations and recording a graph (docs/decisions/0003). With arrays this small the number of calls is the cost, and how
-a call is written matters: `a.dot(b)` is half of `np.dot(a, b)`, a ufunc's `reduce` a third of the method, and operands
-of one shape half of a broadcast. With thousands of rows the cost is memory: a large new array is pages that the kernel
-has to clear, so learning reuses its own.
+With arrays this small the number of calls is the cost (docs/decisions/0003), and how a call is written matters:
+`a.dot(b)` is half of `np.dot(a, b)`, a ufunc's `reduce` a third of the method, and operands of one shape half of a
+broadcast. With thousands of rows the cost is memory: a large new array is pages to clear, so learning reuses its own.
 """
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
+import gymnasium
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from a3c.spaces import ObservationSpec
-
 Array = NDArray[np.float32]
 ZERO = np.zeros((), np.float32)  # cheaper to compare with than Python's 0, which has to be converted each time
 WIDE = 16  # environments from which on acting on copies of the weights pays
+
+
+@dataclass(frozen=True, slots=True)
+class ObservationSpec:
+    """One observation: an array of this shape and dtype."""
+
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+    @property
+    def size(self) -> int:
+        """How many numbers it holds."""
+        return math.prod(self.shape)
+
+
+def observation_spec(space: gymnasium.Space[Any]) -> ObservationSpec:
+    """What a space's observations become; a ValueError where it is not supported."""
+    if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1 or space.shape[0] == 0:
+        found = f"{type(space).__name__}{space.shape or ''}"
+        raise ValueError(f"observes {found}; supported is a Box with one dimension (a vector of at least one number)")
+    return ObservationSpec(space.shape)
 
 
 class Trunk(Protocol):
@@ -37,11 +57,7 @@ class Trunk(Protocol):
 
 
 class MLP(nn.ModuleList):
-    """Fully connected ReLU layers over the flattened observation.
-
-    Args:
-        hidden_sizes: units of each layer.
-    """
+    """Fully connected ReLU layers, of `hidden_sizes` units each, over the flattened observation."""
 
     def __init__(self, observation: ObservationSpec, hidden_sizes: Sequence[int]):
         sizes = [observation.size, *hidden_sizes]
@@ -103,10 +119,8 @@ class ClosedFormMLP:
         originals = [(layer.transposed, layer.bias) for layer in self._layers]
         self._copies: list[tuple[Array, Array]] = []  # each with its original
         if count >= WIDE:
-            copies = [
-                (np.empty(weight.shape, np.float32), np.empty((count, bias.size), np.float32))
-                for weight, bias in originals
-            ]
+            shapes = [(weight.shape, (count, bias.size)) for weight, bias in originals]
+            copies = [(np.empty(weight, np.float32), np.empty(bias, np.float32)) for weight, bias in shapes]
             self._copies = [pair for layer in zip(copies, originals, strict=True) for pair in zip(*layer, strict=True)]
             originals = copies
         self._acting = list(zip(self._hidden, originals, strict=True))
@@ -139,9 +153,7 @@ class ClosedFormMLP:
     def backward(self, observations: Array, d_outputs: Array, weight: Array) -> None:
         """Write dL/dparameters into the module's gradients.
 
-        Args:
-            observations: of the rollout's steps, [T * B, *shape].
-            d_outputs, weight: [T * B, K] and [K, F]; their product is dL/dfeatures.
+        The product of d_outputs [T * B, K] and weight [K, F] is dL/dfeatures; observations are [T * B, *shape].
         """
         inputs = [_flat(observations), *(_rows(hidden)[: len(observations)] for hidden in self._hidden)]
         for index in range(len(self._layers) - 1, -1, -1):

@@ -19,8 +19,7 @@ from a3c.config import Config, NetworkConfig
 from a3c.environments import describe
 from a3c.learners import Learner, learner_for
 from a3c.networks import ActorCritic, bind, build, flat_zeros, initialize
-from a3c.rollouts import Collector, Rollout
-from a3c.stopwatch import Stopwatch
+from a3c.rollouts import Collector, Rollout, Stopwatch
 
 WAYS = {"closed_form_us": "closed-form", "autograd_us": "autograd"}
 

@@ -9,8 +9,7 @@ from a3c.config import Config
 from a3c.environments import EnvironmentSpec
 from a3c.learners import NonFiniteError, clipped_gradients, learner_for
 from a3c.networks import bind, build, flat_zeros
-from a3c.rollouts import Collector
-from a3c.stopwatch import Stopwatch
+from a3c.rollouts import Collector, Stopwatch
 from shared.scoreboard import Scoreboard
 from shared.store import SharedStore
 from workers.link import Link, connect

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from a3c.config import NumericsError
 from a3c.learners import RolloutStatistics
-from a3c.rollouts import Collector
-from a3c.stopwatch import Stopwatch
+from a3c.rollouts import Collector, Stopwatch
 from shared import PHASES
 from shared.checkpoint_barrier import LAST
 from shared.scoreboard import CRITIC, LATEST, SUMS, Scoreboard, add_moments

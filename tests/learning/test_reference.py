@@ -14,8 +14,7 @@ from a3c import Config, load_checkpoint
 from a3c.environments import describe
 from a3c.learners import RolloutStatistics
 from a3c.networks import ActorCritic, bind, build, flat_zeros, initialize
-from a3c.rollouts import Collector
-from a3c.stopwatch import Stopwatch
+from a3c.rollouts import Collector, Stopwatch
 from shared.store import Pulled
 from workers import train
 from workers.actor_learner import learn

@@ -85,12 +85,3 @@ def model_metadata(size: int, actions: int, critic: bool = True, action_start: i
         lowest=(-1.0,) * size,
         highest=(1.0,) * size,
     )
-
-
-def format_1(metadata: Metadata) -> dict[str, str]:
-    """The entries that the version before wrote, one for each field."""
-    fields = asdict(metadata)
-    ranges = json.dumps([fields.pop("lowest"), fields.pop("highest")])
-    texts = {name: "" if value is None else str(value) for name, value in fields.items()}
-    own = {"format": "1", "critic": "yes" if metadata.critic else "no", "observations": ranges, "value_mean": "9.0"}
-    return {f"a3c.{name}": text for name, text in {**texts, **own}.items()}

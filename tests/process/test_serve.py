@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from a3c import load_policy
 from a3c.config import CheckpointError
 from tests.process.command import COMMAND, run, run_here
 from tests.process.http_client import ServerProgram, received
-from tests.process.onnx_models import BALANCE, DIGEST, format_1, linear_model, model_metadata, write_model
+from tests.process.onnx_models import BALANCE, DIGEST, linear_model, model_metadata, write_model
 from workers.serving.metadata import Metadata, read_metadata
 from workers.serving.model import load_model
 from workers.serving.requests import BODY_LIMIT
@@ -247,15 +247,6 @@ def test_a_model_as_exported_is_loaded(tmp_path: Path) -> None:
     assert load_model(tmp_path / "link.onnx").metadata == metadata
 
 
-@pytest.mark.parametrize("critic", [True, False])
-def test_a_model_of_the_format_before_is_loaded(critic: bool, tmp_path: Path) -> None:
-    metadata = replace(model_metadata(4, 2, critic), updates=None, target_return=None, checkpoint_sha256="5" * 64)
-    model = linear_model(critic=critic)
-    helper.set_model_props(model, format_1(metadata))
-    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
-    assert load_model(tmp_path / "m.onnx").metadata == metadata
-
-
 def external(tensor: onnx.TensorProto, path: Path) -> None:
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL
@@ -270,14 +261,11 @@ def bad_models(folder: Path) -> Iterator[tuple[str, bytes]]:
     yield "unknown origin", b""
     for said, entries in (
         ("unknown origin", {}),
-        ("unknown origin", {"a3c.format": "3"}),
+        ("of format '1', but 2 is read", {"a3c.format": "1"}),
         ("a3c is", {"a3c": "[" * 50_000}),
         ("a3c is", {"a3c": "7"}),
         ("of format 'None'", {"a3c": "{}"}),
         ("lack updates", {"a3c": json.dumps({"format": 2, **asdict(model_metadata(4, 2))}).replace("updates", "x")}),
-        ("lack lowest", format_1(model_metadata(4, 2)) | {"a3c.observations": "[" * 50_000}),
-        ("updates is 'many'", format_1(model_metadata(4, 2)) | {"a3c.updates": "many"}),
-        ("critic is 'None'", format_1(model_metadata(4, 2)) | {"a3c.critic": "maybe"}),
     ):
         model = linear_model()
         del model.metadata_props[:]
@@ -392,7 +380,7 @@ FLOATS = st.floats(-1e18, 1e18)
     )
 )
 def test_metadata_are_read_as_they_were_written(metadata: Metadata) -> None:
-    assert read_metadata(metadata.entries()) == read_metadata(format_1(metadata)) == metadata
+    assert read_metadata(metadata.entries()) == metadata
 
 
 # ---- the command

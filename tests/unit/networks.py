@@ -5,10 +5,9 @@ from typing import Any
 from a3c.config import Config, LossConfig, NetworkConfig
 from a3c.heads import Categorical
 from a3c.learners import Learner, RolloutStatistics, learner_for
-from a3c.networks import ActorCritic, mlp_actor_critic
-from a3c.rollouts import Rollout
-from a3c.spaces import ObservationSpec
-from a3c.stopwatch import Stopwatch
+from a3c.networks import ActorCritic
+from a3c.rollouts import Rollout, Stopwatch
+from a3c.trunks import MLP, ObservationSpec
 
 GRADIENTS = ("closed-form", "autograd")
 
@@ -17,9 +16,8 @@ def mlp(
     observations: int, actions: int, hidden_sizes: Any = (8,), value_scale: float = 1.0, action_start: int = 0
 ) -> ActorCritic:
     """An MLP over a vector, with a categorical head."""
-    return mlp_actor_critic(
-        ObservationSpec((observations,)), Categorical(actions, action_start), hidden_sizes, value_scale
-    )
+    trunk = MLP(ObservationSpec((observations,)), hidden_sizes)
+    return ActorCritic(trunk, Categorical(actions, action_start), value_scale)
 
 
 def learner_of(

@@ -114,7 +114,7 @@ def test_every_planned_run_is_one_that_the_program_can_make(benchmark):
 
 
 def test_wide_cartpole_is_cartpole_with_zeros_behind_its_observation():
-    sizes = {size: describe(growth.observing(size)["env"]).observation_size for size in (4, *SIZES)}
+    sizes = {size: describe(growth.observing(size)["env"]).observation.size for size in (4, *SIZES)}
     assert all(size == found for size, found in sizes.items())
     assert set(SIZES) | {4} == set(growth.AXES["observation"].points)
     plain, wide = gymnasium.make("CartPole-v1"), gymnasium.make(growth.observing(64)["env"].partition(":")[2])

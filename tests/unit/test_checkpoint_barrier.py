@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from a3c.config import Config
 from a3c.environments import describe
-from a3c.rollouts import Collector
+from a3c.rollouts import Collector, Stopwatch
 from a3c.serial import array_to_json
-from a3c.stopwatch import Stopwatch
 from shared.checkpoint_barrier import LAST, CheckpointBarrier
 from shared.scoreboard import Scoreboard
 from tests.unit.processes import die, killed

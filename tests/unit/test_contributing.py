@@ -18,10 +18,8 @@ from a3c.environments import describe
 from a3c.heads import Categorical
 from a3c.learners import AutogradLearner, ClosedFormLearner
 from a3c.networks import ActorCritic, initialize
-from a3c.rollouts import Rollout
-from a3c.spaces import ObservationSpec
-from a3c.stopwatch import Stopwatch
-from a3c.trunks import MLP
+from a3c.rollouts import Rollout, Stopwatch
+from a3c.trunks import MLP, ObservationSpec
 from shared.store import Pulled
 from tests.unit.networks import learn
 from workers import actor_learner

@@ -17,7 +17,7 @@ from a3c.environments import SlowEnvironments, describe
 from a3c.heads import Categorical
 from a3c.native import NativeEnvironments
 from a3c.serial import SerialEnvironments
-from a3c.spaces import ObservationSpec
+from a3c.trunks import ObservationSpec
 from tests.unit.scripted_environments import Endless, Script, Tampered, Walk, register, scripted
 
 

@@ -16,10 +16,8 @@ from a3c.heads import Categorical
 from a3c.learners import NonFiniteError, clip_by_global_norm
 from a3c.networks import ActorCritic, initialize
 from a3c.objectives import A2C, Targets
-from a3c.rollouts import Collector, Rollout
-from a3c.spaces import ObservationSpec
-from a3c.stopwatch import Stopwatch
-from a3c.trunks import WIDE
+from a3c.rollouts import Collector, Rollout, Stopwatch
+from a3c.trunks import WIDE, ObservationSpec
 from tests.unit.networks import GRADIENTS, learn, learner_of, mlp
 from tests.unit.scripted_environments import copy, random_rollout
 

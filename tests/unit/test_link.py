@@ -10,8 +10,7 @@ import torch
 from a3c.config import Config, NumericsError
 from a3c.learners import RolloutStatistics
 from a3c.objectives import LossTerms
-from a3c.rollouts import Collector
-from a3c.stopwatch import Stopwatch
+from a3c.rollouts import Collector, Stopwatch
 from shared.scoreboard import PHASE_SECONDS, STOP, Scoreboard
 from shared.store import Pulled
 from tests.unit.scripted_environments import Walk, scripted

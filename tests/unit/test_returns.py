@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from a3c.config import LossConfig
-from a3c.objectives import A2C
-from a3c.returns import lambda_returns, normalize
+from a3c.objectives import A2C, lambda_returns, normalize
 from tests.unit.scripted_environments import random_rollout
 
 

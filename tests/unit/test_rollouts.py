@@ -13,9 +13,8 @@ from a3c.config import LossConfig
 from a3c.environments import describe
 from a3c.native import NativeEnvironments
 from a3c.networks import initialize
-from a3c.rollouts import Collector
+from a3c.rollouts import Collector, Stopwatch
 from a3c.serial import SerialEnvironments
-from a3c.stopwatch import Stopwatch
 from tests.unit.networks import GRADIENTS, learn, learner_of, mlp
 from tests.unit.scripted_environments import Endless, Script, Walk, copy, scripted
 

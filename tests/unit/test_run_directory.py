@@ -57,9 +57,7 @@ def test_the_home_directory_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_a_home_directory_its_sign_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for a user whom the system does not know
-    with pytest.raises(
-        ConfigError, match=r"^run_dir: '~/runs': this system knows no home directory of yours; set HOME"
-    ):
+    with pytest.raises(ConfigError, match=r"^run_dir: '~/runs': the home directory is unknown; set HOME"):
         typed_path("run_dir", "~/runs")
 
 

@@ -14,8 +14,7 @@ from workers.assembly import build_store
 
 from a3c.config import Config
 from a3c.environments import EnvironmentSpec
-from a3c.rollouts import Collector
-from a3c.stopwatch import Stopwatch
+from a3c.rollouts import Collector, Stopwatch
 from shared.scoreboard import Scoreboard
 from shared.store import SharedStore
 from tests.unit.scripted_environments import Walk, scripted

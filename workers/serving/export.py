@@ -1,8 +1,9 @@
 """`export`: a checkpoint's policy as an ONNX file, written once its check has shown that it is the same policy."""
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 
@@ -24,8 +25,7 @@ from workers.serving.verify import BATCHES, Agreement, Array, compare, greedy, r
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")  # the extra `export`
 
 
-@dataclass(frozen=True, slots=True)
-class Export:
+class Export(NamedTuple):
     """A policy as the content of a file that is not on disk yet, and how it did beside its checkpoint."""
 
     metadata: Metadata
@@ -48,17 +48,12 @@ def export_policy(
 
     Args:
         path: a run directory or a checkpoint's manifest.
-        output: the file; default: RUN_DIR/policy.onnx, or the manifest's name with the ending .onnx beside it. The
-            int8 version of policy.onnx is policy-int8.onnx.
-        int8: in both precisions, which the table compares.
+        output: the file; default: RUN_DIR/policy.onnx, or the manifest's name with the ending .onnx beside it.
+        int8: in both precisions: the int8 version of policy.onnx is policy-int8.onnx.
         with_critic: values as a third output.
         episodes, seed: of the check.
         env: the id by which its environment is found; default: the checkpoint's own.
         quiet: print neither the table nor what to do next.
-    Raises:
-        ConfigError: an option cannot be followed, or a package is missing.
-        CheckpointError: there is none, or its export does not pass the check; then nothing is written.
-        OSError: the file cannot be written; an older one is still there.
     """
     require("export", PACKAGES)
     with environment_output():
@@ -85,9 +80,7 @@ def _paths(path: Path, output: str | None, int8: bool) -> list[Path]:
         if place.suffix != ".onnx" or place.is_dir():
             raise ConfigError(f"output: must name a file that ends in .onnx, got '{place}'")
     if not os.access(first.parent, os.W_OK | os.X_OK):
-        raise ConfigError(
-            f"output: '{first.parent}' is no directory that can be written to; choose another place with --output"
-        )
+        raise ConfigError(f"output: '{first.parent}' is no directory that can be written to; change --output")
     return paths
 
 
@@ -146,9 +139,7 @@ def _metadata(
 
 
 def _check(checkpoint: Checkpoint, returns: Returns, exports: list[Export]) -> None:
-    """Refuse fp32 that differs from the checkpoint by more than rounding, and int8 that misses a target which that
-    reaches. That fp32 misses one would be luck, for it is the checkpoint.
-    """
+    """Refuse fp32 that differs from the checkpoint by more than rounding, and int8 that misses a target it reaches."""
     agreement, path, last = exports[0].agreement, checkpoint.path, exports[-1]
     if not agreement.exact:
         others = agreement.observations - agreement.same

@@ -53,11 +53,7 @@ def policy_graph(model: ActorCritic, metadata: Metadata) -> ModelProto:
 
 
 def int8_graph(graph: ModelProto) -> ModelProto:
-    """The same graph with weights of 8 bits and activations that are rounded to 8 bits as they come.
-
-    The first layer stays as it is: one step width for all components of an observation is too coarse for the small
-    ones among them (docs/decisions/0016).
-    """
+    """The same graph with weights and activations of 8 bits, but for the first layer (docs/decisions/0016)."""
     # By the name that its product has once the quantiser has split it into a MatMul and an Add.
     first = [f"{node.name}_MatMul" for node in graph.graph.node if OBSERVATIONS in node.input]
     with _quiet(), tempfile.TemporaryDirectory() as folder:

@@ -46,21 +46,17 @@ class Metadata:
 
 
 def read_metadata(entries: Mapping[str, str]) -> Metadata:
-    """Read the metadata of a file; those of format 1 too.
-
-    Raises:
-        ValueError: they are of unknown origin or another format, or a field is missing or malformed.
-    """
-    if KEY in entries:
-        found = _parsed(entries[KEY])
-        if type(found) is not dict:
-            raise ValueError(f"its metadata are damaged: {KEY} is {entries[KEY][:40]!r}")
-        if (version := found.get("format")) != FORMAT:
-            raise ValueError(f"of format {str(version)[:20]!r}, but {FORMAT} and 1 are read here; export it again")
-    elif entries.get(f"{KEY}.format") == "1":
-        found = _format_1({key.removeprefix(f"{KEY}."): text for key, text in entries.items()})
-    else:
+    """Read the metadata of a file; a ValueError where they are of another origin or format, or malformed."""
+    if KEY not in entries and f"{KEY}.format" not in entries:
         raise ValueError(f"of unknown origin; models that can be served are made by: {command('export', 'RUN_DIR')}")
+    try:
+        found = json.loads(entries.get(KEY, '{"format": 1}'))
+    except (ValueError, RecursionError):
+        found = None
+    if type(found) is not dict:
+        raise ValueError(f"its metadata are damaged: {KEY} is {entries[KEY][:40]!r}")
+    if (version := found.get("format")) != FORMAT:
+        raise ValueError(f"of format {str(version)[:20]!r}, but {FORMAT} is read here; export it again")
     values: dict[str, Any] = {}
     for field in fields(Metadata):
         if field.name not in found:
@@ -72,24 +68,6 @@ def read_metadata(entries: Mapping[str, str]) -> Metadata:
     if not len(values["lowest"]) == len(values["highest"]) == values["observation_size"]:
         raise ValueError("its metadata are damaged: lowest and highest are not of observation_size numbers")
     return Metadata(**values)
-
-
-def _format_1(texts: Mapping[str, str]) -> dict[str, Any]:
-    """The fields of format 1, which had an entry of text for each, empty where there is none."""
-    types = {field.name: field.type for field in fields(Metadata)}
-    found = {name: text if types.get(name) is str else _parsed(text) for name, text in texts.items()}
-    found["critic"] = {"yes": True, "no": False}.get(texts.get("critic", ""))
-    if type(ranges := found.get("observations")) is list and len(ranges) == 2:
-        found["lowest"], found["highest"] = ranges
-    return found
-
-
-def _parsed(text: str) -> Any:
-    """The value of JSON; other text as it is, which no field can be, and None where there is none."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text or None
 
 
 def _is_of_type(value: Any, kind: Any) -> bool:

@@ -1,6 +1,5 @@
 """An exported policy: an ONNX file, loaded without trusting it, checked, and asked for actions."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,21 +31,16 @@ class Model:
         self._names = NAMES if metadata.critic else NAMES[:2]
 
     def answer(self, observations: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-        """Actions [B], probabilities [B, A] and, with a critic, values [B] of observations [B, O], by their names.
-
-        Actions are counted as the environment counts them; the others are not finite where observations are too large.
-        """
+        """Actions [B] as the environment counts them, probabilities [B, A] and, with a critic, values [B], by name."""
         return dict(zip(self._names, self._run(self._names, {OBSERVATIONS: observations}), strict=True))
 
 
 def load_model(path: Path) -> Model:
     """Load a model; a CheckpointError where it cannot be read, or is not what `export` writes."""
-    try:  # a link such as current.onnx is the user's choice
-        return parse_model(read_file(Path(os.path.realpath(path)), SIZE_LIMIT))
-    except OSError as error:
-        raise CheckpointError(f"{path}: {error.strerror}") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+    try:
+        return parse_model(read_file(path, SIZE_LIMIT))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: {getattr(error, 'strerror', error)}") from error
 
 
 def parse_model(content: bytes) -> Model:

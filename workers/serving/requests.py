@@ -21,18 +21,12 @@ class RequestError(ValueError):
 
 
 def read_request(body: bytes, observation_size: int) -> tuple[NDArray[np.float32], bool]:
-    """Observations [B, O] of {"observation": [...]} or {"observations": [[...], ...]}, and whether it was the first.
-
-    Raises:
-        RequestError: the body is anything else.
-    """
+    """Observations [B, O] of {"observation": [...]} or {"observations": [[...], ...]}, and whether it was the first."""
     fields = _fields(body)
     if fields.keys() == {"observation"}:
         return _array([fields["observation"]], observation_size, "observation"), True
     if fields.keys() != {"observations"}:
-        raise RequestError(
-            400, 'body: expected {"observation": [...]} or {"observations": [[...], ...]} and nothing else'
-        )
+        raise RequestError(400, 'body: expected nothing but {"observation": [...]} or {"observations": [[...], ...]}')
     rows = fields["observations"]
     if type(rows) is not list or not rows:
         raise RequestError(400, "observations: expected a list of at least one observation")

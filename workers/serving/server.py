@@ -5,6 +5,7 @@ import errno
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -36,8 +37,8 @@ OWN_FILES = 64  # that the process has open besides
 HEADER_LIMIT = 2**15  # bytes
 TRANSFER_LIMIT = 2**22  # bytes of a body that are received, so that a client learns that it is too large
 IDLE_SECONDS = 60  # after which a connection is closed on which nothing arrives
-CLEANUP_SECONDS = 5  # between two looks for such connections
-POLL_SECONDS = 0.5  # between two looks at the model's file
+CLEANUP_SECONDS = 5  # between two searches for such connections
+POLL_SECONDS = 0.5  # between two checks of the model's file
 EPISODES, SEED = 100, 0  # of the check of an export
 Identity = tuple[int, int, int]
 ENDINGS = (".json", ".safetensors")  # of a checkpoint, which is exported first, as a run directory is
@@ -47,10 +48,6 @@ def serve(path: str, host: str, port: int, int8: bool, threads: int, env: str | 
     """Serve an exported model, or the policy of a run or checkpoint, until SIGINT or SIGTERM; the exit code.
 
     With `port` 0 any free one, which is printed; `int8` and `env` are for an export.
-
-    Raises:
-        ConfigError: an option cannot be followed, or a package is missing.
-        CheckpointError: there is nothing that can be served.
     """
     require("serve", PACKAGES)
     from waitress import create_server
@@ -101,8 +98,8 @@ class Source:
         path = self.path
         with contextlib.suppress(OSError):
             if path.is_dir():
-                names = [checkpoints_of(path) / f"{name}.json" for name in preferred(checkpoints_of(path))]
-                path = next((name for name in names if name.exists()), names[-1])
+                first, second = (checkpoints_of(path) / f"{name}.json" for name in preferred(checkpoints_of(path)))
+                path = first if first.exists() else second
             status = os.stat(path)
             return status.st_ino, status.st_size, status.st_mtime_ns
         return None
@@ -124,11 +121,7 @@ class Source:
 
 
 class Served:
-    """The model that answers now.
-
-    `model`, `reloads` and `refused` are written by the watching thread alone and read by those that answer. A request
-    takes the reference once, so that it has one model from its beginning to its end; nothing can be torn.
-    """
+    """The model that answers now; the watching thread alone writes what those that answer read, each reference once."""
 
     def __init__(self, source: Source, model: "Model", identity: Identity | None):
         self.model, self.reloads, self.refused = model, 0, 0
@@ -161,7 +154,7 @@ class Served:
 
 
 def _log(text: str, error: bool = False) -> None:
-    with contextlib.suppress(OSError):  # whoever read it has gone; the server continues
+    with contextlib.suppress(OSError):  # its reader has gone; the server continues
         print(clean(text), file=sys.stderr if error else sys.stdout, flush=True)
 
 
@@ -210,10 +203,6 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _connections() -> int:
     """How many connections may be open at once: as many as this process may have files open, less its own."""
-    if sys.platform == "win32":  # which has no such limit
-        return CONNECTIONS
-    import resource
-
     limit, highest = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = CONNECTIONS + OWN_FILES
     if limit < wanted and (highest >= wanted or highest == resource.RLIM_INFINITY):

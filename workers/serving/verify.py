@@ -74,10 +74,7 @@ def greedy(model: "Model") -> Greedy:
 
 
 def real_observations(policy: Policy, environment: EnvironmentSpec, seed: int) -> Array:
-    """Observations [N, O] of greedy, sampled and uniformly random play, a third each, but for those not finite.
-
-    The first environments are seeded with `seed`, `seed` + 1 and `seed` + 2, sampled and random actions with `seed`.
-    """
+    """Finite observations [N, O] of greedy, sampled and uniformly random play, a third each, seeded from `seed`."""
     rng, count = np.random.default_rng(seed), policy.head.outputs
     ways: list[Callable[[Array], NDArray[np.int64]]] = [
         policy.actions,
