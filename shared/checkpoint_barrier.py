@@ -1,4 +1,4 @@
-"""The checkpoint barrier: how the snapshots of all workers come into one checkpoint while training goes on."""
+"""The checkpoint barrier: how the snapshots of all workers come into one checkpoint while training continues."""
 
 from shared.memory import SharedArray, Slots
 
@@ -20,9 +20,7 @@ class CheckpointBarrier:
 
     def __init__(self, workers: int, led: bool):
         self._led = led
-        self._requested = SharedArray((1,), "int64")
-        self._due = SharedArray((1,), "int64")
-        self._handed_in = SharedArray((workers,), "int64")
+        self._requested, self._due, self._handed_in = SharedArray((1,)), SharedArray((1,)), SharedArray((workers,))
         self._handed_in.array[:] = -1
         self._snapshots = Slots(workers)
 

@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shared.memory import SharedArray
-from shared.notifier import Notifier
+from shared.memory import Notifier, SharedArray
 from shared.optimizers import SharedOptimizer
 from shared.scoreboard import RUN, Scoreboard
 from shared.store import Capture, Pulled, SharedStore, Snapshot
@@ -44,18 +43,18 @@ class SyncStore(SharedStore):
         size, workers = len(initial), scoreboard.workers
         self._interval = interval
         self._gradients = SharedArray((workers, size), "float32")
-        self._handed_in = SharedArray((workers,), "int64")  # the number of the step that a gradient is for
-        self._totals = SharedArray((2,), "int64")  # env steps of all workers as of the last even step, and the last odd
-        self._ending = SharedArray((1,), "int64")  # the scoreboard's request as of the last step
+        self._handed_in = SharedArray((workers,))  # the number of the step that a gradient is for
+        self._totals = SharedArray((2,))  # env steps of all workers as of the last even step, and the last odd
+        self._ending = SharedArray((1,))  # the scoreboard's request as of the last step
         self._queue = SharedArray((QUEUE_SLOTS, size), "float32")
         self._queue_moments = SharedArray((QUEUE_SLOTS, 3), "float64")  # updates, env steps, time.monotonic()
-        self._queued = SharedArray((1,), "int64")  # snapshots so far, the number of the next one
-        self._released = SharedArray((1,), "int64")  # snapshots that the monitor has released
-        self._due = SharedArray((2,), "int64")  # env steps at which the next snapshot is queued; updates of the last
+        self._queued = SharedArray((1,))  # snapshots so far, the number of the next one
+        self._released = SharedArray((1,))  # snapshots that the monitor has released
+        self._due = SharedArray((2,))  # env steps at which the next snapshot is queued; updates of the last
         self._due.array[:] = self._after(0), -1
         self._captured_vectors = SharedArray((len(self.vectors()), size), "float32")
-        self._captured_counters = SharedArray((len(self._counters), workers), "int64")
-        self._captured_moment = SharedArray((5,), "int64")  # updates, env steps, queued, due
+        self._captured_counters = SharedArray((len(self._counters), workers))
+        self._captured_moment = SharedArray((5,))  # updates, env steps, queued, due
         self._notifiers = [Notifier() for _ in range(workers)]
 
     # -- training -------------------------------------------------------------------------------------------------
