@@ -85,7 +85,6 @@ class Scoreboard:
         return self._rows.array[worker_index : worker_index + 1].view(np.float64)
 
     def count_staleness(self, worker_index: int, staleness: int) -> None:
-        """Count one push of a worker."""
         self._staleness.numbers[worker_index, min(staleness, STALENESS_BINS - 1)] += 1
 
     def count_dropped(self, worker_index: int, what: str) -> None:
@@ -93,7 +92,6 @@ class Scoreboard:
         self._dropped.numbers[worker_index, DROPPED.index(what)] += 1
 
     def count(self, fault: str) -> None:
-        """Count one of FAULTS."""
         self._faults.numbers[FAULTS.index(fault)] += 1
 
     def replace(self, worker_index: int) -> None:
@@ -137,7 +135,6 @@ class Scoreboard:
         return int(self._beats.numbers[index])
 
     def is_learning(self, worker_index: int) -> bool:
-        """Whether a worker computes gradients."""
         return bool(self._learning.numbers[worker_index])
 
     def training_seconds(self, now: float) -> float:
@@ -156,15 +153,12 @@ class Scoreboard:
         return int(self._requests.numbers[0])
 
     def stopping(self) -> bool:
-        """Whether a stop at once has been asked for."""
         return self.requested() >= STOP
 
     def request_save(self) -> None:
-        """Ask for a checkpoint now."""
         self._requests.numbers[1] += 1
 
     def saves_requested(self) -> int:
-        """How often a checkpoint has been asked for."""
         return int(self._requests.numbers[1])
 
     # -- checkpoints ----------------------------------------------------------------------------------------------
@@ -181,8 +175,7 @@ class Scoreboard:
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue a `state`; of more workers than there are now, worker 0 takes the totals.
 
-        Raises:
-            KeyError, ValueError: it is not a state of such a scoreboard.
+        Raises KeyError or ValueError where it is none.
         """
         rows = _rows_of(state["rows"].numpy())
         earlier = rows[self.workers :]

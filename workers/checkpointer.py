@@ -1,7 +1,4 @@
-"""The checkpointer: saves the run at its interval, and keeps its numbers finite.
-
-It runs no environment, so nothing of the user's can hold it up.
-"""
+"""The checkpointer: saves the run and keeps its numbers finite; it runs no environment that could hold it up."""
 
 import time
 from collections import deque
@@ -137,48 +134,34 @@ class Checkpointer:
         return True
 
     def _write_latest(self, capture: Capture) -> None:
-        snapshot, tensors = capture
+        (snapshot, tensors), progress, training = capture, self._evaluations.progress(), None
         if not all(np.isfinite(tensor.numpy()).all() for tensor in (snapshot.parameters, *tensors.values())):
             return  # the guard deals with what it was taken from
-        training = Training(tensors | self._counted(), self._facts()) if tensors else None
+        if tensors:
+            if progress.rows:
+                with suppress(FileNotFoundError):  # somebody has deleted it: training is worth more than its curve
+                    sync_file(self._table)  # so that it has every row that the checkpoint counts on
+            tensors |= {f"board.{name}": tensor for name, tensor in self._scoreboard.state().items()}
+            for index in range(self._scoreboard.workers):
+                if (content := self._store.barrier.snapshot(index)) is not None:
+                    tensors[f"worker.{index}"] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+            training = Training(tensors, {"mode": self._config.mode, "monitor": asdict(progress)})
         last = self._evaluations.last()
         evaluation = last.evaluation if last and last.snapshot.updates == snapshot.updates else None
-        self._write("latest", snapshot, evaluation, training, self._config.supervision.keep_checkpoints)
-
-    def _counted(self) -> dict[str, Tensor]:
-        """The scoreboard's state, and the snapshots of those workers that have handed in one."""
-        snapshots = {index: self._store.barrier.snapshot(index) for index in range(self._scoreboard.workers)}
-        return {f"board.{name}": tensor for name, tensor in self._scoreboard.state().items()} | {
-            f"worker.{index}": torch.frombuffer(bytearray(snapshot), dtype=torch.uint8)
-            for index, snapshot in snapshots.items()
-            if snapshot is not None
-        }
-
-    def _facts(self) -> dict[str, Any]:
-        progress = self._evaluations.progress()
-        if progress.rows:
-            with suppress(FileNotFoundError):  # somebody has deleted it: training is worth more than its curve
-                sync_file(self._table)  # so that it has every row that the checkpoint counts on
-        return {"mode": self._config.mode, "monitor": asdict(progress)}
+        self._write("latest", snapshot, evaluation, training)
 
     def _write(
-        self,
-        name: str,
-        snapshot: Snapshot,
-        evaluation: Evaluation | None,
-        training: Training | None = None,
-        keep: int = 1,
+        self, name: str, snapshot: Snapshot, evaluation: Evaluation | None, training: Training | None = None
     ) -> None:
         self._parameters.copy_(snapshot.parameters)
         facts = {
             **self._environment.identity(),
             "target_return": self._target,
             "seed": self._config.seed,
-            "env_steps": snapshot.env_steps,
-            "updates": snapshot.updates,
-            "consistent": snapshot.consistent,
+            **{name: getattr(snapshot, name) for name in ("env_steps", "updates", "consistent")},
             "evaluation": asdict(evaluation) if evaluation else None,
         }
+        keep = self._config.supervision.keep_checkpoints if name == "latest" else 1
         save_checkpoint(self._checkpoints, name, self._model, facts, training, keep)
         self._send(("checkpointed", name))
 
@@ -189,10 +172,7 @@ class Checkpointer:
 
         Workers refuse gradients that are not finite, so this is for what no worker computed: an overflow in a step,
         a stray write of another library. What others push meanwhile is lost; a push under way may bring some of it
-        back, which the next check finds.
-
-        Raises:
-            NumericsError: there is nothing finite to go back to, or it does not last.
+        back, which the next check finds. Raises NumericsError where nothing finite is left, or it does not last.
         """
         now = time.monotonic()
         if now < self._next_guard:

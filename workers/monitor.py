@@ -34,12 +34,10 @@ class CancelledError(Exception):
 
 def main(run: SharedRun, messages: Connection) -> None:
     """Process target: evaluate until solved or until the supervisor asks for the end."""
-
-    def watch() -> None:
-        columns = [field.name for field in fields(Evaluation)]
-        Monitor(run, messages.send).watch(open_table(run.run_dir / "evaluations.csv", columns))
-
-    entry.run(run.run_dir / "logs" / "monitor.log", watch)
+    path, columns = run.run_dir / "evaluations.csv", [field.name for field in fields(Evaluation)]
+    entry.run(
+        run.run_dir / "logs" / "monitor.log", lambda: Monitor(run, messages.send).watch(open_table(path, columns))
+    )
 
 
 class Monitor:
@@ -58,8 +56,7 @@ class Monitor:
         config, self._environment, self._store, self._scoreboard, self._evaluations, self._notifier, _ = run
         self._options, self._seed, self._send = config.evaluation, config.seed, send
         self._target = self._environment.target(self._options.target_return)
-        model = build(config, self._environment)
-        self._parameters = flat_zeros(model)
+        self._parameters = flat_zeros(model := build(config, self._environment))
         bind(model, self._parameters)
         self._greedy = actor_for(model).greedy
         self._progress = self._evaluations.progress()
@@ -146,11 +143,7 @@ class Monitor:
     # -- failures -------------------------------------------------------------------------------------------------
 
     def _try(self, snapshot: Snapshot, is_last: bool = False) -> bool:
-        """Evaluate a snapshot, whatever the environment does to that; whether it is the solution.
-
-        Args:
-            is_last: the policy that training has ended with: it is in no queue, and is evaluated whole.
-        """
+        """Evaluate a snapshot, the last one whole and in no queue, and survive its failure; whether it is solved."""
         before, solved = self._progress, False
         if before.tries >= TRIES:
             self._fail(f"the monitor died of it {TRIES} times")
@@ -223,9 +216,7 @@ class Monitor:
     ) -> Evaluation:
         """One evaluation of what is loaded; of fewer episodes where it is not to be `whole` and promises too little.
 
-        Raises:
-            CancelledError: it was cancelled.
-            ArithmeticError: a return is not finite.
+        Raises CancelledError, and ArithmeticError where a return is not finite.
         """
         options, began = self._options, time.monotonic()
         seed = evaluation_seed(self._seed, self._progress.evaluations)
@@ -280,8 +271,5 @@ class Monitor:
 
 
 def evaluation_seed(seed: int, index: int) -> int:
-    """The seed of a run's evaluation number `index`: fresh for each, and never a training seed.
-
-    Below 2^30, so that what an environment makes of it and the number of an episode fits into 31 bits.
-    """
+    """The seed of evaluation `index`: never one of training, below 2^30 so that seed + episode fits into 31 bits."""
     return int(np.random.SeedSequence([seed, 2**32 - 1, index]).generate_state(1)[0]) >> 2

@@ -57,7 +57,6 @@ class Evaluations:
             self._slots.put(NOTES.index(name), pickle.dumps(notes[name]))
 
     def progress(self) -> Progress:
-        """How far they have come."""
         return self._get("progress")  # type: ignore[no-any-return]
 
     def best(self) -> EvaluatedSnapshot | None:
@@ -65,7 +64,6 @@ class Evaluations:
         return self._get("best")  # type: ignore[no-any-return]
 
     def last(self) -> EvaluatedSnapshot | None:
-        """The policy that an interrupted run ended with."""
         return self._get("last")  # type: ignore[no-any-return]
 
     def _get(self, name: str) -> Any:
