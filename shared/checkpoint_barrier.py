@@ -12,10 +12,7 @@ class CheckpointBarrier:
     checkpointer requests, and asks whether the request is complete; workers ask between two rollouts whether theirs is
     due. Written by the checkpointer: the number of the request. Written by worker i (and by the supervisor while there
     is no worker i): its snapshot, and the number of the request that it answers, -1 for none.
-
-    Args:
-        led: a request is due only when a leader makes it so, at the moment that the checkpoint is to be of; else at
-            once.
+    Where the barrier is `led`, a request is due when a leader makes it so, at the checkpoint's moment; else at once.
     """
 
     def __init__(self, workers: int, led: bool):

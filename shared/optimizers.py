@@ -1,6 +1,5 @@
-"""Optimizers whose state lies in shared memory and which many processes step at once.
+"""Optimizers of flat vectors in shared memory; constructing one of `torch.optim` would cost a process over a second.
 
-Both work on flat vectors and need no `torch.optim`: constructing its first optimizer costs a process over a second.
 Who writes: every worker, unlocked on purpose (Hogwild, Recht et al. 2011): where two steps overlap, some elements keep
 only one worker's contribution. An element itself is never torn: aligned 32-bit stores are atomic.
 """

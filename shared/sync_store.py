@@ -30,10 +30,8 @@ class SyncStore(SharedStore):
     Nobody can wait in a circle. A step waits for rollouts, which wait for nobody. The queue is waited for between two
     rollouts, where no step is under way: there worker 0 makes the checkpoint's request due and every worker answers it,
     full or not. The monitor, which makes room, and the checkpointer wait for no worker.
-
-    Args:
-        interval: environment steps between two snapshots; from 20 intervals on a twentieth of the steps so far. None:
-            no snapshots are queued.
+    A snapshot is queued every `interval` env steps, from 20 intervals on every twentieth of the steps so far; never
+    where that is None.
     """
 
     queues = True
@@ -77,7 +75,8 @@ class SyncStore(SharedStore):
         if not self._wait(0, lambda: min(self._handed_in.numbers) >= step):
             return None
         self._step(learning_rate, step)
-        self._notify_others()
+        for other in self._notifiers[1:]:
+            other.notify()
         return 0
 
     def _step(self, learning_rate: float, step: int) -> None:
@@ -113,10 +112,6 @@ class SyncStore(SharedStore):
         self.waited += time.perf_counter() - began
         return True
 
-    def _notify_others(self) -> None:
-        for notifier in self._notifiers[1:]:
-            notifier.notify()
-
     def _stopped(self) -> bool:
         return bool(self._ending.numbers[0] != RUN)
 
@@ -145,7 +140,8 @@ class SyncStore(SharedStore):
                 self._between_steps(self.updates)  # nobody has begun another rollout
             else:
                 self._enqueue()
-                self._notify_others()
+                for other in self._notifiers[1:]:
+                    other.notify()
         if not self._snapshot_is_due():
             return True
         meanwhile()
