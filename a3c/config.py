@@ -52,7 +52,7 @@ class NetworkConfig:
 
 @dataclass(frozen=True, slots=True)
 class LossConfig:
-    """What a rollout is turned into (a3c.returns, a3c.losses)."""
+    """What a rollout is turned into (a3c.objectives, a3c.losses)."""
 
     gamma: float = option(0.97, "discount per environment step", low=0, high=1)
     gae_lambda: float = option(0.98, "lambda of the returns; 1 is the paper's n-step return, 0 is TD(0)", low=0, high=1)

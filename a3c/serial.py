@@ -180,14 +180,8 @@ def brief(error: BaseException) -> str:
     return (message if type(error) is ValueError else f"{name}: {message}")[:500]
 
 
-def array_to_json(values: NDArray[Any]) -> dict[str, Any]:
-    """An array of numbers, exactly, as plain JSON."""
-    data = base64.b64encode(values.tobytes()).decode("ascii")
-    return {"dtype": values.dtype.str, "shape": list(values.shape), "data": data}
-
-
 def array_from_json(written: Any) -> NDArray[Any]:
-    """An array that a state holds, as it is or as `array_to_json` wrote it; read-only."""
+    """An array that a state holds, as it is or in base64 as older checkpoints have it; read-only."""
     if isinstance(written, np.ndarray):
         return written
     return np.frombuffer(base64.b64decode(written["data"]), written["dtype"]).reshape(written["shape"])

@@ -1,4 +1,4 @@
-"""The checkpoint barrier: how the snapshots of all workers come into one checkpoint while training goes on."""
+"""The checkpoint barrier: how the snapshots of all workers come into one checkpoint while training continues."""
 
 from shared.memory import SharedArray, Slots
 
@@ -12,17 +12,12 @@ class CheckpointBarrier:
     checkpointer requests, and asks whether the request is complete; workers ask between two rollouts whether theirs is
     due. Written by the checkpointer: the number of the request. Written by worker i (and by the supervisor while there
     is no worker i): its snapshot, and the number of the request that it answers, -1 for none.
-
-    Args:
-        led: a request is due only when a leader makes it so, at the moment that the checkpoint is to be of; else at
-            once.
+    Where the barrier is `led`, a request is due when a leader makes it so, at the checkpoint's moment; else at once.
     """
 
     def __init__(self, workers: int, led: bool):
         self._led = led
-        self._requested = SharedArray((1,), "int64")
-        self._due = SharedArray((1,), "int64")
-        self._handed_in = SharedArray((workers,), "int64")
+        self._requested, self._due, self._handed_in = SharedArray((1,)), SharedArray((1,)), SharedArray((workers,))
         self._handed_in.array[:] = -1
         self._snapshots = Slots(workers)
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import time
+from contextlib import suppress
 
 from torch import Tensor
 
@@ -16,10 +17,8 @@ LOCK_PAUSE = 5e-5  # between two attempts to get the lock: a push holds it for a
 class LockedStore(SharedStore):
     """As `SharedStore`, but a push waits for its turn.
 
-    The lock is a record lock on a file in memory: the kernel takes it back from a process that dies with it.
-
-    Raises:
-        OSError: this system has no such locks.
+    The lock is a record lock on a file in memory: the kernel takes it back from a process that dies with it. OSError
+    where this system has none.
     """
 
     def __init__(self, initial: Tensor, optimizer: SharedOptimizer, scoreboard: Scoreboard):
@@ -31,7 +30,10 @@ class LockedStore(SharedStore):
         self, worker_index: int, gradient: Tensor, learning_rate: float, env_steps: int, pulled: Pulled
     ) -> int | None:
         began = time.perf_counter()
-        while not self._try_lock():
+        while True:
+            with suppress(BlockingIOError, PermissionError):  # POSIX lets a system answer either
+                fcntl.lockf(self._lock.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
             self._scoreboard.beat(worker_index)  # the worker that has the lock may hang; this one does not
             time.sleep(LOCK_PAUSE)
         self.waited += time.perf_counter() - began
@@ -39,10 +41,3 @@ class LockedStore(SharedStore):
             return super().push(worker_index, gradient, learning_rate, env_steps, pulled)
         finally:
             fcntl.lockf(self._lock.descriptor, fcntl.LOCK_UN)
-
-    def _try_lock(self) -> bool:
-        try:
-            fcntl.lockf(self._lock.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):  # POSIX lets a system answer either
-            return False
-        return True

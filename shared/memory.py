@@ -1,8 +1,10 @@
-"""Shared memory: NumPy arrays of a fixed shape, and slots for bytes of any size."""
+"""Shared memory: NumPy arrays of a fixed shape, slots for bytes of any size, and a way to wake who waits for them."""
 
+import contextlib
 import errno
 import mmap
 import os
+import socket
 import tempfile
 import weakref
 from functools import cached_property
@@ -50,15 +52,13 @@ class NamelessFile:
 
 
 class SharedArray:
-    """A zeroed NumPy array in memory that every process sees to which this object is passed as an argument.
-
-    It starts at a page border, hence aligned for every kernel.
+    """A zeroed NumPy array, aligned to a page, that every process sees to which this object is passed as an argument.
 
     Raises:
         MemoryError: there is not as much memory.
     """
 
-    def __init__(self, shape: tuple[int, ...], dtype: DTypeLike):
+    def __init__(self, shape: tuple[int, ...], dtype: DTypeLike = "int64"):
         size = max(int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize, 1)
         try:
             self.__setstate__((NamelessFile(size), size, shape, np.dtype(dtype)))
@@ -93,8 +93,8 @@ class Slots:
 
     def __init__(self, count: int):
         self._file = NamelessFile(0)
-        self._versions = SharedArray((count,), "int64")  # 0: empty
-        self._lengths = SharedArray((count, 2), "int64")
+        self._versions = SharedArray((count,))  # 0: empty
+        self._lengths = SharedArray((count, 2))
 
     def put(self, index: int, content: bytes) -> None:
         """Replace what slot `index` holds."""
@@ -126,3 +126,26 @@ class Slots:
     def _offset(index: int, version: int, length: int) -> int:
         half = 2 * index + version % 2
         return half * ROOM if length <= ROOM else (half + 1) * LARGE_ROOM
+
+
+class Notifier:
+    """Wakes a process that waits for shared memory to change; what has changed, that process reads there.
+
+    So one notification too many or too few does no harm, and unlike a lock or a message it has no state that could
+    keep others waiting where a process dies in the middle of it.
+    """
+
+    def __init__(self) -> None:
+        self._listener, self._sender = socket.socketpair()
+        self._sender.setblocking(False)
+
+    def notify(self) -> None:
+        """Wake the process that waits, or that will wait next."""
+        with contextlib.suppress(BlockingIOError):  # full of notifications that nobody has read
+            self._sender.send(b"!")
+
+    def wait(self, seconds: float) -> None:
+        """Until there is a notification since the last wait, for `seconds` at most."""
+        self._listener.settimeout(seconds)
+        with contextlib.suppress(TimeoutError):
+            self._listener.recv(4096)

@@ -1,6 +1,5 @@
-"""Optimizers whose state lies in shared memory and which many processes step at once.
+"""Optimizers of flat vectors in shared memory; constructing one of `torch.optim` would cost a process over a second.
 
-Both work on flat vectors and need no `torch.optim`: constructing its first optimizer costs a process over a second.
 Who writes: every worker, unlocked on purpose (Hogwild, Recht et al. 2011): where two steps overlap, some elements keep
 only one worker's contribution. An element itself is never torn: aligned 32-bit stores are atomic.
 """
@@ -15,40 +14,34 @@ from torch import Tensor
 
 from shared.memory import SharedArray
 
-# A scalar for torch, made once in every process: making one takes longer than a small step. As a part of the optimizer
-# it would be passed to other processes, as memory that all of them write to.
-COUNT = torch.zeros((), dtype=torch.float32, device="cpu")
-OFF: Any = {"weight_decay": 0.0, "amsgrad": False, "maximize": False}  # what the kernel could do besides
+COUNT = torch.zeros((), dtype=torch.float32, device="cpu")  # made once: making one takes longer than a small step
+OFF: Any = {"weight_decay": 0.0, "amsgrad": False, "maximize": False}
 
 
 class SharedOptimizer(Protocol):
     """What a store needs of an optimizer."""
 
+    moments: dict[str, SharedArray]  # by name, [P] each
+
     def step(self, parameters: Tensor, gradient: Tensor, learning_rate: float, count: int) -> None:
         """Step `parameters` [P] in place along `gradient` [P]; `count` is the number of this step, from 1."""
-
-    def state(self) -> dict[str, Tensor]:
-        """The shared moments by name, [P] each."""
 
 
 class SharedAdam:
     """Adam (Kingma and Ba 2015, Algorithm 1) with shared moments; equal to torch.optim.Adam(fused=True) bit for bit.
 
-    The step count is not kept here but handed in: it is the sum of the store's push counters, shared, exact, and
-    unbounded, where torch's float32 count stops at 2^24 and a racing one loses increments.
+    The step count is the sum of the store's push counters: exact and unbounded, where a racing one loses increments.
     """
 
     def __init__(self, size: int, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8):
         self._options = beta1, beta2, epsilon
         self._exp_avg, self._exp_avg_sq = (SharedArray((size,), "float32") for _ in range(2))
+        self.moments = {"exp_avg": self._exp_avg, "exp_avg_sq": self._exp_avg_sq}
         self._step = fused_adam if fused_adam_fits() else plain_adam
 
     def step(self, parameters: Tensor, gradient: Tensor, learning_rate: float, count: int) -> None:
         vectors = parameters, gradient, self._exp_avg.tensor, self._exp_avg_sq.tensor
         self._step(vectors, *self._options, learning_rate, count)
-
-    def state(self) -> dict[str, Tensor]:
-        return {"exp_avg": self._exp_avg.tensor, "exp_avg_sq": self._exp_avg_sq.tensor}
 
 
 def fused_adam(vectors: Sequence[Tensor], b1: float, b2: float, eps: float, lr: float, t: int) -> None:
@@ -85,14 +78,10 @@ class SharedRMSProp:
 
     def __init__(self, size: int, decay: float = 0.99, epsilon: float = 1e-8):
         self._decay, self._epsilon = decay, epsilon
-        self._square_avg = SharedArray((size,), "float32")
+        self.moments = {"square_avg": SharedArray((size,), "float32")}
 
     def step(self, parameters: Tensor, gradient: Tensor, learning_rate: float, count: int) -> None:
-        square_avg = self._square_avg.tensor
-        # Computed aside and stored once, so that no other worker reads a half-decayed average.
+        square_avg = self.moments["square_avg"].tensor
         updated = torch.lerp(gradient.square(), square_avg, self._decay)
-        square_avg.copy_(updated)
+        square_avg.copy_(updated)  # stored once, so that no other worker reads a half-decayed average
         parameters.addcdiv_(gradient, updated.add_(self._epsilon).sqrt_(), value=-learning_rate)
-
-    def state(self) -> dict[str, Tensor]:
-        return {"square_avg": self._square_avg.tensor}

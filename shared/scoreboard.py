@@ -37,7 +37,6 @@ LATEST = (  # which every update replaces
     "heartbeat",  # time.monotonic() of the last update; 0 before the first
 )
 ROW = np.dtype([(name, "f8") for name in (*SUMS, *CRITIC, *LATEST)])  # one type: a row is written as vectors
-FORMER = (*SUMS, *PAIRS, "error_magnitude_sum", *LATEST)  # a row's columns in older checkpoints
 ADDED = (*SUMS, *CRITIC[:2], *PHASE_SECONDS, "env_steps", "episodes", "return_sum", "cpu_seconds")  # beside the pairs
 LARGE = 1e300  # larger than any total can become, and small enough to add up
 READS = 5  # of rows that change all the time
@@ -66,13 +65,18 @@ class Scoreboard:
         self.began, self.earlier_seconds = time.monotonic(), 0.0
         self._rows = SharedArray((workers,), ROW)
         self._rows.array["mean_return"] = np.nan
-        self._staleness = SharedArray((workers, STALENESS_BINS), "int64")
-        self._dropped = SharedArray((workers, len(DROPPED)), "int64")
-        self._beats = SharedArray((workers + 2,), "int64")
-        self._learning = SharedArray((workers,), "int64")
-        self._incarnations = SharedArray((workers,), "int64")
-        self._faults = SharedArray((len(FAULTS),), "int64")
-        self._requests = SharedArray((2,), "int64")  # to stop: one of RUN to CLOSE; checkpoints asked for
+        self._staleness = SharedArray((workers, STALENESS_BINS))
+        self._dropped = SharedArray((workers, len(DROPPED)))
+        self._incarnations = SharedArray((workers,))
+        self._faults = SharedArray((len(FAULTS),))
+        self._counts = {  # by their names in a checkpoint
+            "staleness": self._staleness,
+            "dropped": self._dropped,
+            "incarnations": self._incarnations,
+            "tallies": self._faults,
+        }
+        self._beats, self._learning = SharedArray((workers + 2,)), SharedArray((workers,))
+        self._requests = SharedArray((2,))  # to stop: one of RUN to CLOSE; checkpoints asked for
 
     # -- counting -------------------------------------------------------------------------------------------------
 
@@ -81,15 +85,13 @@ class Scoreboard:
         return self._rows.array[worker_index : worker_index + 1].view(np.float64)
 
     def count_staleness(self, worker_index: int, staleness: int) -> None:
-        """Count one push of a worker."""
         self._staleness.numbers[worker_index, min(staleness, STALENESS_BINS - 1)] += 1
 
     def count_dropped(self, worker_index: int, what: str) -> None:
         """Count a rollout of which something was not finite; as "episodes", that a resumed run's were not continued."""
-        self._dropped.array[worker_index, DROPPED.index(what)] += 1
+        self._dropped.numbers[worker_index, DROPPED.index(what)] += 1
 
     def count(self, fault: str) -> None:
-        """Count one of FAULTS."""
         self._faults.numbers[FAULTS.index(fault)] += 1
 
     def replace(self, worker_index: int) -> None:
@@ -133,14 +135,12 @@ class Scoreboard:
         return int(self._beats.numbers[index])
 
     def is_learning(self, worker_index: int) -> bool:
-        """Whether a worker computes gradients."""
         return bool(self._learning.numbers[worker_index])
 
     def training_seconds(self, now: float) -> float:
         """Seconds of training up to `now`, a time.monotonic(): since the first step, and in earlier sittings."""
-        started = self._rows.array["started"]
-        started = started[started > 0]
-        return self.earlier_seconds + (now - float(started.min()) if len(started) else 0.0)
+        started = min((moment for moment in self._rows.array["started"].tolist() if moment), default=now)
+        return self.earlier_seconds + (now - started)
 
     # -- requests, by the supervisor alone ------------------------------------------------------------------------
 
@@ -153,15 +153,12 @@ class Scoreboard:
         return int(self._requests.numbers[0])
 
     def stopping(self) -> bool:
-        """Whether a stop at once has been asked for."""
         return self.requested() >= STOP
 
     def request_save(self) -> None:
-        """Ask for a checkpoint now."""
         self._requests.numbers[1] += 1
 
     def saves_requested(self) -> int:
-        """How often a checkpoint has been asked for."""
         return int(self._requests.numbers[1])
 
     # -- checkpoints ----------------------------------------------------------------------------------------------
@@ -169,12 +166,8 @@ class Scoreboard:
     def state(self) -> dict[str, Tensor]:
         """Everything counted so far, by name."""
         now = time.monotonic()
-        arrays = {
+        arrays = {name: counts.array for name, counts in self._counts.items()} | {
             "rows": self._rows.array.view(np.float64).reshape(self.workers, -1),
-            "staleness": self._staleness.array,
-            "dropped": self._dropped.array,
-            "incarnations": self._incarnations.array,
-            "tallies": self._faults.array,
             "clock": np.array([now - self.began, self.training_seconds(now)]),
         }
         return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
@@ -182,8 +175,7 @@ class Scoreboard:
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue a `state`; of more workers than there are now, worker 0 takes the totals.
 
-        Raises:
-            KeyError, ValueError: it is not a state of such a scoreboard.
+        Raises KeyError or ValueError where it is none.
         """
         rows = _rows_of(state["rows"].numpy())
         earlier = rows[self.workers :]
@@ -192,28 +184,20 @@ class Scoreboard:
         for name, low in ((name, f"{name}_low") for name in PAIRS if len(earlier)):
             rows[name][0], rows[low][0] = exact_sum((rows[name][0], rows[low][0], *earlier[name], *earlier[low]))
         rows["staleness_max"][0] = max(rows["staleness_max"][0], *earlier["staleness_max"], 0)
-        rows["started"] = rows["heartbeat"] = 0.0
         self._rows.array[: len(rows)] = rows[: self.workers]
-        fold(state["staleness"].numpy(), self._staleness.array)
-        fold(state["dropped"].numpy(), self._dropped.array)
-        fold(state["incarnations"].numpy(), self._incarnations.array)
-        self._faults.array[: len(state["tallies"])] = state["tallies"].numpy()  # of an older version: fewer
+        for name, counts in self._counts.items():
+            fold(state[name].numpy(), counts.array)
         elapsed, trained = state["clock"].tolist()
         self.began, self.earlier_seconds = time.monotonic() - elapsed, trained
 
     def worker_state(self, worker_index: int) -> dict[str, NDArray[Any]]:
         """What one worker has counted so far."""
-        arrays = {"row": self.row(worker_index)} | {
-            "staleness": self._staleness.array[worker_index],
-            "dropped": self._dropped.array[worker_index],
-        }
-        return {name: array.copy() for name, array in arrays.items()}
+        counts = {name: self._counts[name].array[worker_index].copy() for name in ("staleness", "dropped")}
+        return {"row": self.row(worker_index).copy(), **counts}
 
     def restore_worker(self, worker_index: int, state: dict[str, Any]) -> None:
         """Continue a worker's own state; raises KeyError, TypeError or ValueError where it is none."""
-        row = _rows_of(np.array([state["row"]], np.float64))  # in older checkpoints a list, with None for NaN
-        row["started"] = row["heartbeat"] = 0.0
-        self._rows.array[worker_index] = row[0]
+        self._rows.array[worker_index] = _rows_of(np.array([state["row"]], np.float64))[0]
         self._staleness.array[worker_index] = 0
         self._staleness.array[worker_index, : len(state["staleness"])] = state["staleness"]
         self._dropped.array[worker_index] = state["dropped"]
@@ -246,13 +230,8 @@ def fold(counts: NDArray[Any], into: NDArray[Any]) -> None:
 
 def _rows_of(values: NDArray[np.float64]) -> NDArray[Any]:
     """A copy of stored rows, [W, columns], as [W] of type ROW; raises ValueError where they are none, or not finite."""
-    if values.shape[-1] == len(FORMER):
-        rows = np.zeros(len(values), ROW)
-        for name, column in zip(FORMER, values.T, strict=True):
-            rows[name] = column
-        rows["learned_steps"] = rows["env_steps"]
-    else:
-        rows = values.copy().view(ROW).reshape(len(values))
+    rows = values.copy().view(ROW).reshape(len(values))
     if not all((np.abs(rows[name]) < LARGE).all() for name in CRITIC):
         raise ValueError("rows that are not finite")
+    rows["started"] = rows["heartbeat"] = 0.0  # moments of an earlier sitting
     return rows

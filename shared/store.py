@@ -61,11 +61,9 @@ class SharedStore:
         self.optimizer, self._scoreboard = optimizer, scoreboard
         self._parameters = SharedArray(tuple(initial.shape), "float32")
         self._parameters.array[:] = initial.detach().numpy()
-        self._begun, *counters = (SharedArray((scoreboard.workers,), "int64") for _ in range(5))
+        self._begun, *counters = (SharedArray((scoreboard.workers,)) for _ in range(5))
         self._counters = self._done, self._env_steps, self._overlapped, self._torn = tuple(counters)
         self.barrier = CheckpointBarrier(scoreboard.workers, led=self.queues)
-
-    # -- training -------------------------------------------------------------------------------------------------
 
     def pull(self, into: Tensor) -> Pulled:
         """Copy the shared parameters into [P]; return how far training had come just before."""
@@ -148,20 +146,20 @@ class SharedStore:
         """The next snapshot to evaluate, once training has come to `env_steps` and made an update; None before."""
         return self.snapshot() if self.env_steps >= env_steps and self.updates else None
 
-    def release(self, evaluated: int) -> None:
-        """Drop the snapshots before number `evaluated`: they have been evaluated, or never will be."""
-
     @property
     def queue_is_full(self) -> bool:
         """Whether training waits until a snapshot is released."""
         return False
 
+    def release(self, evaluated: int) -> None:
+        """Drop the snapshots before number `evaluated`: they have been evaluated, or never will be."""
+
     # -- checkpoints ----------------------------------------------------------------------------------------------
 
     def vectors(self) -> dict[str, Tensor]:
         """The shared parameters and moments themselves, by name, [P] each."""
-        moments = self.optimizer.state().items()
-        return {"parameters": self.parameters, **{f"moment.{name}": moment for name, moment in moments}}
+        moments = {f"moment.{name}": moment.tensor for name, moment in self.optimizer.moments.items()}
+        return {"parameters": self.parameters, **moments}
 
     def sha256(self) -> str:
         """Digest of the parameters and the optimizer's moments: equal where two runs have come to the same bit."""
@@ -183,7 +181,7 @@ class SharedStore:
         self._begun.array[:] = self._done.array
 
     def roll_back(self, tensors: dict[str, Tensor]) -> None:
-        """Set parameters and moments back to a capture's, whoever is pushing; the counters go on."""
+        """Set parameters and moments back to a capture's while others may push; the counters continue."""
         for name, vector in self.vectors().items():
             stored = tensors[name]
             if stored.shape != vector.shape or stored.dtype != vector.dtype:

@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shared.memory import SharedArray
-from shared.notifier import Notifier
+from shared.memory import Notifier, SharedArray
 from shared.optimizers import SharedOptimizer
 from shared.scoreboard import RUN, Scoreboard
 from shared.store import Capture, Pulled, SharedStore, Snapshot
@@ -31,10 +30,8 @@ class SyncStore(SharedStore):
     Nobody can wait in a circle. A step waits for rollouts, which wait for nobody. The queue is waited for between two
     rollouts, where no step is under way: there worker 0 makes the checkpoint's request due and every worker answers it,
     full or not. The monitor, which makes room, and the checkpointer wait for no worker.
-
-    Args:
-        interval: environment steps between two snapshots; from 20 intervals on a twentieth of the steps so far. None:
-            no snapshots are queued.
+    A snapshot is queued every `interval` env steps, from 20 intervals on every twentieth of the steps so far; never
+    where that is None.
     """
 
     queues = True
@@ -44,18 +41,18 @@ class SyncStore(SharedStore):
         size, workers = len(initial), scoreboard.workers
         self._interval = interval
         self._gradients = SharedArray((workers, size), "float32")
-        self._handed_in = SharedArray((workers,), "int64")  # the number of the step that a gradient is for
-        self._totals = SharedArray((2,), "int64")  # env steps of all workers as of the last even step, and the last odd
-        self._ending = SharedArray((1,), "int64")  # the scoreboard's request as of the last step
+        self._handed_in = SharedArray((workers,))  # the number of the step that a gradient is for
+        self._totals = SharedArray((2,))  # env steps of all workers as of the last even step, and the last odd
+        self._ending = SharedArray((1,))  # the scoreboard's request as of the last step
         self._queue = SharedArray((QUEUE_SLOTS, size), "float32")
         self._queue_moments = SharedArray((QUEUE_SLOTS, 3), "float64")  # updates, env steps, time.monotonic()
-        self._queued = SharedArray((1,), "int64")  # snapshots so far, the number of the next one
-        self._released = SharedArray((1,), "int64")  # snapshots that the monitor has released
-        self._due = SharedArray((2,), "int64")  # env steps at which the next snapshot is queued; updates of the last
+        self._queued = SharedArray((1,))  # snapshots so far, the number of the next one
+        self._released = SharedArray((1,))  # snapshots that the monitor has released
+        self._due = SharedArray((2,))  # env steps at which the next snapshot is queued; updates of the last
         self._due.array[:] = self._after(0), -1
         self._captured_vectors = SharedArray((len(self.vectors()), size), "float32")
-        self._captured_counters = SharedArray((len(self._counters), workers), "int64")
-        self._captured_moment = SharedArray((5,), "int64")  # updates, env steps, queued, due
+        self._captured_counters = SharedArray((len(self._counters), workers))
+        self._captured_moment = SharedArray((5,))  # updates, env steps, queued, due
         self._notifiers = [Notifier() for _ in range(workers)]
 
     # -- training -------------------------------------------------------------------------------------------------
@@ -78,7 +75,8 @@ class SyncStore(SharedStore):
         if not self._wait(0, lambda: min(self._handed_in.numbers) >= step):
             return None
         self._step(learning_rate, step)
-        self._notify_others()
+        for other in self._notifiers[1:]:
+            other.notify()
         return 0
 
     def _step(self, learning_rate: float, step: int) -> None:
@@ -114,10 +112,6 @@ class SyncStore(SharedStore):
         self.waited += time.perf_counter() - began
         return True
 
-    def _notify_others(self) -> None:
-        for notifier in self._notifiers[1:]:
-            notifier.notify()
-
     def _stopped(self) -> bool:
         return bool(self._ending.numbers[0] != RUN)
 
@@ -146,7 +140,8 @@ class SyncStore(SharedStore):
                 self._between_steps(self.updates)  # nobody has begun another rollout
             else:
                 self._enqueue()
-                self._notify_others()
+                for other in self._notifiers[1:]:
+                    other.notify()
         if not self._snapshot_is_due():
             return True
         meanwhile()

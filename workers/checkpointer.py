@@ -1,13 +1,10 @@
-"""The checkpointer: saves the run at its interval, and keeps its numbers finite.
+"""The checkpointer: saves the run and keeps its numbers finite; it runs no environment that could hold it up."""
 
-It runs no environment, so nothing of the user's can hold it up.
-"""
-
-import dataclasses
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -25,7 +22,7 @@ from workers.processes import entry
 from workers.runs.evaluations import EvaluatedSnapshot, SharedRun
 from workers.runs.records import Evaluation
 
-WAIT_SECONDS = 0.05  # until it looks at what there is to do, where it is not notified
+WAIT_SECONDS = 0.05  # between two checks whether there is something to do, where it is not notified
 GUARD_SECONDS = 0.05  # between two checks that the parameters are finite, more where a check takes long
 GUARD_SHARE = 0.02  # of this process's time
 ROLLBACKS, ROLLBACK_SECONDS = 10, 60.0  # as many within this time, and the run has diverged
@@ -55,7 +52,6 @@ class Checkpointer:
         self._saved_at = time.monotonic()
         self._requested_at: float | None = None  # when the barrier's request was made, until it is answered with a save
         self._saves_requested = 0
-        self._end_is_tried = False
         self._end: tuple[Any, ...] | None = None  # what was known of the evaluations when the end was saved
         self._best: Evaluation | None = None  # of best.json
         self._good: dict[str, Tensor] | None = None
@@ -71,101 +67,40 @@ class Checkpointer:
             from workers.runs.resume import best_on_disk
 
             self._best = best_on_disk(self._checkpoints)
-        self._saves_requested = self._scoreboard.saves_requested()
+        self._saves_requested, end_is_tried = self._scoreboard.saves_requested(), False
         while self._scoreboard.requested() != CLOSE:
             self._scoreboard.beat(self._scoreboard.checkpointer)
             self.guard()
-            if not self._save_early():
+            if self._solved() is None and not self._store.barrier.ended():
                 self.save_due()
+            elif not end_is_tried:  # at once, for the evaluations that follow may take their time
+                end_is_tried = True
+                self.save_end()
             self._notifier.wait(WAIT_SECONDS)
-        self.save_end()
+        if not self.save_end():
+            raise entry.DiskError(f"{self._checkpoints}: the last checkpoint cannot be written")
 
     # -- saving ---------------------------------------------------------------------------------------------------
 
     def save_due(self) -> None:
         """Request a checkpoint where it is time for one, and save the one that is complete."""
-        now = time.monotonic()
-        wanted = self._scoreboard.saves_requested()
+        now, barrier = time.monotonic(), self._store.barrier
         if self._requested_at is None:
-            interval = self._config.supervision.checkpoint_interval
+            wanted, interval = self._scoreboard.saves_requested(), self._config.supervision.checkpoint_interval
             if now - self._saved_at > interval or wanted != self._saves_requested:
-                self._saves_requested = wanted
-                self._store.barrier.request()
-                self._requested_at = now
-        elif self._store.barrier.complete() or (
-            not self._store.queues and now - self._requested_at > STRAGGLER_SECONDS
-        ):
+                self._saves_requested, self._requested_at = wanted, now
+                barrier.request()
+        elif barrier.complete() or (not self._store.queues and now - self._requested_at > STRAGGLER_SECONDS):
             self._requested_at, self._saved_at = None, now
-            self._try(self._write)
+            self._save()
 
-    def _save_early(self) -> bool:
-        """Save the end as soon as it is there, for the evaluations that follow may take their time; whether it is."""
-        solved = self._solved()
-        if solved is None and not self._store.barrier.ended():
-            return False
-        if not self._end_is_tried:
-            self._end_is_tried, known = True, self._known()
-            if self._try(lambda: self._write_solved(solved) if solved else self._write()):
-                self._end = known
-        return True
-
-    def save_end(self) -> None:
-        """The last save, when all others have ended; raises DiskError where it is not on disk."""
-        if self._end is not None and self._end == self._known():
-            return
-        if (solved := self._solved()) is not None:
-            saved = self._try(lambda: self._write_solved(solved))
-        elif self._store.barrier.ended() or not self._store.queues:
-            saved = self._try(self._write)
-        elif not (self._checkpoints / "latest.json").exists():  # in sync, what is between two steps cannot be resumed
-            saved = self._try(lambda: self._write_latest(Capture(self._store.snapshot(), {})))
-        else:
-            saved = self._try(self._write_best)
-        if not saved:
-            raise entry.DiskError(f"{self._checkpoints}: the last checkpoint cannot be written")
-
-    def _try(self, write: Callable[[], object]) -> bool:
-        try:
-            write()
-        except OSError as error:
-            self._scoreboard.count("failed_saves")
-            where = error.filename or self._checkpoints
-            self._send(("unsaved", f"{where}: {error.strerror}; the checkpoint before it stands"))
-            return False
-        return True
-
-    def _write(self) -> None:
-        self._write_best()
-        self._write_latest(self._store.capture(lambda: self._evaluations.progress().released))
-
-    def _write_best(self) -> None:
-        """The best policy so far, where it is better than the one on disk: that may be older than a resumed run."""
-        best = self._evaluations.best()
-        if best is None or (self._best is not None and self._best.mean >= best.evaluation.mean):
-            return
-        self._save("best", best.snapshot, best.evaluation)
-        self._best = best.evaluation
-
-    def _write_latest(self, capture: Capture) -> None:
-        copies = (capture.snapshot.parameters, *capture.tensors.values())
-        if not all(np.isfinite(tensor.numpy()).all() for tensor in copies):
-            return  # the guard deals with what it was taken from
-        training = Training(capture.tensors | self._counted(), self._facts()) if capture.tensors else None
-        last = self._evaluations.last()
-        evaluation = last.evaluation if last and last.snapshot.updates == capture.snapshot.updates else None
-        self._save("latest", capture.snapshot, evaluation, training, self._config.supervision.keep_checkpoints)
-
-    def _write_solved(self, solved: EvaluatedSnapshot) -> None:
-        """The end of a run that was solved: its best is its latest too."""
-        self._save("best", solved.snapshot, solved.evaluation)
-        self._best = solved.evaluation
-        self._write_latest(Capture(solved.snapshot, {}))
-
-    def _known(self) -> tuple[Any, ...]:
-        if (solved := self._solved()) is not None:
-            return (solved.evaluation,)
-        last = self._evaluations.last()
-        return self._evaluations.progress(), last and last.evaluation
+    def save_end(self) -> bool:
+        """Save what the run ends with, unless nothing was learned since it was saved; whether it is on disk."""
+        solved, last, progress = self._solved(), self._evaluations.last(), self._evaluations.progress()
+        known = (solved.evaluation,) if solved else (progress, last and last.evaluation)
+        if self._end != known and self._save(solved, self._store.barrier.ended() or not self._store.queues):
+            self._end = known
+        return self._end == known
 
     def _solved(self) -> EvaluatedSnapshot | None:
         """The solution, where there is one; first the progress is read, which is small: this is asked all the time."""
@@ -173,40 +108,60 @@ class Checkpointer:
         is_solved = best is not None and self._target is not None and best.is_solution(self._target)
         return self._evaluations.best() if is_solved else None
 
-    def _counted(self) -> dict[str, Tensor]:
-        """The scoreboard's state, and the snapshots of those workers that have handed in one."""
-        snapshots = enumerate(self._store.barrier.snapshot(index) for index in range(self._scoreboard.workers))
-        return {f"board.{name}": tensor for name, tensor in self._scoreboard.state().items()} | {
-            f"worker.{index}": torch.frombuffer(bytearray(snapshot), dtype=torch.uint8)
-            for index, snapshot in snapshots
-            if snapshot is not None
-        }
+    def _save(self, solved: EvaluatedSnapshot | None = None, resumable: bool = True) -> bool:
+        """Write the best policy, where it is better than the one on disk, and the latest; whether the disk took them.
 
-    def _facts(self) -> dict[str, Any]:
-        progress = self._evaluations.progress()
-        if progress.rows:
-            with suppress(FileNotFoundError):  # somebody has deleted it: training is worth more than its curve
-                sync_file(self._table)  # so that it has every row that the checkpoint counts on
-        return {"mode": self._config.mode, "monitor": progress.state()}
+        Args:
+            solved: the solution is both, and nothing is to be resumed.
+            resumable: in `sync`, what is between two steps cannot be resumed: the latest checkpoint stays.
+        """
+        try:
+            best = solved or self._evaluations.best()
+            if best and (solved or self._best is None or best.evaluation.mean > self._best.mean):
+                self._write("best", *best)
+                self._best = best.evaluation
+            if solved:
+                self._write_latest(Capture(solved.snapshot, {}))
+            elif resumable:
+                self._write_latest(self._store.capture(lambda: self._evaluations.progress().released))
+            elif not (self._checkpoints / "latest.json").exists():
+                self._write_latest(Capture(self._store.snapshot(), {}))
+        except OSError as error:
+            self._scoreboard.count("failed_saves")
+            where = error.filename or self._checkpoints
+            self._send(("unsaved", f"{where}: {error.strerror}; the checkpoint before it stands"))
+            return False
+        return True
 
-    def _save(
-        self,
-        name: str,
-        snapshot: Snapshot,
-        evaluation: Evaluation | None,
-        training: Training | None = None,
-        keep: int = 1,
+    def _write_latest(self, capture: Capture) -> None:
+        (snapshot, tensors), progress, training = capture, self._evaluations.progress(), None
+        if not all(np.isfinite(tensor.numpy()).all() for tensor in (snapshot.parameters, *tensors.values())):
+            return  # the guard deals with what it was taken from
+        if tensors:
+            if progress.rows:
+                with suppress(FileNotFoundError):  # somebody has deleted it: training is worth more than its curve
+                    sync_file(self._table)  # so that it has every row that the checkpoint counts on
+            tensors |= {f"board.{name}": tensor for name, tensor in self._scoreboard.state().items()}
+            for index in range(self._scoreboard.workers):
+                if (content := self._store.barrier.snapshot(index)) is not None:
+                    tensors[f"worker.{index}"] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+            training = Training(tensors, {"mode": self._config.mode, "monitor": asdict(progress)})
+        last = self._evaluations.last()
+        evaluation = last.evaluation if last and last.snapshot.updates == snapshot.updates else None
+        self._write("latest", snapshot, evaluation, training)
+
+    def _write(
+        self, name: str, snapshot: Snapshot, evaluation: Evaluation | None, training: Training | None = None
     ) -> None:
         self._parameters.copy_(snapshot.parameters)
         facts = {
             **self._environment.identity(),
             "target_return": self._target,
             "seed": self._config.seed,
-            "env_steps": snapshot.env_steps,
-            "updates": snapshot.updates,
-            "consistent": snapshot.consistent,
-            "evaluation": dataclasses.asdict(evaluation) if evaluation else None,
+            **{name: getattr(snapshot, name) for name in ("env_steps", "updates", "consistent")},
+            "evaluation": asdict(evaluation) if evaluation else None,
         }
+        keep = self._config.supervision.keep_checkpoints if name == "latest" else 1
         save_checkpoint(self._checkpoints, name, self._model, facts, training, keep)
         self._send(("checkpointed", name))
 
@@ -217,10 +172,7 @@ class Checkpointer:
 
         Workers refuse gradients that are not finite, so this is for what no worker computed: an overflow in a step,
         a stray write of another library. What others push meanwhile is lost; a push under way may bring some of it
-        back, which the next check finds.
-
-        Raises:
-            NumericsError: there is nothing finite to go back to, or it does not last.
+        back, which the next check finds. Raises NumericsError where nothing finite is left, or it does not last.
         """
         now = time.monotonic()
         if now < self._next_guard:
@@ -229,14 +181,11 @@ class Checkpointer:
         if all(bool(np.isfinite(copy.numpy()).all()) for copy in copies.values()):
             self._good = copies
         else:
-            self._roll_back(now)
+            often = len(self._rollbacks) == ROLLBACKS and now - self._rollbacks[0] < ROLLBACK_SECONDS
+            if self._good is None or often:
+                raise NumericsError("the shared parameters are not finite, again and again; lower learning_rate")
+            self._store.roll_back(self._good)
+            self._rollbacks.append(now)
+            self._scoreboard.count("rollbacks")
+            self._send(("rolled-back", "the shared parameters were not finite: set back to the last copy that was"))
         self._next_guard = now + max(GUARD_SECONDS, (time.monotonic() - now) / GUARD_SHARE)
-
-    def _roll_back(self, now: float) -> None:
-        often = len(self._rollbacks) == ROLLBACKS and now - self._rollbacks[0] < ROLLBACK_SECONDS
-        if self._good is None or often:
-            raise NumericsError("the shared parameters are not finite, again and again; lower learning_rate")
-        self._store.roll_back(self._good)
-        self._rollbacks.append(now)
-        self._scoreboard.count("rollbacks")
-        self._send(("rolled-back", "the shared parameters were not finite: set back to the last copy that was"))

@@ -85,29 +85,23 @@ class SharedMemoryLink:
         self._collector, self._seconds = collector, watch.seconds
         row = self._scoreboard.row(self._worker_index)
         self._sums, self._others = row[: len(SUMS)], row[len(SUMS) :]
-        self._latest = self._others[len(CRITIC) :]
         self._moments = self._others[: len(CRITIC)].tolist()
-        before = dict(zip(LATEST, self._latest.tolist(), strict=True))
+        latest = self._others[len(CRITIC) :]
+        before = dict(zip(LATEST, latest.tolist(), strict=True))
         self._seconds.update((phase, before[f"{phase}_seconds"]) for phase in PHASES)
-        self._take_over(before)
+        snapshot = self._store.barrier.snapshot(self._worker_index)
+        if snapshot is None:
+            collector.episodes, collector.return_sum = int(before["episodes"]), before["return_sum"]
+        elif not collector.restore(unpack(snapshot)["collector"]):
+            self._scoreboard.count_dropped(self._worker_index, "episodes")
+        collector.env_steps = max(collector.env_steps, self._store.env_steps_of(self._worker_index))
         self._started = before["started"] or time.monotonic()
         self._staleness_max = int(before["staleness_max"])
-        self._earlier_cpu_seconds = before["cpu_seconds"]
-        self._cpu_seconds, self._cpu_due = self._earlier_cpu_seconds + time.process_time(), 0.0
+        self._earlier_cpu_seconds, self._cpu_due = before["cpu_seconds"], 0.0
         self._episodes, self._mean_return = collector.episodes, before["mean_return"]
-        self._latest[LATEST.index("started")] = self._started
-        self._latest[LATEST.index("env_steps")] = collector.env_steps  # of the last push, which may not be in the row
+        latest[LATEST.index("started")] = self._started
+        latest[LATEST.index("env_steps")] = collector.env_steps  # of the last push, which may not be in the row
         watch.start()
-
-    def _take_over(self, before: dict[str, float]) -> None:
-        collector = self._collector
-        snapshot = self._store.barrier.snapshot(self._worker_index)
-        if snapshot is not None:
-            if not collector.restore(unpack(snapshot)["collector"]):
-                self._scoreboard.count_dropped(self._worker_index, "episodes")
-        else:
-            collector.episodes, collector.return_sum = int(before["episodes"]), before["return_sum"]
-        collector.env_steps = max(collector.env_steps, self._store.env_steps_of(self._worker_index))
 
     def pull(self, into: Tensor) -> Pulled:
         self._scoreboard.set_learning(self._worker_index, False)
@@ -127,10 +121,8 @@ class SharedMemoryLink:
             self._episodes = collector.episodes
             self._mean_return = sum(collector.recent_returns) / len(collector.recent_returns)
         self._staleness_max = max(self._staleness_max, staleness)
-        now = time.monotonic()
-        if now >= self._cpu_due:
-            self._cpu_seconds = self._earlier_cpu_seconds + time.process_time()
-            self._cpu_due = now + CPU_INTERVAL
+        if (now := time.monotonic()) >= self._cpu_due:
+            self._cpu_seconds, self._cpu_due = self._earlier_cpu_seconds + time.process_time(), now + CPU_INTERVAL
         policy_loss = statistics.terms.policy_loss
         self._sums += (1, *statistics.terms, norm, policy_loss * policy_loss)
         self._moments = add_moments(self._moments, statistics.moments)

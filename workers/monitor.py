@@ -1,11 +1,10 @@
 """The monitor: evaluates snapshots of the shared policy and decides when it is solved."""
 
-import dataclasses
 import math
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -21,7 +20,7 @@ from workers.runs.directory import Table, open_table
 from workers.runs.evaluations import EvaluatedSnapshot, SharedRun
 from workers.runs.records import Evaluation
 
-POLL_SECONDS = 0.005  # between two looks at the env steps; each costs a worker its core for a moment
+POLL_SECONDS = 0.005  # between two reads of the env steps; each costs a worker its core for a moment
 FREE_SECONDS = 1.0  # of evaluations beyond their share of the time
 TRIES = 2  # processes that may die of one snapshot before it is given up
 FAILURES_IN_A_ROW = 5  # after which, once training has ended, the rest of the queue is given up
@@ -29,14 +28,16 @@ LONGEST_DELAY = 60.0  # seconds after a failed evaluation, doubled from one seco
 LAST_SECONDS = 1.5  # for the evaluation of an interrupted run's last policy
 
 
+class CancelledError(Exception):
+    """An evaluation that the run's end has cut short."""
+
+
 def main(run: SharedRun, messages: Connection) -> None:
     """Process target: evaluate until solved or until the supervisor asks for the end."""
-
-    def watch() -> None:
-        columns = [field.name for field in dataclasses.fields(Evaluation)]
-        Monitor(run, messages.send).watch(open_table(run.run_dir / "evaluations.csv", columns))
-
-    entry.run(run.run_dir / "logs" / "monitor.log", watch)
+    path, columns = run.run_dir / "evaluations.csv", [field.name for field in fields(Evaluation)]
+    entry.run(
+        run.run_dir / "logs" / "monitor.log", lambda: Monitor(run, messages.send).watch(open_table(path, columns))
+    )
 
 
 class Monitor:
@@ -55,13 +56,12 @@ class Monitor:
         config, self._environment, self._store, self._scoreboard, self._evaluations, self._notifier, _ = run
         self._options, self._seed, self._send = config.evaluation, config.seed, send
         self._target = self._environment.target(self._options.target_return)
-        model = build(config, self._environment)
-        self._parameters = flat_zeros(model)
+        self._parameters = flat_zeros(model := build(config, self._environment))
         bind(model, self._parameters)
         self._greedy = actor_for(model).greedy
         self._progress = self._evaluations.progress()
         self._resting_until = 0.0
-        self._episode_seconds: float | None = None  # of the last evaluation
+        self._episode_seconds = 0.0  # of the last evaluation
 
     def watch(self, table: Table) -> None:
         """Evaluate at every interval of env steps, and what is left when training has ended."""
@@ -71,9 +71,8 @@ class Monitor:
             self._rest()
         solved = False
         while not solved and (request := self._scoreboard.requested()) == RUN:
-            self._beat()
-            snapshot = self._next_snapshot()
-            if snapshot is None:
+            self._is_stopped()
+            if (snapshot := self._next_snapshot()) is None:
                 time.sleep(POLL_SECONDS)
             else:
                 solved = self._try(snapshot)
@@ -83,15 +82,12 @@ class Monitor:
             self._notifier.notify()
             self._send(("solved", self._progress.best))
         elif self._scoreboard.requested() == STOP:
-            try:
-                self._evaluate_last()
-            except (Exception, SystemExit) as error:
-                self._fail(error)
+            self._evaluate_last()
 
-    def _beat(self) -> bool:
-        """Show that this process lives; whether it may continue."""
+    def _is_stopped(self) -> bool:
+        """Whether the run ends at once; shows that this process lives."""
         self._scoreboard.beat(self._scoreboard.monitor)
-        return not self._scoreboard.stopping()
+        return self._scoreboard.stopping()
 
     def _next_snapshot(self) -> Snapshot | None:
         if time.monotonic() < self._resting_until:
@@ -111,42 +107,54 @@ class Monitor:
         return self._progress.seconds + seconds < FREE_SECONDS + share
 
     def _finish(self) -> bool:
-        """Evaluate what is left in the queue, and the policy that training has ended with; whether it is solved.
-
-        Failures do not delay this, for there is no training any more that they could hold up; but there may be many.
-        """
-        while self._beat():
-            snapshot = self._store.next_snapshot(0) if self._store.queues else None
-            if snapshot is None:
-                break
+        """Evaluate what is left in the queue, and the policy that training has ended with; whether it is solved."""
+        while not self._is_stopped() and self._store.queues and (snapshot := self._store.next_snapshot(0)):
             if self._progress.failures >= FAILURES_IN_A_ROW:
                 self._release()
             elif self._try(snapshot):
                 return True
         last = self._store.snapshot()
-        unknown = last.updates > 0 and last.updates != self._progress.evaluated
-        return unknown and self._beat() and self._try(last, is_last=True)
+        unknown = last.updates not in (0, self._progress.evaluated)
+        return unknown and not self._is_stopped() and self._try(last, is_last=True)
 
-    # -- one snapshot ---------------------------------------------------------------------------------------------
+    def _evaluate_last(self) -> None:
+        """Evaluate the policy that an interrupted run ends with, where that fits into the time it has.
+
+        It is in the last checkpoint, but not in evaluations.csv: a resumed run continues as if it had never been.
+        """
+        deadline = time.monotonic() + LAST_SECONDS
+        while not self._store.barrier.ended() and time.monotonic() < deadline - LAST_SECONDS / 2:
+            self._is_stopped()
+            time.sleep(POLL_SECONDS)
+        snapshot, before = self._store.snapshot(), self._progress
+        expected = time.monotonic() + self._episode_seconds * self._options.eval_episodes
+        if snapshot.updates in (0, before.evaluated) or expected > deadline or not self._load(snapshot):
+            return
+        try:
+            evaluation = self._evaluate(snapshot, lambda: time.monotonic() > deadline)
+            self._evaluations.note(last=EvaluatedSnapshot(snapshot, evaluation))
+            self._send(("last", evaluation))
+        except CancelledError:
+            pass
+        except (Exception, SystemExit) as error:
+            self._progress = before
+            self._fail(error)
+
+    # -- failures -------------------------------------------------------------------------------------------------
 
     def _try(self, snapshot: Snapshot, is_last: bool = False) -> bool:
-        """Evaluate a snapshot, whatever the environment does to that; whether it is the solution.
-
-        Args:
-            is_last: the policy that training has ended with: it is in no queue, and is evaluated whole.
-        """
+        """Evaluate a snapshot, the last one whole and in no queue, and survive its failure; whether it is solved."""
         before, solved = self._progress, False
         if before.tries >= TRIES:
             self._fail(f"the monitor died of it {TRIES} times")
         else:
-            self._update(tries=before.tries + 1)
-            self._evaluations.note(self._progress)  # for a successor of this process
+            self._note(tries=before.tries + 1)  # for a successor of this process
             try:
                 solved = self._solves(snapshot, whole=is_last)
                 self._update(failures=0)
             except CancelledError:
                 self._progress = before  # a resumed run evaluates it
-                self._evaluations.note(before)
+                self._note()
                 return False
             except (Exception, SystemExit) as error:
                 self._fail(error)
@@ -155,8 +163,7 @@ class Monitor:
 
     def _release(self, snapshots: int = 1) -> None:
         """Drop the first snapshots of the queue, where there is one."""
-        self._update(released=self._progress.released + snapshots * self._store.queues, tries=0)
-        self._evaluations.note(self._progress)
+        self._note(released=self._progress.released + snapshots * self._store.queues, tries=0)
         self._store.release(self._progress.released)
 
     def _fail(self, error: BaseException | str) -> None:
@@ -170,24 +177,28 @@ class Monitor:
 
     def _rest(self) -> float:
         """After a failure, begin no evaluation for a while where training is under way; the seconds."""
-        failures = self._progress.failures + 1
-        self._update(failures=failures)
-        self._evaluations.note(self._progress)
-        delay = min(2.0 ** (failures - 1), LONGEST_DELAY) if self._scoreboard.requested() == RUN else 0.0
+        self._note(failures=self._progress.failures + 1)
+        training = self._scoreboard.requested() == RUN
+        delay = min(2.0 ** (self._progress.failures - 1), LONGEST_DELAY) if training else 0.0
         self._resting_until = time.monotonic() + delay
         return delay
+
+    # -- one snapshot ---------------------------------------------------------------------------------------------
 
     def _solves(self, snapshot: Snapshot, whole: bool) -> bool:
         """Evaluate a snapshot; where it reaches the target, again with fresh seeds. Whether it did twice."""
         if not self._load(snapshot):
             return False  # the checkpointer deals with what it was taken from
-        evaluation = self._evaluate(snapshot, whole, verification=False)
-        if evaluation is None:
+        evaluation = self._evaluate(snapshot, self._is_stopped, whole)
+        if evaluation.episodes < self._options.eval_episodes:
+            self._update(promised=max(evaluation.mean, self._highest_mean()))
             return False
-        if self._reaches_target(evaluation):  # a lucky evaluation is no solution, and its mean not the one to remember
-            evaluation = self._evaluate(snapshot, whole=True, verification=True)
-            assert evaluation is not None
-        solved = evaluation.verification and self._reaches_target(evaluation)
+        self._report(evaluation)
+        if self._target is not None and evaluation.mean >= self._target:
+            # A lucky evaluation is no solution, and its mean not the one to remember.
+            evaluation = self._evaluate(snapshot, self._is_stopped, verification=True)
+            self._report(evaluation)
+        solved = self._target is not None and evaluation.is_solution(self._target)
         self._update(evaluated=snapshot.updates)
         if solved or self._progress.best is None or evaluation.mean > self._progress.best.mean:
             self._evaluations.note(best=EvaluatedSnapshot(snapshot, evaluation))
@@ -200,106 +211,65 @@ class Monitor:
         self._parameters.copy_(snapshot.parameters)
         return bool(np.isfinite(self._parameters.numpy()).all())
 
-    def _reaches_target(self, evaluation: Evaluation) -> bool:
-        return self._target is not None and evaluation.mean >= self._target
+    def _evaluate(
+        self, snapshot: Snapshot, cancelled: Callable[[], bool], whole: bool = True, verification: bool = False
+    ) -> Evaluation:
+        """One evaluation of what is loaded; of fewer episodes where it is not to be `whole` and promises too little.
 
-    def _evaluate(self, snapshot: Snapshot, whole: bool, verification: bool) -> Evaluation | None:
-        """One evaluation, reported; None for a policy that promises too little to complete it.
-
-        Raises:
-            CancelledError: the run is being stopped.
-            ArithmeticError: a return is not finite.
+        Raises CancelledError, and ArithmeticError where a return is not finite.
         """
+        options, began = self._options, time.monotonic()
         seed = evaluation_seed(self._seed, self._progress.evaluations)
         self._update(evaluations=self._progress.evaluations + 1)
-        began = time.monotonic()
-        result = self._play(
-            seed, lambda: not self._beat(), lambda returns: whole or self._promises(returns, time.monotonic() - began)
+
+        def proceeds(returns: Returns) -> bool:  # in `sync` only returns may decide
+            if whole or -math.inf < self._highest_mean() < returns.returns.mean():
+                return True
+            seconds = (time.monotonic() - began) * options.eval_episodes / len(returns.returns)
+            return not self._store.queues and self._affordable(seconds)
+
+        result = evaluate(
+            self._greedy, self._environment, options.eval_episodes, seed, cancelled, options.eval_envs, proceeds
         )
         seconds = time.monotonic() - began
         self._update(seconds=self._progress.seconds + seconds)
         if result is None:
             raise CancelledError
-        self._episode_seconds = seconds / len(result.returns)
-        evaluation = self._evaluation(snapshot, result, verification)
-        if evaluation.episodes < self._options.eval_episodes:
-            self._update(promised=max(evaluation.mean, self._highest_mean()))
-            return None
-        try:
-            self._table.write(dataclasses.asdict(evaluation))
-        except OSError as error:  # training is worth more than its curve
-            self._send(("unsaved", f"evaluations.csv: {error.strerror}"))
-        self._update(rows=self._progress.rows + 1)
-        self._send(("evaluated", evaluation))
-        return evaluation
-
-    def _play(
-        self, seed: int, cancelled: Callable[[], bool], goes_on: Callable[[Returns], bool] = lambda returns: True
-    ) -> Returns | None:
-        episodes, batch = self._options.eval_episodes, self._options.eval_envs
-        return evaluate(self._greedy, self._environment, episodes, seed, cancelled, batch, goes_on)
-
-    def _promises(self, returns: Returns, seconds: float) -> bool:
-        """Whether the rest of an evaluation's episodes is worth it, after `seconds` for the first of them.
-
-        Where a run repeats itself, only returns may decide.
-        """
-        if -math.inf < self._highest_mean() < returns.returns.mean():
-            return True
-        whole = seconds * self._options.eval_episodes / len(returns.returns)
-        return not self._store.queues and self._affordable(whole)
-
-    def _highest_mean(self) -> float:
-        best, promised = self._progress.best, self._progress.promised
-        return max(best.mean if best else -math.inf, -math.inf if promised is None else promised)
-
-    def _evaluation(self, snapshot: Snapshot, result: Returns, verification: bool) -> Evaluation:
-        statistics = result.statistics()
-        if not math.isfinite(statistics["mean"]):
+        episodes: int = len(result.returns)
+        self._episode_seconds = seconds / episodes
+        if not math.isfinite(result.returns.mean()):
             raise ArithmeticError("the return of an episode is not finite; check the environment's rewards")
         return Evaluation(
             env_steps=snapshot.env_steps,
             updates=snapshot.updates,
             seconds=self._scoreboard.training_seconds(snapshot.taken),
-            episodes=len(result.returns),
-            **statistics,
-            seed=result.seed,
+            episodes=episodes,
+            **result.statistics(),
+            seed=seed,
             verification=verification,
         )
+
+    def _highest_mean(self) -> float:
+        best, promised = self._progress.best, self._progress.promised
+        return max(best.mean if best else -math.inf, -math.inf if promised is None else promised)
+
+    def _report(self, evaluation: Evaluation) -> None:
+        try:
+            self._table.write(asdict(evaluation))
+        except OSError as error:  # training is worth more than its curve
+            self._send(("unsaved", f"evaluations.csv: {error.strerror}"))
+        self._update(rows=self._progress.rows + 1)
+        self._send(("evaluated", evaluation))
 
     def _update(self, **changes: Any) -> None:
         self._progress = replace(self._progress, **changes)
 
-    def _evaluate_last(self) -> None:
-        """Evaluate the policy that an interrupted run ends with, where that fits into the time it has.
-
-        It is reported and goes into the last checkpoint, but not into evaluations.csv: a resumed run continues as if
-        it had never been.
-        """
-        deadline = time.monotonic() + LAST_SECONDS
-        while not self._store.barrier.ended() and time.monotonic() < deadline - LAST_SECONDS / 2:
-            self._beat()
-            time.sleep(POLL_SECONDS)
-        snapshot = self._store.snapshot()
-        seconds = (self._episode_seconds or 0.0) * self._options.eval_episodes
-        known = snapshot.updates in (0, self._progress.evaluated)
-        if known or time.monotonic() + seconds > deadline or not self._load(snapshot):
-            return
-        seed = evaluation_seed(self._seed, self._progress.evaluations)
-        result = self._play(seed, lambda: time.monotonic() > deadline)
-        if result is not None:
-            evaluation = self._evaluation(snapshot, result, verification=False)
-            self._evaluations.note(last=EvaluatedSnapshot(snapshot, evaluation))
-            self._send(("last", evaluation))
-
-
-class CancelledError(Exception):
-    """An evaluation that the run's end has cut short."""
+    def _note(self, **changes: Any) -> None:
+        """Update the progress, and leave it for the checkpointer and for a successor."""
+        self._update(**changes)
+        self._evaluations.note(progress=self._progress)
 
 
 def evaluation_seed(seed: int, index: int) -> int:
-    """The seed of a run's evaluation number `index`: fresh for each, and never a training seed.
-
-    Below 2^30, so that what an environment makes of it and the number of an episode fits into 31 bits.
-    """
+    """The seed of evaluation `index`: never one of training, below 2^30 so that seed + episode fits into 31 bits."""
     return int(np.random.SeedSequence([seed, 2**32 - 1, index]).generate_state(1)[0]) >> 2

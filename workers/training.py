@@ -175,7 +175,7 @@ def supervise(
     import numpy as np
 
     from a3c.evaluation import batch_size
-    from shared.notifier import Notifier
+    from shared.memory import Notifier
     from shared.scoreboard import Scoreboard
     from workers import actor_learner, checkpointer, monitor
     from workers.processes.child import Child, Patience

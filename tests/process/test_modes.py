@@ -18,6 +18,7 @@ import torch
 from a3c import Config
 from a3c.checkpoint import load_training
 from shared.locked_store import LockedStore
+from shared.memory import SharedArray
 from shared.optimizers import SharedAdam, SharedOptimizer
 from shared.scoreboard import STOP, Scoreboard
 from shared.store import SharedStore
@@ -31,11 +32,10 @@ SIZE, WORKERS = 20_000, 3
 class PlainSGD:
     """theta <- theta - gradient, in one read and one write that other processes can come between."""
 
+    moments: dict[str, SharedArray] = {}  # noqa: RUF012
+
     def step(self, parameters: torch.Tensor, gradient: torch.Tensor, learning_rate: float, count: int) -> None:
         parameters.copy_(parameters - gradient)
-
-    def state(self) -> dict[str, torch.Tensor]:
-        return {}
 
 
 def push_ones(store: SharedStore, worker_index: int, pushes: int) -> None:

@@ -23,7 +23,7 @@ SIZE, WORKERS, PUSHES = 1000, 4, 500
 def push_once(store: SharedStore, scoreboard: Scoreboard, local: torch.Tensor, answer: Connection) -> None:
     store.push(0, torch.ones(SIZE), 0.1, 3, store.pull(local))
     scoreboard.row(0)[(ROW.names or ()).index("env_steps")] = 7
-    answer.send((store.optimizer.state()["exp_avg"].clone().numpy(), local.numpy().copy()))
+    answer.send((store.optimizer.moments["exp_avg"].tensor.clone().numpy(), local.numpy().copy()))
 
 
 def push_many(store: SharedStore, worker_index: int) -> None:
@@ -114,7 +114,7 @@ def test_parameters_moments_and_rows_are_shared_and_local_parameters_are_not(met
     assert scoreboard.read()["env_steps"] == [7]
     assert store.parameters.numpy() == pytest.approx(np.full(SIZE, -0.1), rel=1e-5)
     assert moments_there.any()
-    assert np.array_equal(store.optimizer.state()["exp_avg"].numpy(), moments_there)
+    assert np.array_equal(store.optimizer.moments["exp_avg"].tensor.numpy(), moments_there)
     assert not local_there.any()  # the pull overwrote the other process's copy
     assert (local == 5).all()  # and not ours
 

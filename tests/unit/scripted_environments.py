@@ -1,5 +1,6 @@
 """Environments whose every reward and end is known, and rollouts of them, for the tests beside this file."""
 
+import base64
 import dataclasses
 import itertools
 from typing import Any
@@ -159,3 +160,9 @@ def random_rollout(rng: np.random.Generator, n_steps: int, count: int, ends: flo
         rollout.truncated[t] = (rng.random(count) < ends) & ~ended  # at times both at once
         ended = rollout.terminated[t] | rollout.truncated[t]
     return rollout
+
+
+def array_to_json(values: np.ndarray) -> dict[str, Any]:
+    """As checkpoints had arrays before they had them as tensors."""
+    data = base64.b64encode(values.tobytes()).decode("ascii")
+    return {"dtype": values.dtype.str, "shape": list(values.shape), "data": data}

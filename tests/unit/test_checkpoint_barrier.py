@@ -1,6 +1,5 @@
 """The checkpoint barrier: what is due and what is complete, whoever hands in and whoever dies."""
 
-import json
 import os
 from pathlib import Path
 
@@ -12,12 +11,12 @@ from hypothesis import strategies as st
 from a3c.config import Config
 from a3c.environments import describe
 from a3c.rollouts import Collector, Stopwatch
-from a3c.serial import array_to_json
 from shared.checkpoint_barrier import LAST, CheckpointBarrier
 from shared.scoreboard import Scoreboard
 from tests.unit.processes import die, killed
 from workers.link import SharedMemoryLink
 from workers.training import build_store
+from workers.worker_state import pack
 
 WORKERS = 3
 
@@ -209,6 +208,6 @@ def test_a_workers_episodes_are_handed_in_and_taken_over_however_wide_and_many(
     first.collect(lambda t, observations, out: out.fill(0))
     link.leave()
     _, second = joined()
-    assert json.dumps(second.state(), default=array_to_json) == json.dumps(first.state(), default=array_to_json)
+    assert pack(second.state()) == pack(first.state())
     assert second.env_steps == 3 * count
     assert scoreboard.faults()["episodes"] == 0

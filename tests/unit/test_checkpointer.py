@@ -15,7 +15,7 @@ from a3c.checkpoint import load_checkpoint, load_training
 from a3c.config import CheckpointError, Config, NumericsError
 from a3c.environments import describe
 from shared.checkpoint_barrier import LAST
-from shared.notifier import Notifier
+from shared.memory import Notifier
 from shared.scoreboard import CLOSE, STOP, Scoreboard
 from shared.store import SharedStore, Snapshot
 from tests.unit.processes import exit_code, forked, wait_until
@@ -80,7 +80,7 @@ class Run:
         """The monitor has found a better policy."""
         evaluation = dataclasses.replace(EVALUATION, mean=mean, **changed)
         self.evaluations.note(best=EvaluatedSnapshot(snapshot, evaluation))
-        self.evaluations.note(dataclasses.replace(self.evaluations.progress(), best=evaluation))
+        self.evaluations.note(progress=dataclasses.replace(self.evaluations.progress(), best=evaluation))
 
     def disable_the_disk(self) -> None:
         """A file in the folder's place: even root cannot write there."""
@@ -227,7 +227,7 @@ def test_what_is_saved_is_the_capture_the_board_the_snapshots_and_the_monitors_p
 
 
 def test_rows_that_a_checkpoint_counts_on_may_have_been_deleted(run: Run) -> None:
-    run.evaluations.note(Progress(rows=3))
+    run.evaluations.note(progress=Progress(rows=3))
     run.save()
     assert run.sent == [("checkpointed", "latest")]
 

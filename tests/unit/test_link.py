@@ -17,7 +17,7 @@ from tests.unit.scripted_environments import Walk, scripted
 from workers import link as module
 from workers.link import DROP_SECONDS, DROPS_IN_A_ROW, SharedMemoryLink
 from workers.training import build_store
-from workers.worker_state import unpack
+from workers.worker_state import pack, unpack
 
 ENVIRONMENT = scripted(Walk)
 STATISTICS = RolloutStatistics(LossTerms(0.5, 2.0, 0.25), (10, 5.0, (1.0,), (2.0,), (3.0,), (4.0,)))
@@ -101,7 +101,7 @@ def test_a_successor_counts_on_from_what_was_pushed_and_begins_new_episodes(run:
     assert run.row["started"] == before["started"]
 
 
-def test_a_pull_hands_in_what_is_due_and_tells_that_no_gradients_are_computed(run: Run) -> None:
+def test_a_pull_hands_in_what_is_due_and_notes_that_no_gradients_are_computed(run: Run) -> None:
     worker = Worker(run)
     worker.update()
     worker.link.start_learning()
@@ -112,7 +112,7 @@ def test_a_pull_hands_in_what_is_due_and_tells_that_no_gradients_are_computed(ru
     content = run.store.barrier.snapshot(1)
     assert content is not None
     state, counted = unpack(content), run.scoreboard.worker_state(1)
-    assert state["collector"] == worker.collector.state()
+    assert pack(state["collector"]) == pack(worker.collector.state())
     assert state["board"].keys() == counted.keys()
     assert all(np.array_equal(state["board"][name], counted[name], equal_nan=True) for name in counted)
     assert not run.scoreboard.is_learning(1)

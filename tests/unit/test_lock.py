@@ -8,16 +8,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from unittest import mock
 
 import pytest
 
 from a3c.config import ConfigError
-from shared.locks import NoLocksError, try_lock, unlock
 from workers.runs.directory import LOCK, lock_directory
 
 KINDS = {"flock": (), "record locks": ("flock",), "no locks": ("flock", "lockf")}
-REFUSALS = [errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL, errno.EPERM]
 HOLD = """
 import errno, fcntl, sys
 from pathlib import Path
@@ -92,31 +89,3 @@ def test_without_locks_a_holder_on_another_machine_is_taken_to_live(
     (tmp_path / LOCK).write_text("7\nelsewhere\n")
     with pytest.raises(ConfigError, match=f"in use by process 7 on elsewhere; if that has ended, remove '{tmp_path}"):
         lock_directory(tmp_path, "run_dir: here")
-
-
-@pytest.mark.parametrize("number", REFUSALS)
-def test_a_file_system_without_flock_has_record_locks(
-    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fcntl, "flock", refusing(number))
-    with open(tmp_path / "lock", "a+") as file, mock.patch("fcntl.lockf", wraps=fcntl.lockf) as lockf:
-        assert try_lock(file.fileno())
-        unlock(file.fileno())
-    assert [call.args[1] for call in lockf.call_args_list] == [fcntl.LOCK_EX | fcntl.LOCK_NB, fcntl.LOCK_UN]
-
-
-@pytest.mark.parametrize("number", REFUSALS)
-def test_a_file_system_without_any_locks_is_told_from_a_lock_that_is_held(
-    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in KINDS["no locks"]:
-        monkeypatch.setattr(fcntl, name, refusing(number))
-    with open(tmp_path / "lock", "a+") as file, pytest.raises(NoLocksError, match=os.strerror(number)):
-        try_lock(file.fileno())
-
-
-def test_a_lock_that_fails_for_another_reason_is_that_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fcntl, "flock", refusing(errno.EIO))
-    with open(tmp_path / "lock", "a+") as file, pytest.raises(OSError, match=os.strerror(errno.EIO)) as error:
-        try_lock(file.fileno())
-    assert not isinstance(error.value, NoLocksError)

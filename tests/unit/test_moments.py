@@ -4,12 +4,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from a3c.moments import MomentsMeter
-from shared.scoreboard import CRITIC, FORMER, SUMS, Scoreboard, add_moments
+from shared.scoreboard import CRITIC, SUMS, Scoreboard, add_moments
 from workers.runs.telemetry import Telemetry
 
 STEPS = 12
@@ -147,20 +146,3 @@ def test_a_worker_killed_between_two_updates_leaves_totals_that_its_successor_co
         Writer(scoreboard, 0).write([rollout])
     telemetry.tick()
     assert told(telemetry) == pytest.approx(oracle(rollouts), rel=1e-6)
-
-
-def former_rows(values: dict[str, float]) -> list[float]:
-    return [values.get(name, 0.0) for name in FORMER]
-
-
-def test_rows_of_older_checkpoints_are_restored_by_name() -> None:
-    former = dict(zip(FORMER, np.arange(1.0, len(FORMER) + 1).tolist(), strict=True))
-    scoreboard, other = Scoreboard(1), Scoreboard(1)
-    state = scoreboard.state()
-    scoreboard.restore(state | {"rows": torch.tensor([former_rows(former)], dtype=torch.float64)})
-    other.restore_worker(0, other.worker_state(0) | {"row": former_rows(former)})
-    for rows in (scoreboard.read(), other.read()):
-        names = [name for name in FORMER if name not in ("started", "heartbeat")]
-        assert [rows[name][0] for name in names] == [former[name] for name in names]
-        assert rows["learned_steps"][0] == former["env_steps"]
-        assert not any(rows[f"{name}_low"][0] for name in ("target_sum", "target_square_sum", "error_sum"))

@@ -1,5 +1,6 @@
 """From a checkpoint to the shared state of a run that resumes from it, with other options too."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def save(store: SharedStore, scoreboard: Scoreboard, shape: str, progress: Progr
     (path / "checkpoints").mkdir()
     tensors = store.capture(lambda: progress.released).tensors
     tensors = tensors | {f"board.{name}": tensor for name, tensor in scoreboard.state().items()}
-    facts: dict[str, Any] = {"monitor": progress.state()}
+    facts: dict[str, Any] = {"monitor": dataclasses.asdict(progress)}
     told = {"env_steps": store.env_steps, "updates": store.updates}
     model = build(config_of(shape), ENVIRONMENT)
     save_checkpoint(path / "checkpoints", "latest", model, {**ENVIRONMENT.identity(), **told}, Training(tensors, facts))

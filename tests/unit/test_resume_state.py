@@ -20,9 +20,9 @@ from a3c.config import Config
 from a3c.environments import SlowEnvironments, describe
 from a3c.native import NativeEnvironments
 from a3c.rollouts import Collector
-from a3c.serial import SerialEnvironments, array_to_json
+from a3c.serial import SerialEnvironments
 from shared.scoreboard import STOP, Scoreboard
-from tests.unit.scripted_environments import Endless, Script, Walk, copy, scripted
+from tests.unit.scripted_environments import Endless, Script, Walk, array_to_json, copy, scripted
 from workers.actor_learner import learn
 from workers.link import SharedMemoryLink
 from workers.training import build_store

@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 
 from shared import sync_store
 from shared.checkpoint_barrier import LAST, CheckpointBarrier
-from shared.memory import Slots
-from shared.notifier import Notifier
+from shared.memory import Notifier, SharedArray, Slots
 from shared.scoreboard import FINISH, STOP, Scoreboard
 from shared.store import Pulled
 from shared.sync_store import QUEUE_SLOTS, SyncStore
@@ -33,14 +32,11 @@ class PlainSGD:
     """theta <- theta - gradient, and one moment that counts the steps."""
 
     def __init__(self) -> None:
-        self.moment = torch.zeros(SIZE).share_memory_()  # type: ignore[no-untyped-call]
+        self.moments = {"count": SharedArray((SIZE,), "float32")}
 
     def step(self, parameters: torch.Tensor, gradient: torch.Tensor, learning_rate: float, count: int) -> None:
         parameters -= gradient
-        self.moment += 1
-
-    def state(self) -> dict[str, torch.Tensor]:
-        return {"count": self.moment}
+        self.moments["count"].array += 1
 
 
 def store_of(workers: int, interval: int = 10**9, scoreboard: Scoreboard | None = None) -> SyncStore:
@@ -358,7 +354,7 @@ def test_workers_may_die_at_every_line_and_nobody_waits_for_ever(
     trial = Trial(victims)
     trial.run()
     assert trial.store.barrier.ended()
-    steps_made = trial.store.optimizer.state()["count"]
+    steps_made = trial.store.optimizer.moments["count"].tensor
     assert torch.equal(trial.store.parameters, -AVERAGE * steps_made)
     assert 0 <= steps_made[0] - trial.store.updates <= trial.deaths  # whose leader died before they counted
     missed = [

@@ -10,19 +10,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hn
-from workers.assembly import build_store
 
 from a3c.config import Config
 from a3c.environments import EnvironmentSpec
 from a3c.rollouts import Collector, Stopwatch
+from shared.memory import Notifier
 from shared.scoreboard import Scoreboard
 from shared.store import SharedStore
-from tests.unit.scripted_environments import Walk, scripted
+from tests.unit.scripted_environments import Walk, array_to_json, scripted
 from workers.checkpointer import Checkpointer
 from workers.link import SharedMemoryLink, connect
-from workers.runs.directory import versions
-from workers.runs.evaluations import Evaluations, Progress
+from workers.runs.evaluations import Evaluations, Progress, SharedRun
+from workers.runs.program import versions
 from workers.runs.resume import load
+from workers.training import build_store
 from workers.worker_state import pack, unpack
 
 ENVIRONMENT = scripted(Walk)
@@ -96,7 +97,7 @@ class Remembering(Collector):
     """A collector whose state holds as much as a replay buffer."""
 
     def __init__(self, seed: int):
-        super().__init__(ENVIRONMENT.make(2), 5, 2, np.random.default_rng(seed))
+        super().__init__(ENVIRONMENT.make(2), 5, np.random.default_rng(seed))
         self.memory = np.random.default_rng(seed).integers(0, 256, LARGE, np.uint8)
 
     def state(self) -> dict[str, Any]:
@@ -123,18 +124,18 @@ class Run:
     def save(self) -> None:
         (self.path / "checkpoints").mkdir()
         evaluations = Evaluations(Progress())
-        shared = self.config, ENVIRONMENT, self.store, self.scoreboard, evaluations
-        Checkpointer(*shared, lambda message: None, self.path).save_end()
+        shared = self.config, ENVIRONMENT, self.store, self.scoreboard, evaluations, Notifier(), self.path
+        assert Checkpointer(SharedRun(*shared), lambda message: None).save_end()
 
     def resumed(self) -> "Run":
         run = Run(self.path)
-        content = {"environment": ENVIRONMENT.facts(), "versions": versions()}
+        content = {"environment": ENVIRONMENT.description(), "versions": versions()}
         load(self.path, self.config, ENVIRONMENT, content, False, pytest.fail).restore(run.store, run.scoreboard)
         return run
 
 
-def act(_: int, observations: np.ndarray) -> np.ndarray:
-    return np.zeros((len(observations), 2), np.float32)
+def act(_: int, observations: np.ndarray, out: np.ndarray) -> None:
+    out.fill(0)
 
 
 def test_a_snapshot_of_50_mib_comes_back_from_a_checkpoint(tmp_path: Path) -> None:
@@ -155,7 +156,7 @@ def test_a_snapshot_of_50_mib_comes_back_from_a_checkpoint(tmp_path: Path) -> No
 
 def test_a_checkpoint_whose_workers_are_json_is_resumed(tmp_path: Path) -> None:
     """As those of earlier versions are: the state in the facts, NaN as null, staleness without its last zeros."""
-    run, collector = Run(tmp_path), Collector(ENVIRONMENT.make(2), 5, 2, np.random.default_rng(1))
+    run, collector = Run(tmp_path), Collector(ENVIRONMENT.make(2), 5, np.random.default_rng(1))
     link = run.joined(1, collector)
     collector.collect(act)
     run.scoreboard.count_staleness(1, 3)
@@ -164,11 +165,12 @@ def test_a_checkpoint_whose_workers_are_json_is_resumed(tmp_path: Path) -> None:
     row = [None if np.isnan(value) else value for value in counted["row"].tolist()]
     board = {"row": row, "staleness": [0, 0, 0, 1], "dropped": counted["dropped"].tolist()}
     run.save()
-    rewrite(run, [None, json.loads(json.dumps({"collector": collector.state(), "board": board}))])
+    stored = json.dumps({"collector": collector.state(), "board": board}, default=array_to_json)
+    rewrite(run, [None, json.loads(stored)])
     resumed = run.resumed()
-    successor = Collector(ENVIRONMENT.make(2), 5, 2, np.random.default_rng(2))
+    successor = Collector(ENVIRONMENT.make(2), 5, np.random.default_rng(2))
     resumed.joined(1, successor)
-    assert successor.state() == collector.state()
+    assert pack(successor.state()) == pack(collector.state())
     assert resumed.scoreboard.staleness_counts()[1, 3] == 1
     assert resumed.store.barrier.snapshot(0) is None
 

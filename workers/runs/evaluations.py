@@ -1,6 +1,5 @@
 """What the monitor has found so far, in shared memory: for checkpoints, and for the monitor that replaces it."""
 
-import dataclasses
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +7,12 @@ from typing import Any, NamedTuple
 
 from a3c.config import Config
 from a3c.environments import EnvironmentSpec
-from shared.memory import Slots
-from shared.notifier import Notifier
+from shared.memory import Notifier, Slots
 from shared.scoreboard import Scoreboard
 from shared.store import SharedStore, Snapshot
 from workers.runs.records import Evaluation
 
-PROGRESS, BEST, LAST = range(3)
+NOTES = ("best", "last", "progress")  # in the order of writing: what the progress refers to is there already
 
 
 class EvaluatedSnapshot(NamedTuple):
@@ -41,52 +39,35 @@ class Progress:
 
     @classmethod
     def of(cls, stored: dict[str, Any]) -> "Progress":
-        """From plain JSON, also of older checkpoints; raises KeyError, TypeError where it is not such."""
+        """From a checkpoint's JSON; raises KeyError, TypeError where it is not such."""
         state = {"released" if name == "judged" else name: value for name, value in stored.items()}
-        if "rows" not in state:  # written by version 0.1, which counted CPU time and a row for every evaluation
-            state = {"rows": state["evaluations"], "seconds": state.pop("cpu_seconds"), **state}
         return cls(**(state | {"best": state["best"] and Evaluation(**state["best"])}))
-
-    def state(self) -> dict[str, Any]:
-        """As plain JSON, for `of`."""
-        return dataclasses.asdict(self)
 
 
 class Evaluations:
-    """Three notes, written by the monitor and read by the checkpointer: each is whole, and of one moment.
-
-    The progress is written last: what it refers to is there already.
-    """
+    """Three notes, written by the monitor and read by the checkpointer: each is whole, and of one moment."""
 
     def __init__(self, progress: Progress):
-        self._slots = Slots(3)
-        self.note(progress)
+        self._slots = Slots(len(NOTES))
+        self.note(progress=progress)
 
-    def note(
-        self,
-        progress: Progress | None = None,
-        best: EvaluatedSnapshot | None = None,
-        last: EvaluatedSnapshot | None = None,
-    ) -> None:
-        """Leave how far they have come, the best policy so far, or the one that an interrupted run ends with."""
-        for index, note in ((BEST, best), (LAST, last), (PROGRESS, progress)):
-            if note is not None:
-                self._slots.put(index, pickle.dumps(note))
+    def note(self, **notes: Progress | EvaluatedSnapshot) -> None:
+        """Leave the `progress`, the `best` policy so far, or the `last` one of an interrupted run."""
+        for name in sorted(notes, key=NOTES.index):
+            self._slots.put(NOTES.index(name), pickle.dumps(notes[name]))
 
     def progress(self) -> Progress:
-        """How far they have come."""
-        return self._get(PROGRESS)  # type: ignore[no-any-return]
+        return self._get("progress")  # type: ignore[no-any-return]
 
     def best(self) -> EvaluatedSnapshot | None:
         """The best policy since the run was started or resumed; None where there was none."""
-        return self._get(BEST)  # type: ignore[no-any-return]
+        return self._get("best")  # type: ignore[no-any-return]
 
     def last(self) -> EvaluatedSnapshot | None:
-        """The policy that an interrupted run ended with."""
-        return self._get(LAST)  # type: ignore[no-any-return]
+        return self._get("last")  # type: ignore[no-any-return]
 
-    def _get(self, index: int) -> Any:
-        content = self._slots.get(index)
+    def _get(self, name: str) -> Any:
+        content = self._slots.get(NOTES.index(name))
         return None if content is None else pickle.loads(content)
 
 
