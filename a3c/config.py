@@ -1,8 +1,6 @@
-"""Every option of a run: its type, default, range and one line of meaning.
+"""Every option of a run: its type, default, range and one line of meaning. Standard library alone.
 
-The command line, `config.json` and the Python API are all generated from the dataclasses below, so an option is
-written down exactly once. This module imports the standard library alone, so that `--help` and a typing mistake are
-answered before torch is loaded.
+The command line, `config.json` and the Python API are generated from the dataclasses below: an option is written once.
 """
 
 import dataclasses

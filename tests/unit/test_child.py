@@ -325,7 +325,7 @@ def test_a_successor_begins_with_nothing_held_against_it(processes: Processes) -
     worker.join(SECONDS)
     worker.reap()
     processes.started("hangs")
-    assert (worker.silent, worker.verdict, worker.due, worker.reaped) == (0, None, None, False)
+    assert (worker.silent, worker.verdict, worker.due, worker.reaped) == (0, "", None, False)
     assert worker.is_alive
     worker.listen(0.2)
     assert worker.overdue(longest_pause=0) < 0
@@ -455,7 +455,6 @@ def fail_to_start(monkeypatch: pytest.MonkeyPatch, failures: int) -> None:
     monkeypatch.setattr(child, "start_process", start)
 
 
-@pytest.mark.skipif(not start.HAS_FORKSERVER, reason="no forkserver here")
 def test_a_process_whose_forkserver_was_killed_ends_when_it_is_reaped_and_its_successor_has_a_new_one(
     tmp_path: Path,
 ) -> None:

@@ -60,7 +60,7 @@ def export_policy(
         CheckpointError: there is none, or its export does not pass the check; then nothing is written.
         OSError: the file cannot be written; an older one is still there.
     """
-    require("export", PACKAGES)
+    require("export", "export", PACKAGES)
     with environment_output():
         checkpoint, environment = load(path, env)
         paths = _paths(Path(path), output, int8)

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from a3c.config import CheckpointError, ConfigError
 from a3c.manifest import checkpoints_of, preferred
-from workers import exit_codes
+from workers import ExitCode
 from workers.console.drawing import Frame, Line, clean, count, plural
 from workers.extras import require
 
@@ -52,7 +52,7 @@ def serve(path: str, host: str, port: int, int8: bool, threads: int, env: str | 
         ConfigError: an option cannot be followed, or a package is missing.
         CheckpointError: there is nothing that can be served.
     """
-    require("serve", PACKAGES)
+    require("serve", "serve", PACKAGES)
     from waitress import create_server
 
     from workers.serving.app import create_app
@@ -84,7 +84,7 @@ def serve(path: str, host: str, port: int, int8: bool, threads: int, env: str | 
             Console().print(_welcome(path, served.model.metadata, listener), crop=False)  # its line to paste is long
             server.run()
     Console().print(Frame([[("stopped", "")]]))
-    return exit_codes.FINISHED
+    return ExitCode.FINISHED
 
 
 @dataclass(frozen=True, slots=True)
