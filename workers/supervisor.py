@@ -4,7 +4,7 @@ import signal
 import time
 from collections.abc import Sequence
 from multiprocessing.connection import wait
-from typing import Any, Self
+from typing import Any
 
 from shared.scoreboard import CLOSE, FINISH, RUN, STOP
 from workers import ExitCode
@@ -55,13 +55,12 @@ class Supervisor:
         self._deadlines: dict[Child, float] = {}  # of those that were asked to end
         self._phase, self._reason = "starting", ""
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
         """Start the processes."""
         self._signals.suspending = self._signal
         for child in self._children:
             child.start()
         self._phase = "training"
-        return self
 
     def run(self) -> Summary:
         """Train to the end, whichever it is."""
@@ -79,8 +78,8 @@ class Supervisor:
         self._log.end(status, self._worker_statuses, self._monitor.cpu_percent if self._monitor else None)
         return self._log.summary(status, reason, self.exit_code)
 
-    def __exit__(self, *_: object) -> None:
-        """Kill what an error has left of them."""
+    def close(self) -> None:
+        """Kill the processes that an error has left."""
         self._signals.suspending = lambda number: None
         self._kill(self._children)
 
@@ -110,16 +109,14 @@ class Supervisor:
         """Kill the process that is longest overdue; one at a time, for others may be waiting for it."""
         alive = [child for child in self._children if child.is_alive]
         pauses = {child: child.listen(elapsed) for child in alive}
-        self._longest_pause = max(self._longest_pause, *(pauses.get(child, 0.0) for child in self._workers))
-        if self._phase == "stopping" or not alive:
-            return
-        late = max(alive, key=lambda child: child.overdue(self._longest_pause))
-        if late.overdue(self._longest_pause) <= 0:
+        longest = self._longest_pause = max(self._longest_pause, *(pauses.get(child, 0) for child in self._workers))
+        late = max(alive, key=lambda child: child.overdue(longest), default=None)
+        if self._phase == "stopping" or late is None or late.overdue(longest) <= 0:
             return
         if late.computes():
             late.silent -= LAST_CHANCE
             return
-        late.kill_hung(self._longest_pause)
+        late.kill_hung(longest)
         for child in alive:
             child.silent = min(child.silent, max(child.patience.step - LAST_CHANCE, 0.0))
 
@@ -162,8 +159,7 @@ class Supervisor:
             lost = self._lost % len(self._children) > 0
             self._lost += 1
         if not lost:
-            pid = f"pid {child.pid}, " if child.pid else ""
-            line = f"{self._label(child)} {cause} ({pid}logs/{child.name}.log)"
+            line = f"{self._label(child)} {cause} ({f'pid {child.pid}, ' * bool(child.pid)}logs/{child.name}.log)"
             self._log.event("hung" if child.verdict else "crashed", line)
         if report and report not in self._reports:
             self._reports.add(report)
@@ -216,24 +212,24 @@ class Supervisor:
                 continue
             child.start()
             if child.pid is not None:
-                restarts = f"; {self._budget.taken} of {self._budget}" if child in self._workers else ""
+                restarts = f"; {len(self._budget.times)} of {self._budget}" if child in self._workers else ""
                 self._log.event("restarted", f"{self._label(child)}, pid {child.pid}{restarts}")
 
     # -- stopping -------------------------------------------------------------------------------------------------
 
     def _follow_signals(self) -> None:
         """Save, stop, or leave at once, as the user asks; stop a run that is solved."""
-        seen, stopping = self._signals.seen, self._phase == "stopping"
+        seen = self._signals.seen
         if self._signals.saves != self._saves:
             self._saves = self._signals.saves
             self._log.event("saving", "a checkpoint, since SIGUSR1 asks for it")
             self._scoreboard.request_save()
             self._notifier.notify()
-        if seen and not stopping:
+        if seen and self._phase != "stopping":
             name = signal.Signals(seen[0]).name
             self._reason = f"interrupted by {name}"
             self._log.event("interrupted", f"{name}: saving a checkpoint; once more to leave at once")
-        if (seen or self._log.solved) and not stopping:
+        if seen or self._log.solved:
             self._stop()
         if len(seen) > 1:
             self._kill(self._children)
@@ -256,10 +252,11 @@ class Supervisor:
     def _fail(self, code: int, reason: str) -> None:
         if not self.exit_code:
             self.exit_code, self._reason = code, reason
-        if self._phase != "stopping":
-            self._stop()
+        self._stop()
 
     def _stop(self) -> None:
+        if self._phase == "stopping":
+            return
         self._phase = "stopping"
         if self._scoreboard.requested() != CLOSE:
             self._request(STOP)

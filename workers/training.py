@@ -52,8 +52,7 @@ def train(
         dashboard: "auto" draws live where the output is a terminal, else prints lines; "on" and "off" force it.
         profile: print at the end where each worker's time went, which the summary holds in any case.
         started: a time.monotonic() from which the run's wall-clock seconds count; default: now.
-    Raises:
-        ConfigError: an option, the environment or the run directory cannot be used; nothing was started.
+    Raises ConfigError: an option, the environment or the run directory cannot be used; nothing was started.
     """
     if config is not None and options:
         raise TypeError("give either a config or options by name")
@@ -90,9 +89,7 @@ def resume(
         max_env_steps, workers: other than the run's own; in `sync` the workers cannot be others.
         any_version: resume although packages have other versions than those that the run was made with.
     Returns: the summary; None where there was nothing to do.
-    Raises:
-        CheckpointError: there is nothing to resume, or it does not fit; files are left as they are.
-        ConfigError: the directory or an option cannot be used.
+    Raises CheckpointError where there is nothing to resume or it does not fit, ConfigError as train() does.
     """
     from workers.processes.preflight import describe_environment
     from workers.runs.resume import changed, load, nothing_to_do, stored_config
@@ -224,7 +221,8 @@ def supervise(
     supervisor = Supervisor(run, log, signals, workers, watching, saving)
 
     signals.check()
-    with np.errstate(all="ignore"), supervisor:  # whatever the caller has NumPy raise
+    with np.errstate(all="ignore"), closing(supervisor):  # whatever the caller has NumPy raise
+        supervisor.start()
         kind, origin = ("started", "") if resumed is None else ("resumed", f"; {resumed.describe()}")
         plural, others = "s" * (config.workers != 1), " and a monitor" if watching else ", no evaluations"
         log.event(kind, f"{config.workers} worker{plural}{others}, seed {config.seed}{origin}")

@@ -93,8 +93,8 @@ class Child:
     def schedule(self) -> None:
         """Have a successor started: at once, or later and later where none shows a sign of life."""
         self._stillborn += not self._lived
-        delay = min(FIRST_DELAY * 2 ** (self._stillborn - 1), LONGEST_DELAY) if self._stillborn else 0.0
-        self.due = time.monotonic() + delay
+        delay = min(FIRST_DELAY * 2 ** (self._stillborn - 1), LONGEST_DELAY)
+        self.due = time.monotonic() + delay * bool(self._stillborn)
 
     @property
     def is_alive(self) -> bool:
@@ -229,21 +229,15 @@ class Budget:
     """How many restarts there may be within ten minutes."""
 
     def __init__(self, restarts: int):
-        self.restarts = restarts
-        self._taken: list[float] = []
+        self.restarts, self.times = restarts, list[float]()
 
     def take(self) -> bool:
         """Take one; False where none is left."""
         now = time.monotonic()
-        self._taken = [taken for taken in self._taken if now - taken <= RESTART_SECONDS]
-        if len(self._taken) >= self.restarts:
-            return False
-        self._taken.append(now)
-        return True
-
-    @property
-    def taken(self) -> int:
-        return len(self._taken)
+        self.times = [then for then in self.times if now - then <= RESTART_SECONDS]
+        left = len(self.times) < self.restarts
+        self.times += [now] * left
+        return left
 
     def __str__(self) -> str:
         return f"{self.restarts:,} restart{'s' * (self.restarts != 1)}"

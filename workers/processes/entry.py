@@ -33,11 +33,15 @@ class DiskError(RuntimeError):
 def run(log: Path, work: Callable[[], None], terminal: str | None = None) -> None:
     """Run a child's `work`, its output appended to `log`; exit with a code that names the kind of failure.
 
-    Args:
-        terminal: the path of the terminal whose cursor this process shows again, should the parent be killed while a
-            live frame hides it; None where there is none, or where that is another process's duty.
+    It shows the cursor of `terminal` again, should the parent be killed while a live frame hides it.
     """
-    _lead_group()
+    # A group of its own, with all that its environment starts, to be signalled as one: the terminal's signals, which
+    # only the parent acts on, go to another. A scheduler's may come all the same: handlers that do nothing, since what
+    # is blocked or ignored here would be so in every simulator too.
+    os.setpgid(0, 0)
+    for number in TERMINAL_SIGNALS:
+        signal.signal(number, lambda number, frame: None)
+    os.register_at_fork(after_in_child=_restore_signals)
     redirect_output(log)
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=False)  # sent to a process that hangs: logs where
@@ -65,26 +69,10 @@ def run(log: Path, work: Callable[[], None], terminal: str | None = None) -> Non
 
 
 def crash_report(log: Path, since: int = 0) -> str:
-    """The last traceback, crash report or stack in a child's log; '' where there is none.
-
-    Args:
-        since: the log's size in bytes when the child was started: what its predecessors left is not its own.
-    """
+    """The last traceback, crash report or stack in a child's log after `since` bytes; '' where there is none."""
     text = log.read_bytes()[since:].decode(errors="replace") if log.exists() else ""
     start = max(text.rfind(marker) for marker in MARKERS)
     return text[start:].strip() if start >= 0 else ""
-
-
-def _lead_group() -> None:
-    """Give this process, and all that its environment starts, a group to be signalled as one.
-
-    The terminal's signals, which only the parent acts on, go to another group. A scheduler's may come all the same:
-    handlers that do nothing, since what is blocked or ignored here would be so in every simulator too.
-    """
-    os.setpgid(0, 0)
-    for number in TERMINAL_SIGNALS:
-        signal.signal(number, lambda number, frame: None)
-    os.register_at_fork(after_in_child=_restore_signals)
 
 
 def _restore_signals() -> None:

@@ -21,13 +21,9 @@ if TYPE_CHECKING:
 
 
 def describe_environment(config: Config, stored: Any = None) -> "EnvironmentSpec":
-    """The run's environment, known to be one that can be trained on, in other processes.
+    """The run's environment, known to be one that other processes can make and train on; raises ConfigError.
 
-    Args:
-        stored: the environment of config.json where a run is resumed, for an id that a user's program registered.
-    Raises:
-        ConfigError: it is unknown, not supported, has no time limit, cannot be made by other processes, or fails when
-            it is made, reset or stepped.
+    `stored` is that of config.json where a run is resumed, for an id that a user's program registered.
     """
     from a3c.environments import describe  # imports gymnasium
     from a3c.lookup import find
@@ -78,11 +74,7 @@ def _flush() -> None:
 
 
 def check_environment(env_id: str, spec: "EnvSpec") -> None:
-    """Check that other processes can make the environment of a spec.
-
-    Raises:
-        ConfigError: it cannot be pickled, or it is of a script that they cannot import.
-    """
+    """Check that other processes can make the environment of a spec: that they can unpickle and import it."""
     from a3c.environments import needs_main
 
     cannot = f"env: '{env_id}' cannot be handed to the run's processes"

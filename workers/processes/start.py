@@ -46,13 +46,9 @@ def context() -> Any:
 
 
 def start_process(process: BaseProcess, needs_main: bool = False) -> None:
-    """Start a process of our `context`, from our forkserver, which is restarted where it has died.
+    """Start a process of our `context`, from our forkserver; OSError or EOFError where that died: another try may do.
 
-    Args:
-        needs_main: its arguments refer to what the user's script defines, so it must import that. Otherwise a script
-            without a main guard does not run again in every process.
-    Raises:
-        OSError, EOFError: the forkserver died meanwhile, or cannot be started; another try may succeed.
+    Only with `needs_main` does it import the user's script: one without a main guard would run again in every process.
     """
     connect, prepare = forkserver.connect_to_new_process, spawn.get_preparation_data
 
@@ -107,10 +103,7 @@ _server.set_forkserver_preload(PRELOAD)
 def start_forkserver(log: Path = Path(os.devnull)) -> None:
     """Start preloading now, beside the parent's own imports; nothing where the forkserver runs already.
 
-    Args:
-        log: for the output of the forkserver, and of processes that fail before they have a log of their own.
-    Raises:
-        ConfigError: the system allows no more processes, or no directory for its sockets.
+    Its output goes to `log`, and that of processes that fail before they have a log of their own.
     """
     variables = dict(os.environ)
     if variables != _server.variables:
@@ -157,13 +150,7 @@ def redirect_output(log: str | Path) -> None:
 
 
 def check_limits(config: Config) -> None:
-    """Check that the run's processes can be started and may open enough files, raising that limit if need be.
-
-    Before the first process is started: a limit is inherited.
-
-    Raises:
-        ConfigError: this process may not have children, or the run needs more than this system allows.
-    """
+    """Check that the run's processes can be started and may open enough files; raise the limit if need be."""
     if multiprocessing.current_process().daemon:
         raise ConfigError(
             "workers: this process may not start any: it is a daemonic one, as those of multiprocessing.Pool are; "
