@@ -28,9 +28,9 @@ try:
         )
     importlib.import_module("workers")  # which sees that the others are ours too
     from a3c.config import CheckpointError, ConfigError
-    from workers import exit_codes
+    from a3c.files import leave_deleted_folder
+    from workers import ExitCode
     from workers.commands import parse
-    from workers.processes.limits import leave_deleted_folder
 except ImportError as error:
     if __name__ != "__main__" and "run-a3c" not in os.path.basename(sys.argv[0]):
         raise
@@ -47,18 +47,18 @@ def main(arguments: list[str] | None = None) -> int:
         code: int = command.run()
         return code
     except ConfigError as error:
-        return _complain(error, exit_codes.USAGE)
+        return _complain(error, ExitCode.USAGE)
     except CheckpointError as error:
-        return _complain(error, exit_codes.CHECKPOINT)
+        return _complain(error, ExitCode.CHECKPOINT)
     except KeyboardInterrupt:  # before there was anything to save, or while evaluating or playing
-        return _complain("interrupted", exit_codes.INTERRUPTED)
+        return _complain("interrupted", ExitCode.INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has gone, as in `... | head -1`
         sys.stderr.close()
-        return exit_codes.FINISHED
+        return ExitCode.FINISHED
     except MemoryError as error:
-        return _complain(f"out of memory: {error or 'no more can be had'}", exit_codes.USAGE)
+        return _complain(f"out of memory: {error or 'no more can be had'}", ExitCode.USAGE)
     except OSError as error:
-        return _complain(f"{error.filename or 'output'}: {error.strerror}", exit_codes.DISK)
+        return _complain(f"{error.filename or 'output'}: {error.strerror}", ExitCode.DISK)
 
 
 def _complain(error: object, code: int) -> int:
@@ -91,7 +91,7 @@ def command_line() -> NoReturn:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done and said: a late Ctrl-C has nothing left to end
     except KeyboardInterrupt:  # another one, while the first was answered
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        code = exit_codes.INTERRUPTED
+        code = ExitCode.INTERRUPTED
     try:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -100,7 +100,7 @@ def command_line() -> NoReturn:
     if "workers.processes.start" in sys.modules:
         sys.modules["workers.processes.start"].stop_forkserver()
     atexit._run_exitfuncs()  # which remove what multiprocessing has left in the folder for temporary files
-    if code == exit_codes.INTERRUPTED and "workers.console.screen" in sys.modules:
+    if code == ExitCode.INTERRUPTED and "workers.console.screen" in sys.modules:
         sys.modules["workers.console.screen"].outlast_interrupts()
     os._exit(code)  # every file is closed and every child has ended: taking torch apart would only cost half a second
 

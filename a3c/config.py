@@ -1,8 +1,6 @@
-"""Every option of a run: its type, default, range and one line of meaning.
+"""Every option of a run: its type, default, range and one line of meaning. Standard library alone.
 
-The command line, `config.json` and the Python API are all generated from the dataclasses below, so an option is
-written down exactly once. This module imports the standard library alone, so that `--help` and a typing mistake are
-answered before torch is loaded.
+The command line, `config.json` and the Python API are generated from the dataclasses below: an option is written once.
 """
 
 import dataclasses
@@ -146,9 +144,9 @@ class Config:
             if name not in known:
                 raise ConfigError(f"unknown option '{name}'{did_you_mean(name, known)}")
             values[known[name]][name] = tuple(value) if isinstance(value, list) else value
-        own, types = values.pop("", {}), {field.name: field.type for field in dataclasses.fields(cls)}
-        sections: dict[str, Any] = {name: types[name](**part) for name, part in values.items()}  # type: ignore[operator]
-        return cls(**own, **sections)
+        own = values.pop("", {})
+        sections: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(cls)}
+        return cls(**own, **{name: dataclasses.replace(sections[name], **part) for name, part in values.items()})
 
     def to_options(self) -> dict[str, Any]:
         """All options, defaults included, under their flat names: the inverse of `from_options`."""
@@ -188,27 +186,22 @@ class OptionSpec:
             return
         if self.many and not (isinstance(value, tuple) and value):
             raise ConfigError(f"{self.name}: expected a list of at least one {self.type.__name__}, got {value!r}")
-        for one in value if self.many else (value,):
-            accepted = (int, float) if self.type is float else self.type
+        values: tuple[Any, ...] = value if self.many else (value,)
+        for one in values:
+            accepted: Any = (int, float) if self.type is float else self.type
             if not isinstance(one, accepted) or (isinstance(one, bool) and self.type is not bool):
                 raise ConfigError(f"{self.name}: expected {self.type.__name__}, got {value!r}")
-            if complaint := self._complaint(one):
-                raise ConfigError(f"{self.name}: must be {complaint}, got {value!r}")
-
-    def _complaint(self, value: Any) -> str | None:
-        if self.choices:
-            return None if value in self.choices else f"one of {', '.join(self.choices)}"
-        if self.type not in (int, float):
-            return None
-        if not abs(value) <= sys.float_info.max:  # false for NaN too; an int may be larger still
-            return "a finite number"
-        allowed = {
-            f"at least {self.low:g}": value >= self.low,
-            f"above {self.above:g}": value > self.above,
-            f"at most {self.high:g}": value <= self.high,
-            f"below {self.below:g}": value < self.below,
-        }
-        return next((bound for bound, holds in allowed.items() if not holds), None)
+            demands = {f"one of {', '.join(self.choices)}": not self.choices or one in self.choices}
+            if self.type in (int, float):
+                # The first is false for NaN too; an int may be larger still.
+                demands |= {
+                    "a finite number": abs(one) <= sys.float_info.max,
+                    f"at least {self.low:g}": one >= self.low,
+                }
+                demands |= {f"above {self.above:g}": one > self.above, f"at most {self.high:g}": one <= self.high}
+                demands[f"below {self.below:g}"] = one < self.below
+            if broken := [demand for demand, holds in demands.items() if not holds]:
+                raise ConfigError(f"{self.name}: must be {broken[0]}, got {value!r}")
 
 
 @functools.cache

@@ -39,6 +39,14 @@ def absolute_path(option: str, path: Path) -> Path:
         ) from error
 
 
+def leave_deleted_folder() -> None:
+    """Go to the root directory where the current folder has been deleted: no process can be started from there."""
+    try:
+        os.getcwd()
+    except OSError:
+        os.chdir(os.sep)
+
+
 def write_durably(path: Path, content: bytes) -> None:
     """Replace a file by `content` so that a crash at any moment leaves the old file or the new one, whole.
 

@@ -1,39 +1,39 @@
-"""Processes and what watches them: actor-learners, monitor, supervisor, dashboard."""
+"""Processes and what watches them: actor-learners, monitor, supervisor, console."""
 
+import importlib
+from enum import IntEnum
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-__all__ = ["compare", "resume", "train"]
+__all__ = ["ExitCode", "compare", "resume", "train"]
+LAZY = {"train": "workers.training", "resume": "workers.training", "compare": "workers.comparison.run_study"}
 
 
-def _see_our_packages() -> None:
-    """See that the packages beside this one are ours, and not modules that the user has named alike."""
-    for name in ("a3c", "shared"):
-        spec = find_spec(name)
-        place = "nowhere to be found" if spec is None else spec.origin or "a folder without __init__.py"
-        if Path(place).resolve() != Path(__file__).resolve().parents[1] / name / "__init__.py":
-            raise ImportError(
-                f"the package '{name}' of this program is hidden by {place}; rename that, or keep it out "
-                "of PYTHONPATH and of your script's folder"
-            )
+class ExitCode(IntEnum):
+    """The exit codes a user can rely on; a signal's is 128 plus its number."""
+
+    FINISHED = 0
+    USAGE = 2  # or configuration
+    WORKER = 3  # or its environment
+    CHECKPOINT = 4
+    NUMERICS = 5
+    DISK = 74
+    INTERRUPTED = 130
 
 
-_see_our_packages()
+for _name in ("a3c", "shared"):
+    _spec = find_spec(_name)
+    _found = "a package that is missing" if _spec is None else _spec.origin or "a folder without __init__.py"
+    if Path(_found).resolve() != Path(__file__).resolve().parents[1] / _name / "__init__.py":
+        raise ImportError(
+            f"the package '{_name}' of this program is hidden by {_found}; rename that, or keep it out of PYTHONPATH "
+            "and of your script's folder"
+        )
 
 
 def __getattr__(name: str) -> Any:
-    # Resolved on first use: a child process imports this package without the console, the console without torch.
-    if name == "train":
-        from workers.training import train
-
-        return train
-    if name == "resume":
-        from workers.training import resume
-
-        return resume
-    if name == "compare":
-        from workers.comparison.run_study import compare
-
-        return compare
+    # Imported on first use: a child process imports this package without the console, the console without torch.
+    if name in LAZY:
+        return getattr(importlib.import_module(LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -30,8 +30,7 @@ def main(
     run_dir: Path,
 ) -> None:
     """Process target: act, compute gradients and push them until the budget is spent or a stop is requested."""
-    if hasattr(os, "nice"):
-        os.nice(NICENESS)
+    os.nice(NICENESS)
     link = connect(worker_index, incarnation, store, scoreboard, run_dir, config.log_interval)
     entry.run(run_dir / "logs" / f"worker-{worker_index}.log", lambda: learn(worker_index, config, environment, link))
 
@@ -44,7 +43,7 @@ def learn(worker_index: int, config: Config, environment: EnvironmentSpec, link:
     max_norm, watch = config.optimizer.max_grad_norm, Stopwatch()
     learner = learner_for(model, config, watch)
     environments = environment.make(config.envs_per_worker, link.beat, config.env_latency_ms)
-    rng = _generator(config.seed, worker_index, link.incarnation)
+    rng = np.random.default_rng(seeds(config.seed, worker_index, link.incarnation))
     collector = Collector(environments, config.n_steps, rng, link.beat, watch)
     link.join(collector, watch)
     while True:
@@ -72,9 +71,9 @@ def learn(worker_index: int, config: Config, environment: EnvironmentSpec, link:
     environments.close()
 
 
-def _generator(seed: int, worker_index: int, incarnation: int) -> np.random.Generator:
-    """Of the run's seed and the worker; one that follows on a dead worker has numbers of its own."""
-    return np.random.default_rng([seed, worker_index, *([incarnation] if incarnation else [])])
+def seeds(seed: int, worker_index: int, incarnation: int) -> list[int]:
+    """The seed of a worker's generator: of the run's and its index; one that replaces a dead one has its own."""
+    return [seed, worker_index, *([incarnation] if incarnation else [])]
 
 
 def annealed_learning_rate(config: Config, env_steps: int) -> float:

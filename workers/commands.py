@@ -4,11 +4,9 @@ Imports the standard library alone; what a command calls is imported once its op
 """
 
 import argparse
-import dataclasses
-import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import MISSING, dataclass
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,6 +16,7 @@ from a3c.presets import PRESETS
 
 SEED: dict[str, Any] = {"low": 0, "high": 2**32 - 1}
 DASHBOARD: dict[str, Any] = {"meaning": "live console, or plain lines", "choices": ("auto", "on", "off")}
+PROFILE: dict[str, Any] = {"meaning": "show at the end where each worker's time went"}
 PRESET: dict[str, Any] = {"meaning": "a named setting to start from", "choices": tuple(PRESETS)}
 RENDERERS = ("auto", "human", "text", "terminal")
 ENV: dict[str, Any] = {"meaning": "the environment, where the checkpoint's own id is not found", "metavar": "MODULE:ID"}
@@ -31,16 +30,16 @@ class Train:
     run_dir: Path | None = option(None, "where the run's files go (default: a new one under runs/)", metavar="DIR")
     preset: str = option("none", **PRESET)
     dashboard: str = option("auto", **DASHBOARD)
-    profile: bool = option(False, "show at the end where each worker's time went")
-    training: dict[str, Any] = dataclasses.field(default_factory=dict)  # the options of Config that were typed
+    profile: bool = option(False, **PROFILE)
+    training: dict[str, Any] = field(default_factory=dict)  # the options of Config that were typed
 
     def run(self) -> int:
         config = Config.from_options({**PRESETS[self.preset], **self.training})
-        from workers.training import process_started, train
+        from workers.processes.start import process_started
+        from workers.training import train
 
-        dashboard, started = self.dashboard, process_started()
-        summary = train(config, run_dir=self.run_dir, dashboard=dashboard, profile=self.profile, started=started)
-        return summary.exit_code or 0
+        shown: dict[str, Any] = {"dashboard": self.dashboard, "profile": self.profile}
+        return train(config, run_dir=self.run_dir, started=process_started(), **shown).exit_code or 0
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Resume:
     workers: int | None = option(None, "another number of workers; not in sync mode", low=1, high=1024)
     any_version: bool = option(False, "resume although packages have other versions than the run was made with")
     dashboard: str = option("auto", **DASHBOARD)
-    profile: bool = option(False, "show at the end where each worker's time went")
+    profile: bool = option(False, **PROFILE)
 
     def run(self) -> int:
         from workers.training import resume
@@ -76,7 +75,7 @@ class Compare:
     any_version: bool = option(False, "keep runs of other versions of the program; the report lists them")
     preset: str = option("none", **PRESET)
     dashboard: str = option("auto", **DASHBOARD)
-    training: dict[str, list[Any]] = dataclasses.field(default_factory=dict)  # the values of each that was typed
+    training: dict[str, list[Any]] = field(default_factory=dict)  # the values of each that was typed
 
     def run(self) -> int:
         from workers.comparison.study import plan
@@ -84,10 +83,9 @@ class Compare:
         preset = {name: [value] for name, value in PRESETS[self.preset].items()}
         study = plan({**preset, **self.training, "seed": [self.seed]}, self.seeds, self.tuned)
         from workers.comparison.run_study import run
-        from workers.runs.program import program
+        from workers.runs.program import command
 
-        command = f"{program()} {shlex.join(sys.argv[1:])}"
-        return run(study, self.study_dir, self.dashboard, command, self.any_version)[1]
+        return run(study, self.study_dir, self.dashboard, command(*sys.argv[1:]), self.any_version)[1]
 
 
 @dataclass(frozen=True)
@@ -167,9 +165,7 @@ class Serve:
         return serve(str(self.path), self.host, self.port, self.int8, self.threads, self.env)
 
 
-COMMANDS: dict[str, Any] = {
-    kind.__name__.lower(): kind for kind in (Train, Resume, Compare, Evaluate, Play, Export, Serve)
-}
+COMMANDS: dict[str, Any] = {c.__name__.lower(): c for c in (Train, Resume, Compare, Evaluate, Play, Export, Serve)}
 METAVARS = {int: "N", float: "X", str: "NAME", Path: "PATH", bool: "yes|no"}
 
 
@@ -198,27 +194,27 @@ def parse(arguments: Sequence[str]) -> Any:
     if unknown:
         near = did_you_mean(unknown[0].split("=")[0], parser._option_string_actions)
         raise ConfigError(f"unknown option '{unknown[0]}'{near}")
-    typed = vars(namespace)
-    own = {spec: typed.pop(spec.name) for spec in option_specs(kind) if spec.name in typed}
-    for spec, value in own.items():
-        if spec.type is Path:
-            own[spec] = typed_path(spec.name, value)
-            absolute_path(spec.name, own[spec])  # which is refused where the current folder is gone
-        spec.check(own[spec])
-    return kind(**{spec.name: value for spec, value in own.items()}, **({"training": typed} if typed else {}))
+    typed, own = vars(namespace), {}
+    for spec in option_specs(kind):
+        if spec.name in typed:
+            value = own[spec.name] = typed.pop(spec.name)
+            if spec.type is Path:
+                value = own[spec.name] = typed_path(spec.name, value)
+                absolute_path(spec.name, value)  # which is refused where the current folder is gone
+            spec.check(value)
+    return kind(**own, **({"training": typed} if typed else {}))
 
 
 def _parser(command: str) -> Parser:
     kind = COMMANDS[command]
-    parser = Parser(f"run_a3c.py {command}", description=kind.__doc__, allow_abbrev=False)
-    own = option_specs(kind)
-    for spec in own:
+    parser, groups = Parser(f"run_a3c.py {command}", description=kind.__doc__, allow_abbrev=False), {}
+    own = {spec.name: spec for spec in option_specs(kind)}
+    for spec in own.values():
         _add_option(parser, spec)
-    groups: dict[str, Any] = {}  # one for each section
     for spec in option_specs() if kind in (Train, Compare) else ():
         if spec.section not in groups:
             groups[spec.section] = parser.add_argument_group(spec.section or "training")
-        if spec.name not in {spec.name for spec in own}:
+        if spec.name not in own:
             _add_option(groups[spec.section], spec, several=kind is Compare)
     return parser
 
@@ -235,19 +231,24 @@ def _add_option(group: Any, spec: OptionSpec, several: bool = False) -> None:
         group.add_argument(spec.flag, action=argparse.BooleanOptionalAction, **settings)
         return
     if spec.type is bool:
-        hidden = settings | {"help": argparse.SUPPRESS}
+        hidden = {**settings, "help": argparse.SUPPRESS}
         group.add_argument(f"--no-{spec.flag[2:]}", action="store_const", const=[False], **hidden)
     metavar = spec.metavar or "|".join(spec.choices) or METAVARS[spec.type]
     convert: Any = {bool: yes_or_no, Path: str}.get(spec.type, spec.type)
     if several and spec.many:
-        convert, metavar = comma_separated_integers, "N,N"
+        convert, metavar = layer_sizes, "N,N"
     flags = ["--modes", "--mode"] if several and spec.name == "mode" else [spec.flag]
     group.add_argument(*flags, **settings, type=convert, metavar=metavar, nargs="+" if several or spec.many else None)
 
 
 def yes_or_no(text: str) -> bool:
-    return bool(("no", "yes").index(text))
+    if text not in ("yes", "no"):
+        raise argparse.ArgumentTypeError("must be yes or no")
+    return text == "yes"
 
 
-def comma_separated_integers(text: str) -> tuple[int, ...]:
-    return tuple(map(int, text.split(",")))
+def layer_sizes(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(map(int, text.split(",")))
+    except ValueError:
+        raise argparse.ArgumentTypeError("must be layer sizes joined by commas") from None

@@ -2,12 +2,13 @@
 
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from multiprocessing.connection import wait
 from typing import Any
 
 from shared.scoreboard import CLOSE, FINISH, RUN, STOP
-from workers import exit_codes
+from workers import ExitCode
+from workers.actor_learner import seeds
 from workers.processes.child import LOST, Budget, Child
 from workers.processes.signals import Signals
 from workers.runs.evaluations import SharedRun
@@ -29,6 +30,8 @@ class Supervisor:
     monitor's last evaluations, or STOP, for an end within seconds; CLOSE, for the checkpointer's last save.
     """
 
+    exit_code = 0
+
     def __init__(
         self,
         run: SharedRun,
@@ -40,7 +43,7 @@ class Supervisor:
     ):
         self._config, _, self._store, self._scoreboard, _, self._notifier, _ = run
         self._log, self._signals = log, signals
-        self._workers, self._monitor, self._checkpointer = list(workers), monitor, checkpointer
+        self._workers, self._monitor, self._checkpointer = workers, monitor, checkpointer
         self._actors = [*workers, *([monitor] if monitor else [])]  # which run environments
         self._children = [*self._actors, checkpointer]
         self._budget = Budget(self._config.supervision.max_restarts)
@@ -48,38 +51,37 @@ class Supervisor:
         self._ticked = time.monotonic()
         self._longest_pause = 0.0  # without an environment step, that a worker has come back from
         self._reports: set[str] = set()  # crash reports that were shown
-        self._lost = 0  # children that died with their forkserver
-        self._closing_restarts = 0
+        self._lost = self._closing_restarts = 0  # children that died with their forkserver; of the checkpointer's
         self._deadlines: dict[Child, float] = {}  # of those that were asked to end
-        self._phase = "starting"
-        self._reason = ""
-        self.exit_code = 0
+        self._phase, self._reason = "starting", ""
 
-    def run(self, announce: Callable[[], None]) -> Summary:
-        """Train to the end, whichever it is; `announce` is called when the processes have been started."""
-        self._signals.suspending = self._signal_all
-        try:
-            for child in self._children:
-                child.start()
-            self._phase = "training"
-            announce()
-            while not all(child.is_over for child in self._children):
-                self._wait()
-                self._read_messages()
-                self._follow_signals()
-                self._kill([child for child, deadline in self._deadlines.items() if time.monotonic() > deadline])
-                self._reap()
-                self._advance()
-                self._respawn()
-                if time.monotonic() - self._ticked >= TICK_SECONDS:
-                    self._tick()
-        finally:
-            self._signals.suspending = lambda number: None
-            self._kill(self._children)
-        self._read_messages()
+    def start(self) -> None:
+        """Start the processes."""
+        self._signals.suspending = self._signal
+        for child in self._children:
+            child.start()
+        self._phase = "training"
+
+    def run(self) -> Summary:
+        """Train to the end, whichever it is."""
+        while not all(child.is_over for child in self._children):
+            self._wait()
+            self._read_messages()
+            self._follow_signals()
+            self._kill([child for child, deadline in self._deadlines.items() if time.monotonic() > deadline])
+            self._reap()
+            self._advance()
+            self._respawn()
+            if time.monotonic() - self._ticked >= TICK_SECONDS:
+                self._tick()
         status, reason = self._ending()
         self._log.end(status, self._worker_statuses, self._monitor.cpu_percent if self._monitor else None)
         return self._log.summary(status, reason, self.exit_code)
+
+    def close(self) -> None:
+        """Kill the processes that an error has left."""
+        self._signals.suspending = lambda number: None
+        self._kill(self._children)
 
     # -- watching -------------------------------------------------------------------------------------------------
 
@@ -88,7 +90,7 @@ class Supervisor:
         waited: list[Any] = [child.process.sentinel for child in self._children if child.process and child.is_alive]
         waited += [child.messages for child in self._children if child.messages is not None]
         if self._signals.alarm in wait([*waited, self._signals.alarm], timeout=TICK_SECONDS):
-            self._signals.acknowledge()
+            self._signals.alarm.recv_bytes()
 
     def _read_messages(self) -> None:
         for child in self._children:
@@ -106,34 +108,28 @@ class Supervisor:
     def _kill_hung(self, elapsed: float) -> None:
         """Kill the process that is longest overdue; one at a time, for others may be waiting for it."""
         alive = [child for child in self._children if child.is_alive]
-        for child in alive:
-            pause = child.listen(elapsed)
-            if child in self._workers:
-                self._longest_pause = max(self._longest_pause, pause)
-        if self._phase == "stopping" or not alive:
-            return
-        late = max(alive, key=lambda child: child.overdue(self._longest_pause))
-        if late.overdue(self._longest_pause) <= 0:
+        pauses = {child: child.listen(elapsed) for child in alive}
+        longest = self._longest_pause = max(self._longest_pause, *(pauses.get(child, 0) for child in self._workers))
+        late = max(alive, key=lambda child: child.overdue(longest), default=None)
+        if self._phase == "stopping" or late is None or late.overdue(longest) <= 0:
             return
         if late.computes():
             late.silent -= LAST_CHANCE
             return
-        late.kill_hung(self._longest_pause)
+        late.kill_hung(longest)
         for child in alive:
             child.silent = min(child.silent, max(child.patience.step - LAST_CHANCE, 0.0))
 
     def _worker_statuses(self) -> list[WorkerStatus]:
-        return [self._worker_status(index, child) for index, child in enumerate(self._workers)]
-
-    def _worker_status(self, index: int, child: Child) -> WorkerStatus:
-        telemetry, restarts = self._log.telemetry, self._scoreboard.incarnation(index)
-        if child.is_alive:
-            state = "running" if telemetry.rows["started"][index] else "starting"
-        elif child.due is not None:
-            state = "restarting"
-        else:
-            state = "dead" if child.exitcode else "stopped"
-        return telemetry.worker(index, child.pid, state, child.memory_bytes, restarts)
+        telemetry, statuses = self._log.telemetry, []
+        for index, child in enumerate(self._workers):
+            if child.is_alive:
+                state = "running" if telemetry.rows["started"][index] else "starting"
+            else:
+                state = "restarting" if child.due is not None else "dead" if child.exitcode else "stopped"
+            restarts = self._scoreboard.incarnation(index)
+            statuses.append(telemetry.worker(index, child.pid, state, child.memory_bytes, restarts))
+        return statuses
 
     # -- replacing ------------------------------------------------------------------------------------------------
 
@@ -150,8 +146,7 @@ class Supervisor:
         request = self._scoreboard.requested()
         if child is self._checkpointer:
             return request == CLOSE
-        spent = self._store.env_steps >= self._config.max_env_steps
-        return request != RUN or self._log.solved is not None or spent
+        return request != RUN or self._log.solved is not None or self._store.env_steps >= self._config.max_env_steps
 
     def _died(self, child: Child) -> None:
         """Report what a process died of and have it replaced; where that cannot help, stop the run."""
@@ -159,36 +154,28 @@ class Supervisor:
         if child.exitcode <= 0 and deadline and (time.monotonic() > deadline or len(self._signals.seen) > 1):
             return  # we killed it: it did not end when it was asked to
         cause, report = child.cause()
-        lost = self._is_lost(child)
+        lost = False
+        if child.exitcode == LOST and child.process:  # and others with it: reported once, one restart for all of them
+            lost = self._lost % len(self._children) > 0
+            self._lost += 1
         if not lost:
-            pid = f"pid {child.pid}, " if child.pid else ""
-            line = f"{child.name}{self._seed_of(child)} {cause} ({pid}logs/{child.name}.log)"
+            line = f"{self._label(child)} {cause} ({f'pid {child.pid}, ' * bool(child.pid)}logs/{child.name}.log)"
             self._log.event("hung" if child.verdict else "crashed", line)
         if report and report not in self._reports:
             self._reports.add(report)
             self._log.crash(report)
-        if child.exitcode in (exit_codes.NUMERICS, exit_codes.DISK):
+        if child.exitcode in (ExitCode.NUMERICS, ExitCode.DISK):
             self._fail(child.exitcode, f"{child.name} {cause}")
         else:
             self._replace(child, cause, lost)
 
-    def _is_lost(self, child: Child) -> bool:
-        """Whether a process's forkserver died, and others with it: reported once, and one restart for all of them."""
-        if child.exitcode != LOST or child.process is None:
-            return False
-        self._lost += 1
-        if self._lost % len(self._children) == 1:
-            self._log.event("crashed", "Python's forkserver died; its processes are replaced")
-            return False
-        return True
-
-    def _seed_of(self, child: Child) -> str:
-        """The seed of a worker's generators; where it is a successor, its number is a part of it."""
+    def _label(self, child: Child) -> str:
+        """A process's name; a worker's with the seed of its generators."""
         if child not in self._workers:
-            return ""
+            return child.name
         index = self._workers.index(child)
-        succession = [self._scoreboard.incarnation(index)] if self._scoreboard.incarnation(index) else []
-        return f" (seed {'/'.join(map(str, [self._config.seed, index, *succession]))})"
+        seed = seeds(self._config.seed, index, self._scoreboard.incarnation(index))
+        return f"{child.name} (seed {'/'.join(map(str, seed))})"
 
     def _replace(self, child: Child, cause: str, lost: bool) -> None:
         """Have a successor started, where one can help and the budget allows it."""
@@ -197,24 +184,21 @@ class Supervisor:
             self._scoreboard.count("checkpointer_restarts")
             self._closing_restarts += ending
             if self._closing_restarts > CLOSING_RESTARTS:
-                self._fail(exit_codes.WORKER, f"{child.name} {cause}; the last checkpoint is not saved")
+                self._fail(ExitCode.WORKER, f"{child.name} {cause}; the last checkpoint is not saved")
                 return
         elif child is self._monitor:  # however often it dies, training continues: its successors rest longer and longer
             self._scoreboard.count("monitor_restarts")
-            if ending:
-                return
-        elif ending:
-            return
-        elif not lost and not self._budget.take():
+        elif not ending and not lost and not self._budget.take():
             spent = f"the budget of {self._budget} within ten minutes is spent (--max-restarts)"
-            self._fail(exit_codes.WORKER, f"{child.name} {cause}; {spent}")
+            self._fail(ExitCode.WORKER, f"{child.name} {cause}; {spent}")
             return
-        else:
+        elif not ending:
             index = self._workers.index(child)
             self._store.close_push(index)  # so that no other worker waits for it
             self._store.barrier.forget(index)
             self._scoreboard.replace(index)
-        child.schedule()
+        if not ending or child is self._checkpointer:
+            child.schedule()
 
     def _respawn(self) -> None:
         """Start those processes whose time has come; a forkserver that has died takes its time to be there again."""
@@ -228,8 +212,8 @@ class Supervisor:
                 continue
             child.start()
             if child.pid is not None:
-                restarts = f"; {self._budget.taken} of {self._budget}" if child in self._workers else ""
-                self._log.event("restarted", f"{child.name}{self._seed_of(child)}, pid {child.pid}{restarts}")
+                restarts = f"; {len(self._budget.times)} of {self._budget}" if child in self._workers else ""
+                self._log.event("restarted", f"{self._label(child)}, pid {child.pid}{restarts}")
 
     # -- stopping -------------------------------------------------------------------------------------------------
 
@@ -245,8 +229,7 @@ class Supervisor:
             name = signal.Signals(seen[0]).name
             self._reason = f"interrupted by {name}"
             self._log.event("interrupted", f"{name}: saving a checkpoint; once more to leave at once")
-            self._stop()
-        elif self._log.solved and self._phase != "stopping":
+        if seen or self._log.solved:
             self._stop()
         if len(seen) > 1:
             self._kill(self._children)
@@ -269,10 +252,11 @@ class Supervisor:
     def _fail(self, code: int, reason: str) -> None:
         if not self.exit_code:
             self.exit_code, self._reason = code, reason
-        if self._phase != "stopping":
-            self._stop()
+        self._stop()
 
     def _stop(self) -> None:
+        if self._phase == "stopping":
+            return
         self._phase = "stopping"
         if self._scoreboard.requested() != CLOSE:
             self._request(STOP)
@@ -280,7 +264,7 @@ class Supervisor:
             self._deadlines[child] = time.monotonic() + STOP_SECONDS
             child.due = None
 
-    def _signal_all(self, number: int) -> None:
+    def _signal(self, number: int) -> None:
         for child in self._children:
             child.signal(number)
 
@@ -294,7 +278,7 @@ class Supervisor:
     def _ending(self) -> tuple[str, str]:
         """The run's status and why; sets the exit code that belongs to it."""
         solved = self._log.solved
-        if solved is not None and self.exit_code != exit_codes.DISK:
+        if solved is not None and self.exit_code != ExitCode.DISK:
             self.exit_code = 0
             return "solved", f"reached {solved.mean:.1f} over {solved.episodes} episodes with fresh seeds"
         if self.exit_code:

@@ -1,7 +1,6 @@
 """One training run from its options to its summary. This page builds all its parts, top-down.
 
 train() or resume() -> checks -> run directory -> forkserver -> supervise() -> Supervisor.run()
-
 torch is imported in `supervise`, beside the forkserver's own import of it: that takes most of a short run's time.
 """
 
@@ -9,19 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from a3c.config import CheckpointError, Config, ConfigError, OptimizerConfig
-from a3c.files import absolute_path, typed_path
-from workers import exit_codes
-from workers.processes.limits import check_limits, crowding, leave_deleted_folder, process_refusal
+from a3c.files import absolute_path, leave_deleted_folder, typed_path
+from workers import ExitCode
 from workers.processes.signals import Signals
-from workers.processes.start import start_forkserver
+from workers.processes.start import check_limits, crowding, start_forkserver
 from workers.runs.directory import RunDirectory, new_run_dir, open_run_directory
 from workers.runs.records import Summary, starting
 
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
     from workers.runs.log import View
     from workers.runs.resume import Resumed
 
-DASHBOARDS = ("auto", "on", "off")
 START_SECONDS = 60.0  # for imports, and for environments to be made and reset
 PATIENCE = 5  # times what an environment has shown to take is not too long
 
@@ -55,22 +52,24 @@ def train(
         dashboard: "auto" draws live where the output is a terminal, else prints lines; "on" and "off" force it.
         profile: print at the end where each worker's time went, which the summary holds in any case.
         started: a time.monotonic() from which the run's wall-clock seconds count; default: now.
-    Raises:
-        ConfigError: an option, the environment or the run directory cannot be used; nothing was started.
+    Raises ConfigError: an option, the environment or the run directory cannot be used; nothing was started.
     """
     if config is not None and options:
         raise TypeError("give either a config or options by name")
     started = time.monotonic() if started is None else started
     config = config or Config.from_options(options)
-    typed, path = _checked(dashboard, "runs" if run_dir is None else run_dir)
+    typed, path = checked_path("run_dir", "runs" if run_dir is None else run_dir, dashboard)
     check_limits(config)
-    # The default environment is known to be right: the usual run does not wait for gymnasium before the forkserver.
-    environment = None if config.env == Config().env else _described(config)
+    environment = None  # the default one is known to be right: it does not wait for gymnasium before the forkserver
+    if config.env != Config().env:
+        from workers.processes.preflight import describe_environment
+
+        environment = describe_environment(config)
     if run_dir is None:
         path = new_run_dir(path, config)
         typed = typed / path.name
-    directory = open_run_directory(path, shown=str(typed))
-    return _run_in(directory, config, lambda: (environment, None), dashboard, profile, started)
+    with _opened(path, typed) as (directory, signals):
+        return _train_in(directory, signals, config, environment, None, dashboard, profile, started)
 
 
 def resume(
@@ -90,13 +89,12 @@ def resume(
         max_env_steps, workers: other than the run's own; in `sync` the workers cannot be others.
         any_version: resume although packages have other versions than those that the run was made with.
     Returns: the summary; None where there was nothing to do.
-    Raises:
-        CheckpointError: there is nothing to resume, or it does not fit; files are left as they are.
-        ConfigError: the directory or an option cannot be used.
+    Raises CheckpointError where there is nothing to resume or it does not fit, ConfigError as train() does.
     """
+    from workers.processes.preflight import describe_environment
     from workers.runs.resume import changed, load, nothing_to_do, stored_config
 
-    typed, path = _checked(dashboard, run_dir)
+    typed, path = checked_path("run_dir", run_dir, dashboard)
     if not path.is_dir():
         raise CheckpointError(f"{typed}: no such run directory")
     stored, content = stored_config(path)
@@ -105,61 +103,54 @@ def resume(
         print(f"nothing to do: the run in {typed} {why}")
         return None
     check_limits(config)
-
-    def load_checkpoint() -> tuple[EnvironmentSpec, Resumed]:
-        environment = _described(config, content.get("environment"))
-        warn = functools.partial(print, file=sys.stderr)
-        return environment, load(path, config, environment, content, any_version, warn)
-
-    directory = open_run_directory(path, resume=True, shown=str(typed))
-    return _run_in(directory, config, load_checkpoint, dashboard, profile, time.monotonic())
+    with _opened(path, typed, resume=True) as (directory, signals):
+        started = time.monotonic()
+        environment = describe_environment(config, content.get("environment"))
+        resumed = load(path, config, environment, content, any_version, functools.partial(print, file=sys.stderr))
+        return _train_in(directory, signals, config, environment, resumed, dashboard, profile, started)
 
 
-def _checked(dashboard: str, path: str | Path) -> tuple[Path, Path]:
-    """A run directory as the user typed it, and as an absolute path; raises ConfigError."""
-    check_dashboard(dashboard)
-    typed = typed_path("run_dir", path)
-    absolute = absolute_path("run_dir", typed)
+def checked_path(option: str, path: str | Path, dashboard: str) -> tuple[Path, Path]:
+    """A directory for files as the user typed it, and as an absolute path; raises ConfigError, of the dashboard too."""
+    if dashboard not in ("auto", "on", "off"):
+        raise ConfigError(f"dashboard: must be one of auto, on, off, got {dashboard!r}")
+    typed = typed_path(option, path)
+    absolute = absolute_path(option, typed)
     leave_deleted_folder()
     return typed, absolute
 
 
-def _described(config: Config, stored: Any = None) -> EnvironmentSpec:
-    from workers.processes.preflight import describe_environment
+@contextmanager
+def _opened(path: Path, typed: Path, resume: bool = False) -> Iterator[tuple[RunDirectory, Signals]]:
+    """The open run directory, while the user's signals are collected and the forkserver imports torch."""
+    with closing(open_run_directory(path, resume=resume, shown=str(typed))) as directory, Signals() as signals:
+        start_forkserver(directory.path / "logs" / "forkserver.log")
+        yield directory, signals
 
-    return describe_environment(config, stored)
 
-
-def _run_in(
+def _train_in(
     directory: RunDirectory,
+    signals: Signals,
     config: Config,
-    load: Callable[[], tuple[EnvironmentSpec | None, Resumed | None]],
+    environment: EnvironmentSpec | None,
+    resumed: Resumed | None,
     dashboard: str,
     profile: bool,
     started: float,
 ) -> Summary:
-    """Train in an open run directory, which is closed at the end."""
-    try:
-        with Signals() as signals:
-            try:
-                start_forkserver(directory.path / "logs" / "forkserver.log")
-            except OSError as error:
-                raise process_refusal(config, error) or error from error
-            environment, resumed = load()
-            from workers.console import run_view
-            from workers.runs.program import changed_options
+    """Show the run while it trains, and what came of it."""
+    from workers.console import run_view
+    from workers.runs.program import changed_options
 
-            with run_view(dashboard, changed_options(config)) as view:
-                view.update(starting(config, directory.shown, time.monotonic() - started))
-                if environment is None:
-                    from a3c.environments import describe
+    with run_view(dashboard, changed_options(config)) as view:
+        view.update(starting(config, directory.shown, time.monotonic() - started))
+        if environment is None:
+            from a3c.environments import describe
 
-                    environment = describe(config.env, config.max_episode_steps)
-                summary = supervise(config, environment, directory, view, signals, started, resumed)
-                view.finish(summary, directory.shown, profile)
-            return summary
-    finally:
-        directory.close()
+            environment = describe(config.env, config.max_episode_steps)
+        summary = supervise(config, environment, directory, view, signals, started, resumed)
+        view.finish(summary, directory.shown, profile)
+    return summary
 
 
 def supervise(
@@ -196,11 +187,12 @@ def supervise(
     run = SharedRun(config, environment, store, scoreboard, Evaluations(log.progress), Notifier(), directory.path)
 
     # The processes: none of them is started here.
-    pace, options = environment.pace, config.evaluation
+    pace, timeout = environment.pace, config.supervision.heartbeat_timeout
 
     def patience(environments: int, latency: float = 0.0, least: float = 0.0) -> Patience:
+        """Of a process that steps so many environments together: more where they have been seen to be slow."""
         step = PATIENCE * max(pace.make_seconds, pace.reset_seconds, environments * (pace.step_seconds + latency))
-        return Patience(START_SECONDS + step, max(config.supervision.heartbeat_timeout, least, step))
+        return Patience(START_SECONDS + step, max(timeout, least, step))
 
     def child(name: str, target: Any, arguments: Any, index: int, patience: Patience, **more: Any) -> Child:
         pulse, path = functools.partial(scoreboard.beats, index), directory.path / "logs" / f"{name}.log"
@@ -218,32 +210,28 @@ def supervise(
         )
 
     workers, watching = [worker(index) for index in range(config.workers)], None
-    if options.eval_episodes:
-        patient = patience(batch_size(environment, options.eval_episodes, options.eval_envs), least=START_SECONDS)
-        watching = child("monitor", monitor.main, lambda messages: (run, messages), scoreboard.monitor, patient)
+    if config.evaluation.eval_episodes:
+        batch = batch_size(environment, config.evaluation.eval_episodes, config.evaluation.eval_envs)
+        patient = patience(batch, least=START_SECONDS)
+        watching = child("monitor", monitor.main, lambda pipe: (run, pipe), scoreboard.monitor, patient)
+    slow = Patience(START_SECONDS, SAVE_SECONDS)
     saving = child(
-        "checkpointer",
-        checkpointer.main,
-        lambda messages: (run, messages, view.terminal),
-        scoreboard.checkpointer,
-        Patience(START_SECONDS, SAVE_SECONDS),
+        "checkpointer", checkpointer.main, lambda pipe: (run, pipe, view.terminal), scoreboard.checkpointer, slow
     )
     supervisor = Supervisor(run, log, signals, workers, watching, saving)
 
-    def announce() -> None:
+    signals.check()
+    with np.errstate(all="ignore"), closing(supervisor):  # whatever the caller has NumPy raise
+        supervisor.start()
         kind, origin = ("started", "") if resumed is None else ("resumed", f"; {resumed.describe()}")
         plural, others = "s" * (config.workers != 1), " and a monitor" if watching else ", no evaluations"
         log.event(kind, f"{config.workers} worker{plural}{others}, seed {config.seed}{origin}")
         if (line := crowding(config)) is not None:
             log.event("warning", line)
         directory.write_config(config, environment.description())
-
-    signals.check()
-    with np.errstate(all="ignore"):  # whatever the caller has NumPy raise
-        summary = supervisor.run(announce)
-    if directory.failure and not summary.exit_code:
-        summary = dataclasses.replace(summary, exit_code=exit_codes.DISK)
-    return summary
+        summary = supervisor.run()
+    disk_failed = directory.failure and not summary.exit_code
+    return dataclasses.replace(summary, exit_code=ExitCode.DISK) if disk_failed else summary
 
 
 def build_store(
@@ -251,13 +239,9 @@ def build_store(
 ) -> SharedStore:
     """The shared parameters, initialised by the run's seed, the shared optimizer, and the mode's way to push.
 
-    Args:
-        optimizer: another one than that of the configuration, called with the number of parameters.
-    Raises:
-        ConfigError: they do not fit into memory, or the mode needs locks that the system has not.
+    `optimizer` makes another one than the configuration's; ConfigError: they do not fit into memory.
     """
     from a3c.networks import bind, build, flat_zeros, initialize
-    from shared.store import SharedStore
 
     try:
         model = build(config, environment)
@@ -277,11 +261,13 @@ def build_store(
                 return LockedStore(vector, stepped, scoreboard)
             except OSError as error:
                 raise ConfigError(f"mode: locked needs file locks ({error.strerror}); choose --mode async") from error
+        from shared.store import SharedStore
+
         return SharedStore(vector, stepped, scoreboard)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "allocate memory" not in str(error):  # torch has no class of its own
             raise
-        reason = str(error).splitlines()[0] if str(error) else "no more can be had"
+        reason = str(error).partition("\n")[0]
         raise ConfigError(f"hidden_sizes: the network and its copies do not fit into memory: {reason}") from error
 
 
@@ -292,22 +278,3 @@ def build_optimizer(options: OptimizerConfig, size: int) -> SharedOptimizer:
     if options.optimizer == "rmsprop":
         return SharedRMSProp(size, options.rmsprop_decay, options.epsilon)
     return SharedAdam(size, options.adam_beta1, options.adam_beta2, options.epsilon)
-
-
-# -- the console ------------------------------------------------------------------------------------------------------
-
-
-def check_dashboard(dashboard: str) -> None:
-    """Check that it is one of those there are; raises ConfigError."""
-    if dashboard not in DASHBOARDS:
-        raise ConfigError(f"dashboard: must be one of {', '.join(DASHBOARDS)}, got {dashboard!r}")
-
-
-def process_started() -> float:
-    """When the command was typed, a time.monotonic(): the interpreter's own start belongs to the waiting."""
-    try:  # in clock ticks since boot; psutil adds them to a boot time rounded to seconds
-        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-        age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-        return time.monotonic() - age
-    except (OSError, AttributeError):  # another system, or no /proc
-        return time.monotonic() - time.process_time()

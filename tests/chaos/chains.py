@@ -14,7 +14,7 @@ from tests.chaos.outcome import Outcome
 from tests.chaos.resuming import SIDE_BY_SIDE, course, kill_group, rows, undisturbed
 from tests.chaos.trees import end_of
 from tests.process.command import Program, run
-from workers import exit_codes
+from workers import ExitCode
 
 Trial = tuple[bool, str]  # whether the fault fired, and what was lost
 
@@ -117,7 +117,7 @@ def _end(program: Program, run_dir: Path, rng: random.Random, all_rows: int, rem
     began = time.monotonic()
     program.process.send_signal(number)
     code, seconds = program.wait(60), time.monotonic() - began
-    if code not in (128 + number, exit_codes.FINISHED):
+    if code not in (128 + number, ExitCode.FINISHED):
         return Link(number, moment, True, f"exit code {code}:\n{end_of(program.text)}")
     late = f"the end took {seconds:.1f} s" if seconds > ENDS_SECONDS else ""
     return Link(number, moment, code == 128 + number, late)

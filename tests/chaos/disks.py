@@ -16,7 +16,7 @@ from tests.chaos.supervision import WatchedRun
 from tests.chaos.trees import ENDS_SECONDS, end_of, left
 from tests.process.command import run
 from tests.process.conftest import shared_memory_files
-from workers import exit_codes
+from workers import ExitCode
 
 Trial = tuple[bool, str]  # whether the fault fired, and what was lost
 
@@ -128,7 +128,7 @@ def _fill_disk(program: WatchedRun, call: str, full: Path) -> None:
 def _lost(program: WatchedRun, code: int, seconds: float, shared: set[Path]) -> str:
     """What is wrong with the end of a run whose last checkpoint could not be saved; '' for nothing."""
     wrong: tuple[Callable[[], str], ...] = (
-        lambda: "" if code == exit_codes.DISK else f"exit code {code}",
+        lambda: "" if code == ExitCode.DISK else f"exit code {code}",
         lambda: "" if any(words in program.text for words in FULL_WORDS) else "a full disk is not told",
         lambda: "left a traceback" if "Traceback" in program.text else "",
         lambda: "; ".join(program.events("restarted")),

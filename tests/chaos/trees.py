@@ -16,7 +16,7 @@ from tests.chaos.outcome import Outcome
 from tests.chaos.supervision import busy
 from tests.process.command import FOREVER, Program, lives, run
 from tests.process.conftest import shared_memory_files, unused
-from workers import exit_codes
+from workers import ExitCode
 
 Trial = tuple[bool, str]  # whether the fault fired, and what was lost
 
@@ -35,7 +35,7 @@ QUICK = (
     "--max-restarts",
     10_000,
 )
-CODES = {exit_codes.FINISHED, exit_codes.WORKER, exit_codes.CHECKPOINT, exit_codes.NUMERICS, exit_codes.DISK}
+CODES = {ExitCode.FINISHED, ExitCode.WORKER, ExitCode.CHECKPOINT, ExitCode.NUMERICS, ExitCode.DISK}
 APPEARS_SECONDS = 10.0  # in which there is somebody to be killed
 GOES_ON_SECONDS = 60.0  # in which a run that was hit has saved again, on a busy machine
 ENDS_SECONDS = 5.0  # after Ctrl-C
@@ -155,7 +155,7 @@ def _badly_ended(program: Program, run_dir: Path, shared: set[Path]) -> str:
     if code is None:
         program.process.send_signal(signal.SIGINT)
     seconds = _seconds_to_end(program, began)
-    if program.process.poll() not in (CODES if code is not None else {exit_codes.INTERRUPTED}):
+    if program.process.poll() not in (CODES if code is not None else {ExitCode.INTERRUPTED}):
         return f"exit code {program.process.poll()} after {seconds:.1f} s"
     if seconds > ENDS_SECONDS:
         return f"Ctrl-C took {seconds:.1f} s"

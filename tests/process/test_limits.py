@@ -1,16 +1,12 @@
 """A run gets along with the file descriptors that it says it needs, however few its shell grants at first."""
 
 import json
-import sys
 from pathlib import Path
-
-import pytest
 
 from a3c.config import Config
 from tests.process.command import COMMAND, run
-from workers.processes.limits import needed_descriptors
+from workers.processes.start import needed_descriptors
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit")
 WORKERS = 24
 
 

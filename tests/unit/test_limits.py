@@ -13,21 +13,21 @@ from pathlib import Path
 import pytest
 
 from a3c.config import Config, ConfigError
-from workers.processes import limits
-from workers.processes.limits import (
+from workers.processes import start
+from workers.processes.start import (
     SOCKET_NAME,
     SOCKET_PATH,
     check_limits,
     crowding,
     needed_descriptors,
-    process_refusal,
     short_temporary_directory,
+    start_forkserver,
 )
 
 UNDER_LIMIT = """
 import resource
 from a3c.config import Config, ConfigError
-from workers.processes.limits import check_limits
+from workers.processes.start import check_limits
 resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
 try:
     check_limits(Config(workers=100, mode="sync"))
@@ -99,17 +99,17 @@ def test_cores_that_this_process_may_not_use_do_not_count() -> None:
         os.sched_setaffinity(0, allowed)
 
 
-@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM])
-def test_a_refused_process_is_told_with_its_limit(number: int) -> None:
-    refusal = process_refusal(Config(workers=4), OSError(number, os.strerror(number)))
-    assert refusal is not None
-    assert str(refusal).startswith(
-        f"workers: the system refused to start one more of the run's processes: {os.strerror(number)}; allow more "
-    )
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.EIO])
+def test_a_refused_process_is_a_configuration_error(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise OSError(number, os.strerror(number))
 
-
-def test_another_failure_is_not_taken_for_a_refused_process() -> None:
-    assert process_refusal(Config(), OSError(errno.EIO, "no")) is None
+    monkeypatch.setattr(start._server, "variables", None)
+    monkeypatch.setattr(start._server, "ensure_running", refuse)
+    refused = "workers: the system refused to start one more of the run's processes: "
+    expected = (OSError, os.strerror(number)) if number == errno.EIO else (ConfigError, f"^{refused}")
+    with pytest.raises(expected[0], match=expected[1]):
+        start_forkserver()
 
 
 @pytest.fixture
@@ -145,6 +145,6 @@ def test_a_directory_is_too_long_where_a_socket_in_it_would_be(
 
 
 def test_where_no_directory_will_do_the_variable_is_named(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "_holds_sockets", lambda folder: False)
+    monkeypatch.setattr(start, "_holds_sockets", lambda folder: False)
     with pytest.raises(ConfigError, match=f"^TMPDIR: no directory for the sockets .*'{temporary}' is longer than"):
         short_temporary_directory()

@@ -14,7 +14,7 @@ from rich.cells import cell_len
 
 from tests.unit.comparison_samples import BUDGET, sample_evaluation, sample_run
 from tests.unit.test_dashboard import drawn
-from workers import exit_codes
+from workers import ExitCode
 from workers.comparison import statistics
 from workers.comparison.findings import findings
 from workers.comparison.page import render_page
@@ -68,7 +68,7 @@ def runs(draw: st.DrawFn, arm: str, seed: int) -> Run:
     summary = replace(
         sample_run(arm, seed, 8000.0).summary,
         status=ending,
-        exit_code=exit_codes.NUMERICS if ending == "failed" else 0,
+        exit_code=ExitCode.NUMERICS if ending == "failed" else 0,
         solved_env_steps=draw(st.integers(0, BUDGET)) if ending == "solved" else None,
         solved_seconds=draw(POSITIVE) if ending == "solved" else None,
         env_steps=draw(st.integers(0, BUDGET)),

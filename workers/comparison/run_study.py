@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from a3c.files import absolute_path, typed_path
-from workers import exit_codes
+from workers import ExitCode
 from workers.comparison.analysis import arm_result, contrasts
 from workers.comparison.findings import findings
 from workers.comparison.results import Comparison, LostUpdates, Run
@@ -19,13 +18,12 @@ from workers.comparison.study import Arm, Study, StudyDirectory, open_study_dire
 from workers.comparison.study_view import StudyStatus, StudyView
 from workers.console.drawing import clean
 from workers.console.screen import console_for
-from workers.extras import installing
-from workers.processes.limits import check_limits, leave_deleted_folder
+from workers.extras import install_command
 from workers.processes.preflight import describe_environment
 from workers.processes.signals import Signals
-from workers.processes.start import start_forkserver
+from workers.processes.start import check_limits, process_started, start_forkserver
 from workers.runs.directory import open_run_directory
-from workers.training import check_dashboard, process_started, supervise
+from workers.training import checked_path, supervise
 
 Runs = Mapping[tuple[str, int], Run]  # by arm and seed
 
@@ -62,10 +60,7 @@ def run(
     Args:
         command: what was typed, which resumes the study.
     """
-    check_dashboard(dashboard)
-    typed = study.default_path() if study_dir is None else typed_path("study_dir", study_dir)
-    path = absolute_path("study_dir", typed)
-    leave_deleted_folder()
+    _, path = checked_path("study_dir", study.default_path() if study_dir is None else study_dir, dashboard)
     for arm in study.arms:
         check_limits(arm.config)
     environments = {arm.name: describe_environment(arm.config) for arm in study.arms}
@@ -136,8 +131,8 @@ class _Runner:
                 lost = self._lost_updates()
         except KeyboardInterrupt:  # between two runs; within one it is the supervisor's to deal with
             self._print_stop("interrupted")
-            return None, exit_codes.INTERRUPTED
-        return self._report(lost), exit_codes.FINISHED
+            return None, ExitCode.INTERRUPTED
+        return self._report(lost), ExitCode.FINISHED
 
     def _train(self, arm: Arm, seed: int) -> int:
         """Make one run; its exit code where the study must not continue."""
@@ -148,15 +143,15 @@ class _Runner:
             environment = self.environments[arm.name]
             summary = supervise(arm.run(seed), environment, files, self.view, signals, time.monotonic())
             stopped_by = signals.seen[0] if signals.seen else None
-        code = summary.exit_code or exit_codes.FINISHED
-        if is_outcome(summary) and code in (exit_codes.FINISHED, exit_codes.NUMERICS):
+        code = summary.exit_code or ExitCode.FINISHED
+        if is_outcome(summary) and code in (ExitCode.FINISHED, ExitCode.NUMERICS):
             try:
                 run = self.runs[arm.name, seed] = self.directory.read_run(arm, seed)
                 self.view.finished(run)
-                code = exit_codes.FINISHED
+                code = ExitCode.FINISHED
             except UnreadableRunError as error:
                 self.view.print_line(str(error))
-                code = exit_codes.DISK
+                code = ExitCode.DISK
         if stopped_by is not None:  # a run that was solved meanwhile counts, and is the last all the same
             self._print_stop("interrupted")
             return 128 + stopped_by
@@ -207,7 +202,7 @@ def _write_report(comparison: Comparison, path: Path) -> list[str]:
     try:
         from workers.comparison.figures import log_rank, save_figures
     except ImportError:
-        return [f"(for figures and report.html: {installing('report')})"]
+        return [f"(for figures and report.html: {install_command('report')})"]
     from workers.comparison.page import render_page
 
     figures = save_figures(comparison, path / "figures")

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 
 from a3c.config import ConfigError
 from a3c.files import json_object
-from workers import exit_codes
+from workers import ExitCode
 from workers.comparison.results import LogRow, Run, Version
 from workers.runs.records import Evaluation, Summary
 
@@ -68,7 +68,7 @@ def diverged(summary: Summary) -> bool:
     """Whether the numbers of a run did not stay finite; another try would favour its arm."""
     if summary.exit_code is None:  # older versions have the reason alone
         return summary.status == "failed" and "not finite" in summary.reason
-    return summary.status == "failed" and summary.exit_code == exit_codes.NUMERICS
+    return summary.status == "failed" and summary.exit_code == ExitCode.NUMERICS
 
 
 def _attempt(path: Path, read: Callable[[Path], Any], may_be_missing: bool = False) -> Any:

@@ -21,7 +21,7 @@ from a3c.environments import EnvironmentSpec
 from a3c.serial import close_all
 from workers.commands import Play
 from workers.console.screen import Screen
-from workers.extras import missing
+from workers.extras import require
 from workers.playing import terminal_view
 from workers.playing.episode import Player, Step
 from workers.playing.evaluating import load
@@ -174,9 +174,8 @@ def _drawing_errors() -> Iterator[None]:
     try:
         yield
     except gymnasium.error.DependencyNotInstalled as error:
-        if importlib.util.find_spec("pygame") is not None:  # then it is another package, and the message names it
-            raise ConfigError(f"render: {error}") from error
-        raise missing("render", "play") from error
+        require("render", "play", ["pygame"])
+        raise ConfigError(f"render: {error}") from error  # then it is another package, and the message names it
     except RuntimeError as error:
         if type(error).__module__ != "pygame":
             raise

@@ -17,7 +17,7 @@ import numpy as np
 
 from a3c.config import ConfigError
 from a3c.files import discard
-from workers.extras import missing
+from workers.extras import require
 
 FORMATS = {
     # H.264 with the colours that every player knows, which takes even sides; the index comes first, for browsers.
@@ -86,11 +86,10 @@ def recording(path: Path, fps: float) -> Iterator[Callable[[Any], None]]:
 
 
 def _ffmpeg() -> str:
-    try:
-        from imageio_ffmpeg import get_ffmpeg_exe
+    require("record", "play", ["imageio_ffmpeg"])
+    from imageio_ffmpeg import get_ffmpeg_exe
 
+    try:
         return str(get_ffmpeg_exe())
-    except ModuleNotFoundError:
-        raise missing("record", "play") from None
     except RuntimeError as error:  # no binary for this machine
         raise ConfigError(f"record: {error}") from error

@@ -2,11 +2,10 @@
 
 import os
 import signal
-import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from workers import exit_codes
+from workers import ExitCode
 from workers.processes.entry import crash_report
 from workers.processes.start import context, forkserver_log, start_process
 
@@ -25,7 +24,7 @@ DUMP_SECONDS = 0.2  # for a process that hangs to log where
 START_ATTEMPTS = 3  # a forkserver may die while it starts a process
 LOST = 255  # the exit code of a process whose forkserver died: nobody knows how it ended, or whether it has
 LARGEST_LOG, KEPT_LOG = 16 * 2**20, 2**20  # bytes of a log at which its beginning is dropped, and of what stays
-USAGE_SECONDS = 1.0  # between two looks at a process's CPU time and memory
+USAGE_SECONDS = 1.0  # between two readings of a process's CPU time and memory
 
 
 class Patience(NamedTuple):
@@ -35,54 +34,41 @@ class Patience(NamedTuple):
     step: float  # between two
 
 
+@dataclass(eq=False)
 class Child:
-    """One of the run's processes, and the one that replaces it.
+    """One of the run's processes, and the one that replaces it."""
 
-    Args:
-        arguments: of the target, for the process that is started next; given the pipe for its messages.
-        pulse: a number that changes as long as the process does its work.
-        computing: whether the process does something that waits for nobody, so that CPU time is a sign of life.
-        early: signs of life that it shows while it gets ready, as for every environment made: it has not lived by that.
-        needs_main: its arguments refer to what the user's script defines.
-    """
+    name: str
+    target: Callable[..., None]
+    arguments: Callable[[Connection], tuple[Any, ...]]  # of the next process's target; given the pipe for its messages
+    pulse: Callable[[], int]  # a number that changes as long as the process does its work
+    patience: Patience
+    log: Path
+    computing: Callable[[], bool] = lambda: False  # whether it waits for nobody, so that CPU time is a sign of life
+    needs_main: bool = False  # its arguments refer to what the user's script defines
+    early: int = 0  # signs of life while it gets ready, as for every environment made: it has not lived by that
 
-    process: BaseProcess | None  # the present one
-    messages: Connection | None  # from it; it has the other end
-    verdict: str | None  # why we killed it
-    silent: float  # seconds without a sign of life
-    cpu_percent: float | None  # of one core, over the last second
-    memory_bytes: int | None
-
-    def __init__(
-        self,
-        name: str,
-        target: Callable[..., None],
-        arguments: Callable[[Connection], tuple[Any, ...]],
-        pulse: Callable[[], int],
-        patience: Patience,
-        log: Path,
-        computing: Callable[[], bool] = lambda: False,
-        needs_main: bool = False,
-        early: int = 0,
-    ):
-        self.name, self.patience = name, patience
-        self._target, self._arguments, self._pulse, self._log = target, arguments, pulse, log
-        self._computing, self._needs_main, self._early = computing, needs_main, early
-        self.due: float | None = None  # when the next process is to be started, a time.monotonic(); None: never
+    def __post_init__(self) -> None:
         self._stillborn = 0  # processes in a row that have shown no sign of life
         self._clear()
 
     def _clear(self) -> None:
         """Forget the process before."""
-        self.process = self.messages = self.verdict = self.cpu_percent = self.memory_bytes = None
-        self.silent, self.reaped, self.due = 0.0, False, None
+        self.process: BaseProcess | None = None  # the present one
+        self.messages: Connection | None = None  # from it; it has the other end
+        self.due: float | None = None  # when the next process is to be started, a time.monotonic(); None: never
+        self.verdict = ""  # why we killed it
+        self.silent = 0.0  # seconds without a sign of life
+        self.cpu_percent: float | None = None  # of one core, over the last second
+        self.memory_bytes: int | None = None
+        self.reaped = False
         self._unstartable = ""  # why there is no present process
         self._handle: psutil.Process | None = None  # of the present process, which its number alone is not
         self._lived = False  # whether it has shown a sign of life
         self._seen_computing: float | None = None  # its CPU seconds when it was silent and last asked about
         self._measured = time.monotonic(), 0.0  # and its CPU seconds then
-        self._beats = self._first_beats = self._pulse()
-        self._log_start, self._server_log_start = _size(self._log), _size(forkserver_log())
+        self._beats = self._first_beats = self.pulse()
+        self._log_start, self._server_log_start = _size(self.log), _size(forkserver_log())
 
     # -- starting -------------------------------------------------------------------------------------------------
 
@@ -91,10 +77,10 @@ class Child:
         self._clear()
         self.messages, sender = context().Pipe(duplex=False)
         for _ in range(START_ATTEMPTS):
-            process = context().Process(target=self._target, args=self._arguments(sender), name=self.name)
-            self._beats = self._first_beats = self._pulse()
+            process = context().Process(target=self.target, args=self.arguments(sender), name=self.name)
+            self._beats = self._first_beats = self.pulse()
             try:
-                start_process(process, self._needs_main)
+                start_process(process, self.needs_main)
             except (OSError, EOFError) as error:
                 self._unstartable = f"could not be started: {error.__class__.__name__}: {error}"
             else:
@@ -107,8 +93,8 @@ class Child:
     def schedule(self) -> None:
         """Have a successor started: at once, or later and later where none shows a sign of life."""
         self._stillborn += not self._lived
-        delay = min(FIRST_DELAY * 2 ** (self._stillborn - 1), LONGEST_DELAY) if self._stillborn else 0.0
-        self.due = time.monotonic() + delay
+        delay = min(FIRST_DELAY * 2 ** (self._stillborn - 1), LONGEST_DELAY)
+        self.due = time.monotonic() + delay * bool(self._stillborn)
 
     @property
     def is_alive(self) -> bool:
@@ -139,14 +125,14 @@ class Child:
 
     def listen(self, elapsed: float) -> float:
         """Count silence; return the seconds of it that a new sign of life has ended, 0 where there is none."""
-        beats = self._pulse()
+        beats = self.pulse()
         if beats == self._beats:
             self.silent += elapsed
             return 0.0
         # The time up to a first sign says how long starting takes, not how long a step may.
         pause = self.silent if self._lived else 0.0
         self._beats, self._seen_computing, self.silent = beats, None, 0.0
-        if beats - self._first_beats > self._early:
+        if beats - self._first_beats > self.early:
             self._lived, self._stillborn = True, 0
         return pause
 
@@ -156,12 +142,11 @@ class Child:
 
     def computes(self) -> bool:
         """Whether an overdue process only takes long to compute: seen twice in a row, its CPU time has grown."""
-        if not self._computing() or self._handle is None:
-            return False
         before = self._seen_computing
-        with suppress(psutil.Error):
-            self._seen_computing = self._cpu_seconds(self._handle)
-            return before is None or self._seen_computing > before
+        if self.computing() and self._handle is not None:
+            with suppress(psutil.Error):
+                self._seen_computing = _cpu_seconds(self._handle)
+                return before is None or self._seen_computing > before
         return False
 
     def kill_hung(self, longest_pause: float) -> None:
@@ -170,10 +155,9 @@ class Child:
         what = "environment step" if self._lived else "first environment step"
         allowed = self._allowed(longest_pause)
         self.verdict = f"hung: no {what} for {self.silent:.0f} s, {allowed:.3g} s are allowed (--heartbeat-timeout)"
-        if sys.platform != "win32":
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGUSR1)
-            time.sleep(DUMP_SECONDS)
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGUSR1)
+        time.sleep(DUMP_SECONDS)
         self.kill()
 
     def measure(self) -> None:
@@ -181,19 +165,14 @@ class Child:
         (since, before), now = self._measured, time.monotonic()
         if self._handle is not None and (self.memory_bytes is None or now - since >= USAGE_SECONDS):
             with suppress(psutil.Error):  # a process that is gone keeps its last figures
-                cpu_seconds, self.memory_bytes = self._cpu_seconds(self._handle), int(self._handle.memory_info().rss)
+                cpu_seconds, self.memory_bytes = _cpu_seconds(self._handle), int(self._handle.memory_info().rss)
                 self.cpu_percent = 100 * (cpu_seconds - before) / max(now - since, 0.01)
                 self._measured = now, cpu_seconds
-        if _size(self._log) > LARGEST_LOG:
+        if _size(self.log) > LARGEST_LOG:
             with suppress(OSError):
-                end = self._log.read_bytes()[-KEPT_LOG:]  # what is appended meanwhile may be lost
-                self._log.write_bytes(b"(the beginning of this log was dropped)\n" + end)
+                end = self.log.read_bytes()[-KEPT_LOG:]  # what is appended meanwhile may be lost
+                self.log.write_bytes(b"(the beginning of this log was dropped)\n" + end)
                 self._log_start = 0
-
-    @staticmethod
-    def _cpu_seconds(handle: psutil.Process) -> float:
-        times = handle.cpu_times()
-        return float(times.user + times.system)
 
     def _allowed(self, longest_pause: float) -> float:
         return max(self.patience.step, PATIENCE * longest_pause) if self._lived else self.patience.start
@@ -202,36 +181,27 @@ class Child:
 
     def signal(self, number: int) -> None:
         """Signal the process and whatever its environment has started."""
-        if self.pid is None or not self.is_alive:
-            return
-        with suppress(ProcessLookupError, PermissionError):
-            if os.getpgid(self.pid) == self.pid:
-                os.killpg(self.pid, number)
-            else:  # it has not made its own group yet, and is in that of its forkserver
-                os.kill(self.pid, number)
+        if self.pid is not None and self.is_alive:
+            with suppress(ProcessLookupError, PermissionError):
+                leads = os.getpgid(self.pid) == self.pid  # else it is still in the group of its forkserver
+                (os.killpg if leads else os.kill)(self.pid, number)
 
     def kill(self) -> None:
         """End the process, whatever it does, and what its environment has started, also outside its group."""
-        if self.process is None:
-            return
-        if sys.platform == "win32":
-            self.process.kill()
-            return
-        if self._handle is not None and self.is_alive:
-            with suppress(psutil.Error):
-                for process in self._handle.children(recursive=True):
-                    with suppress(psutil.Error):
-                        process.kill()
+        with suppress(psutil.Error):
+            for process in self._handle.children(recursive=True) if self._handle and self.is_alive else ():
+                with suppress(psutil.Error):
+                    process.kill()
         self.signal(signal.SIGKILL)
 
     def reap(self) -> None:
         """Collect the ended process: what is left of it or of its environment ends too."""
         self.reaped = True
-        if sys.platform == "win32" or self.pid is None:
+        if self.pid is None:
             return
-        if self.exitcode == LOST and self._handle is not None and self._handle.is_running():
-            with suppress(ProcessLookupError):  # its forkserver died, and it has not noticed
-                os.kill(self.pid, signal.SIGKILL)
+        with suppress(psutil.Error):
+            if self.exitcode == LOST and self._handle is not None:
+                self._handle.kill()  # its forkserver died, and it has not noticed
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
@@ -242,15 +212,13 @@ class Child:
 
     def cause(self) -> tuple[str, str]:
         """What the process has died of: in one line, and its crash report where it left one."""
-        code, report = self.exitcode, crash_report(self._log, self._log_start)
-        if self.verdict is not None:
-            return self.verdict, report
-        if self._unstartable:
-            return self._unstartable, ""
+        code, report = self.exitcode, crash_report(self.log, self._log_start)
+        if self.verdict or self._unstartable:
+            return self.verdict or self._unstartable, report if self.verdict else ""
         if code < 0:
             return f"died: killed by {signal.Signals(-code).name}", report
         report = report or crash_report(forkserver_log(), self._server_log_start)
-        if code in (exit_codes.NUMERICS, exit_codes.DISK):  # our own error, whose message says it all
+        if code in (ExitCode.NUMERICS, ExitCode.DISK):  # our own error, whose message says it all
             return report.splitlines()[-1].partition(": ")[2] if report else "died", ""
         if report:
             return f"died: {report.splitlines()[-1]}", report
@@ -261,29 +229,27 @@ class Budget:
     """How many restarts there may be within ten minutes."""
 
     def __init__(self, restarts: int):
-        self.restarts = restarts
-        self._taken: deque[float] = deque()
+        self.restarts, self.times = restarts, list[float]()
 
     def take(self) -> bool:
         """Take one; False where none is left."""
         now = time.monotonic()
-        while self._taken and now - self._taken[0] > RESTART_SECONDS:
-            self._taken.popleft()
-        if len(self._taken) >= self.restarts:
-            return False
-        self._taken.append(now)
-        return True
-
-    @property
-    def taken(self) -> int:
-        return len(self._taken)
+        self.times = [then for then in self.times if now - then <= RESTART_SECONDS]
+        left = len(self.times) < self.restarts
+        self.times += [now] * left
+        return left
 
     def __str__(self) -> str:
         return f"{self.restarts:,} restart{'s' * (self.restarts != 1)}"
 
 
-def _size(path: Path | None) -> int:
+def _size(path: Path) -> int:
     try:
-        return path.stat().st_size if path is not None else 0
+        return path.stat().st_size
     except OSError:
         return 0
+
+
+def _cpu_seconds(handle: psutil.Process) -> float:
+    times = handle.cpu_times()
+    return float(times.user + times.system)

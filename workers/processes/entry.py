@@ -1,6 +1,7 @@
 """What every child process does first and last: where it logs, how it fails, and that it never outlives the run."""
 
 import faulthandler
+import fcntl
 import gc
 import multiprocessing
 import os
@@ -17,11 +18,8 @@ import numpy as np
 import torch
 
 from a3c.config import NumericsError
-from workers import exit_codes
+from workers import ExitCode
 from workers.processes.start import SAFE_PATH, TERMINAL_SIGNALS, redirect_output
-
-if sys.platform != "win32":
-    import fcntl
 
 SHOW_CURSOR = b"\x1b[?25h"
 LEAVE_SECONDS = 1.0  # for threads and processes that an environment has left to end
@@ -35,60 +33,49 @@ class DiskError(RuntimeError):
 def run(log: Path, work: Callable[[], None], terminal: str | None = None) -> None:
     """Run a child's `work`, its output appended to `log`; exit with a code that names the kind of failure.
 
-    Args:
-        terminal: the path of the terminal whose cursor this process shows again, should the parent be killed while a
-            live frame hides it; None where there is none, or where that is another process's duty.
+    It shows the cursor of `terminal` again, should the parent be killed while a live frame hides it.
     """
-    _lead_group()
+    # A group of its own, with all that its environment starts, to be signalled as one: the terminal's signals, which
+    # only the parent acts on, go to another. A scheduler's may come all the same: handlers that do nothing, since what
+    # is blocked or ignored here would be so in every simulator too.
+    os.setpgid(0, 0)
+    for number in TERMINAL_SIGNALS:
+        signal.signal(number, lambda number, frame: None)
+    os.register_at_fork(after_in_child=_restore_signals)
     redirect_output(log)
     faulthandler.enable()
-    if sys.platform != "win32":
-        faulthandler.register(signal.SIGUSR1, all_threads=False)  # sent to a process that hangs: logs where
+    faulthandler.register(signal.SIGUSR1, all_threads=False)  # sent to a process that hangs: logs where
     _exit_with_parent(terminal)
     os.environ.pop(SAFE_PATH, None)  # it has done its work, and is not meant for what an environment may start
     torch.set_num_threads(1)
     np.seterr(all="ignore")  # what is not finite is looked for, and refused, before it is learned from
     gc.freeze()  # what was imported is never garbage: looking through it would only copy pages that are shared
-    code = exit_codes.FINISHED
+    code = ExitCode.FINISHED
     try:
         work()
     except (Exception, SystemExit) as error:  # an environment that calls sys.exit has not finished its worker's run
         traceback.print_exc()
         sys.stderr.flush()
-        codes = {NumericsError: exit_codes.NUMERICS, DiskError: exit_codes.DISK}
-        code = next((code for kind, code in codes.items() if isinstance(error, kind)), exit_codes.WORKER)
-    _end_soon(code)
+        known = {NumericsError: ExitCode.NUMERICS, DiskError: ExitCode.DISK}
+        code = next((code for kind, code in known.items() if isinstance(error, kind)), ExitCode.WORKER)
+    timer = threading.Timer(LEAVE_SECONDS, os._exit, (code,))  # what an environment has left may not end
+    timer.daemon = True
+    try:
+        timer.start()
+    except RuntimeError:  # an environment has used up what this process may have
+        os._exit(code)
     if code:
         sys.exit(code)
 
 
-def crash_report(log: Path | None, since: int = 0) -> str:
-    """The last traceback, crash report or stack in a child's log; '' where there is none.
-
-    Args:
-        since: the log's size in bytes when the child was started: what its predecessors left is not its own.
-    """
-    text = log.read_bytes()[since:].decode(errors="replace") if log is not None and log.exists() else ""
+def crash_report(log: Path, since: int = 0) -> str:
+    """The last traceback, crash report or stack in a child's log after `since` bytes; '' where there is none."""
+    text = log.read_bytes()[since:].decode(errors="replace") if log.exists() else ""
     start = max(text.rfind(marker) for marker in MARKERS)
     return text[start:].strip() if start >= 0 else ""
 
 
-def _lead_group() -> None:
-    """Give this process, and all that its environment starts, a group to be signalled as one.
-
-    The terminal's signals, which only the parent acts on, go to another group. A scheduler's may come all the same:
-    handlers that do nothing, since what is blocked or ignored here would be so in every simulator too.
-    """
-    if sys.platform == "win32":
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        return
-    os.setpgid(0, 0)
-    for number in TERMINAL_SIGNALS:
-        signal.signal(number, lambda number, frame: None)
-    os.register_at_fork(after_in_child=_take_signals)
-
-
-def _take_signals() -> None:
+def _restore_signals() -> None:
     """In a process that an environment has forked: the terminal's signals do what they do by default."""
     for number in TERMINAL_SIGNALS:
         signal.signal(number, signal.SIG_DFL)
@@ -104,41 +91,19 @@ def _exit_with_parent(terminal: str | None) -> None:
     def leave_after_parent() -> None:
         wait([sentinel])
         if terminal is not None:
-            _show_cursor(terminal)
-        if sys.platform != "win32":
-            os.killpg(0, signal.SIGKILL)
-        os._exit(exit_codes.WORKER)
+            with suppress(OSError):  # the terminal may be gone as well
+                # A shell has taken the terminal back: do not stop for that.
+                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
+                os.write(os.open(terminal, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK), SHOW_CURSOR + b"\n")
+        os.killpg(0, signal.SIGKILL)
 
     if sys.platform == "linux" and terminal is None:
-        _kill_at_hang_up(sentinel)
+        # Have the kernel kill this group when the parent has closed its end of the sentinel, a pipe: a process that
+        # holds the interpreter's lock in C code never runs the thread that watches. PR_SET_PDEATHSIG would come too
+        # late: the own parent of this process is the forkserver, which lives as long as any that it has started.
+        fcntl.fcntl(sentinel, fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(sentinel, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(sentinel, fcntl.F_SETFL, fcntl.fcntl(sentinel, fcntl.F_GETFL) | os.O_ASYNC)
     if wait([sentinel], timeout=0):  # gone before this process watched
         leave_after_parent()
     threading.Thread(target=leave_after_parent, name="exit-with-parent", daemon=True).start()
-
-
-def _kill_at_hang_up(sentinel: int) -> None:
-    """Have the kernel kill this group when the parent has closed its end of the sentinel, which is a pipe.
-
-    A process that holds the interpreter's lock in C code never runs the thread that watches. The kernel's signal at the
-    death of a process's own parent (PR_SET_PDEATHSIG) would come too late for it: its own parent is the forkserver,
-    which lives for as long as any process that it has started.
-    """
-    fcntl.fcntl(sentinel, fcntl.F_SETOWN, -os.getpgrp())
-    fcntl.fcntl(sentinel, fcntl.F_SETSIG, signal.SIGKILL)
-    fcntl.fcntl(sentinel, fcntl.F_SETFL, fcntl.fcntl(sentinel, fcntl.F_GETFL) | os.O_ASYNC)
-
-
-def _show_cursor(terminal: str) -> None:
-    with suppress(OSError):  # the terminal may be gone as well
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})  # a shell has taken it back: do not stop for that
-        os.write(os.open(terminal, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK), SHOW_CURSOR + b"\n")
-
-
-def _end_soon(code: int) -> None:
-    """End this process although a thread or a process that an environment has left may not end."""
-    timer = threading.Timer(LEAVE_SECONDS, os._exit, (code,))
-    timer.daemon = True
-    try:
-        timer.start()
-    except RuntimeError:  # an environment has used up what this process may have
-        os._exit(code)

@@ -2,13 +2,14 @@
 
 import ast
 import contextlib
+import ctypes
 import os
 import pickle
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from a3c.config import Config, ConfigError
@@ -20,19 +21,17 @@ if TYPE_CHECKING:
 
 
 def describe_environment(config: Config, stored: Any = None) -> "EnvironmentSpec":
-    """The run's environment, known to be one that can be trained on, in other processes.
+    """The run's environment, known to be one that other processes can make and train on; raises ConfigError.
 
-    Args:
-        stored: the environment of config.json where a run is resumed, for an id that a user's program registered.
-    Raises:
-        ConfigError: it is unknown, not supported, has no time limit, cannot be made by other processes, or fails when
-            it is made, reset or stepped.
+    `stored` is that of config.json where a run is resumed, for an id that a user's program registered.
     """
     from a3c.environments import describe  # imports gymnasium
     from a3c.lookup import find
 
     kept = stored.get("env_spec") if isinstance(stored, dict) else None
-    with environment_output(), no_input():
+    with environment_output() as stack:
+        stack.callback(setattr, sys, "stdin", sys.stdin)
+        sys.stdin = stack.enter_context(open(os.devnull))  # as in a worker: a debugger ends there instead of waiting
         if config.env != Config().env:
             check_environment(config.env, find(config.env, kept))
         environment = describe(config.env, config.max_episode_steps, kept)
@@ -44,85 +43,41 @@ def describe_environment(config: Config, stored: Any = None) -> "EnvironmentSpec
     return environment
 
 
-# -- output -----------------------------------------------------------------------------------------------------------
-
-
 @contextlib.contextmanager
-def environment_output() -> Iterator[None]:
+def environment_output() -> Iterator[contextlib.ExitStack]:
     """Send what is written to standard output, by Python or by C code, to standard error: the output is the command's.
 
     The current folder, into which some simulators change for their files, is put back at the end.
     """
+
+    def put_back(descriptor: int) -> None:
+        _flush()
+        os.dup2(descriptor, 1)
+        os.close(descriptor)
+
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # it has been deleted
-            stack.callback(_return_to, os.getcwd())
+            stack.enter_context(contextlib.chdir(os.getcwd()))
         with contextlib.suppress(OSError):  # standard output or standard error is closed
-            kept = os.dup(1)
-            stack.callback(_put_back, kept)
+            stack.callback(put_back, os.dup(1))
             _flush()
             os.dup2(2, 1)
         stack.enter_context(contextlib.redirect_stdout(sys.stderr))
-        yield
-
-
-@contextlib.contextmanager
-def no_input() -> Iterator[None]:
-    """Nothing is typed meanwhile, as in a worker: a debugger ends there instead of waiting."""
-    before = sys.stdin
-    with open(os.devnull) as nothing:
-        sys.stdin = nothing
-        try:
-            yield
-        finally:
-            sys.stdin = before
-
-
-def _return_to(folder: str) -> None:
-    with contextlib.suppress(OSError):
-        os.chdir(folder)
-
-
-def _put_back(kept: int) -> None:
-    _flush()
-    os.dup2(kept, 1)
-    os.close(kept)
+        yield stack
 
 
 def _flush() -> None:
     """Empty the buffers of Python and of C: what they hold belongs to where descriptor 1 leads now."""
-    import ctypes
-
     with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or none
         sys.stdout.flush()
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # no such library on this platform
-        ctypes.CDLL(None).fflush(None)
-
-
-# -- other processes --------------------------------------------------------------------------------------------------
+    ctypes.CDLL(None).fflush(None)
 
 
 def check_environment(env_id: str, spec: "EnvSpec") -> None:
-    """Check that other processes can make the environment of a spec.
-
-    Raises:
-        ConfigError: it cannot be pickled, or it is of a script that they cannot import.
-    """
+    """Check that other processes can make the environment of a spec: that they can unpickle and import it."""
     from a3c.environments import needs_main
 
     cannot = f"env: '{env_id}' cannot be handed to the run's processes"
-    if (what := _unpicklable(spec)) is not None:
-        raise ConfigError(f"{cannot}: {what}; register a class of a module, with arguments that can be pickled")
-    for point in filter(None, (spec.entry_point, spec.vector_entry_point)):
-        name = point.partition(":")[0] if isinstance(point, str) else getattr(point, "__module__", None) or "__main__"
-        module = name.partition(".")[0]
-        if module != "__main__" and not _is_importable(module):
-            raise ConfigError(f"{cannot}: they cannot import its module '{module}'; put it into a file on sys.path")
-    if needs_main(spec):
-        _check_main(cannot)
-
-
-def _unpicklable(spec: "EnvSpec") -> str | None:
-    """The first part of a spec that does not get through a pickle, and why; None where all do."""
     parts: dict[str, Any] = {"entry point": spec.entry_point, "vector entry point": spec.vector_entry_point}
     parts |= {f"argument '{name}'": value for name, value in spec.kwargs.items()}
     parts |= {f"wrapper {wrapper.name}": wrapper for wrapper in spec.additional_wrappers}
@@ -130,8 +85,17 @@ def _unpicklable(spec: "EnvSpec") -> str | None:
         try:
             pickle.loads(pickle.dumps(part))
         except Exception as error:  # whatever a third party's __reduce__ raises
-            return f"its {name}: {' '.join(str(error).split())[:200] or type(error).__name__}"
-    return None
+            why = " ".join(str(error).split())[:200] or type(error).__name__
+            raise ConfigError(
+                f"{cannot}: its {name}: {why}; register a class of a module, with arguments that can be pickled"
+            ) from error
+    for point in filter(None, (spec.entry_point, spec.vector_entry_point)):
+        name = point.partition(":")[0] if isinstance(point, str) else getattr(point, "__module__", None) or "__main__"
+        module = name.partition(".")[0]
+        if module != "__main__" and not _is_importable(module):
+            raise ConfigError(f"{cannot}: they cannot import its module '{module}'; put it into a file on sys.path")
+    if needs_main(spec):
+        _check_main(cannot)
 
 
 def _is_importable(module: str) -> bool:
@@ -146,28 +110,22 @@ def _is_importable(module: str) -> bool:
 def _check_main(cannot: str) -> None:
     """Check that the user's own script can be imported by other processes without its starting a run there."""
     main: Any = sys.modules["__main__"]
-    path = getattr(main, "__file__", None)
-    if path is None or not Path(path).is_file():  # python -c, a pipe, a notebook
+    path = Path(getattr(main, "__file__", None) or "")
+    if not path.is_file():  # python -c, a pipe, a notebook
         raise ConfigError(
             f"{cannot}: its code is only in this session; put it into a module, and register or name it from there"
         )
-    lines = [frame.f_lineno for frame in _main_frames(vars(main), Path(path).name)]
-    if lines and not _is_guarded(Path(path), lines[-1]):
-        raise ConfigError(
-            f"{cannot}: they import {Path(path).name}, whose line {lines[-1]} would begin a run in each; "
-            'put it under: if __name__ == "__main__":'
-        )
-
-
-def _main_frames(names: dict[str, Any], file: str) -> Iterator[FrameType]:
-    """Where the script itself is now, in this thread and in the main one; nowhere after its end, as with python -i."""
+    frames = sys._current_frames()
+    # Where the script itself is now, in this thread and in the main one; nowhere after its end, as with python -i.
     for thread in {threading.get_ident(), threading.main_thread().ident}:
-        frame = sys._current_frames().get(thread or 0)
-        while frame is not None:
-            code = frame.f_code
-            if code.co_name == "<module>" and frame.f_globals is names and Path(code.co_filename).name == file:
-                yield frame
-            frame = frame.f_back
+        for frame, line in traceback.walk_stack(frames.get(thread or 0)):
+            code, inside = frame.f_code, frame.f_globals is vars(main)
+            is_script = code.co_name == "<module>" and Path(code.co_filename).name == path.name
+            if inside and is_script and not _is_guarded(path, line):
+                raise ConfigError(
+                    f"{cannot}: they import {path.name}, whose line {line} would begin a run in each; "
+                    'put it under: if __name__ == "__main__":'
+                )
 
 
 def _is_guarded(script: Path, line: int) -> bool:

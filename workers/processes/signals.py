@@ -15,26 +15,23 @@ class Signals:
     """Collects the signals that ask for an end, or for a checkpoint, while it is entered; they do nothing else then.
 
     To be entered before the long imports begin: Python's own KeyboardInterrupt may come in one of the callbacks that
-    run while modules are imported, and is lost there; so until `check` it is raised as the next one is looked for. A
-    signal that was ignored when the program was started (`nohup`, a script's `&`) stays ignored. Outside the main
-    thread, where train() may have been called, there are none.
+    run while modules are imported, and is lost there; so until `check` the next import raises it. A signal that was
+    ignored when the program was started (`nohup`, a script's `&`) stays ignored. Outside the main thread, where
+    train() may have been called, there are none.
     """
 
     def __init__(self) -> None:
         self.seen: list[int] = []  # which asked for an end
         self.saves = 0  # how often a checkpoint has been asked for: by SIGUSR1, a scheduler's warning
         self.suspending: Callable[[int], None] = lambda number: None  # passes SIGSTOP and SIGCONT on to the children
-        self._alarm, self._sender = context().Pipe(duplex=False)
+        # The alarm is readable once a signal has come; to be waited for together with other things.
+        self.alarm, self._sender = context().Pipe(duplex=False)
         self._before: dict[int, Any] = {}
 
-    @property
-    def alarm(self) -> Any:
-        """Readable once a signal has come; to be waited for together with other things."""
-        return self._alarm
-
-    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        """Raise what `check` raises at the next import: those of a start take seconds, and this finds no module."""
-        self._raise_if_seen()
+    def find_spec(self, *_: object) -> None:
+        """Raise what `check` raises, as a finder of modules that finds none: a start's imports take seconds."""
+        if self.seen:
+            raise KeyboardInterrupt if self.seen[0] == signal.SIGINT else SystemExit(128 + self.seen[0])
 
     def check(self) -> None:
         """Let the imports from here on go undisturbed: what has been started by then has to be ended.
@@ -44,26 +41,15 @@ class Signals:
         """
         with suppress(ValueError):
             sys.meta_path.remove(self)
-        self._raise_if_seen()
-
-    def _raise_if_seen(self) -> None:
-        if self.seen:
-            raise KeyboardInterrupt if self.seen[0] == signal.SIGINT else SystemExit(128 + self.seen[0])
-
-    def acknowledge(self) -> None:
-        """Make the alarm unreadable again."""
-        self._alarm.recv_bytes()
+        self.find_spec()
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in TERMINAL_SIGNALS:
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._before[number] = signal.signal(number, self._on_signal)
-            if sys.platform != "win32":
-                if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:  # else the user's program has its own use for it
-                    self._before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._on_save)
-                if signal.getsignal(signal.SIGTSTP) not in (signal.SIG_IGN, None):
-                    self._before[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, self._on_suspend)
+            handlers: dict[int, Any] = dict.fromkeys((*TERMINAL_SIGNALS, signal.SIGUSR1), self._on_signal)
+            for number, handler in (handlers | {signal.SIGTSTP: self._on_suspend}).items():
+                before = signal.getsignal(number)
+                if before not in (signal.SIG_IGN, None) and (number != signal.SIGUSR1 or before is signal.SIG_DFL):
+                    self._before[number] = signal.signal(number, handler)  # another SIGUSR1 is the user's program's
         sys.meta_path.insert(0, self)
         return self
 
@@ -74,11 +60,10 @@ class Signals:
             signal.signal(number, handler)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        self.seen.append(number)
-        self._sender.send_bytes(b"!")
-
-    def _on_save(self, _number: int, _frame: FrameType | None) -> None:
-        self.saves += 1
+        if number == signal.SIGUSR1:
+            self.saves += 1
+        else:
+            self.seen.append(number)
         self._sender.send_bytes(b"!")
 
     def _on_suspend(self, number: int, frame: FrameType | None) -> None:

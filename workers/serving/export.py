@@ -55,7 +55,7 @@ def export_policy(
         env: the id by which its environment is found; default: the checkpoint's own.
         quiet: print neither the table nor what to do next.
     """
-    require("export", PACKAGES)
+    require("export", "export", PACKAGES)
     with environment_output():
         checkpoint, environment = load(path, env)
         paths = _paths(Path(path), output, int8)

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from a3c.config import CheckpointError, ConfigError
 from a3c.manifest import checkpoints_of, preferred
-from workers import exit_codes
+from workers import ExitCode
 from workers.console.drawing import Frame, Line, clean, count, plural
 from workers.extras import require
 
@@ -49,7 +49,7 @@ def serve(path: str, host: str, port: int, int8: bool, threads: int, env: str | 
 
     With `port` 0 any free one, which is printed; `int8` and `env` are for an export.
     """
-    require("serve", PACKAGES)
+    require("serve", "serve", PACKAGES)
     from waitress import create_server
 
     from workers.serving.app import create_app
@@ -81,7 +81,7 @@ def serve(path: str, host: str, port: int, int8: bool, threads: int, env: str | 
             Console().print(_welcome(path, served.model.metadata, listener), crop=False)  # its line to paste is long
             server.run()
     Console().print(Frame([[("stopped", "")]]))
-    return exit_codes.FINISHED
+    return ExitCode.FINISHED
 
 
 @dataclass(frozen=True, slots=True)
