@@ -78,7 +78,7 @@ class Supervisor:
             self._kill(self._children)
         self._read_messages()
         status, reason = self._ending()
-        self._log.end(status, self._worker_statuses, self._monitor.cpu_percent if self._monitor else None)
+        self._log.update(status, self._worker_statuses, self._monitor.cpu_percent if self._monitor else None, True)
         return self._log.summary(status, reason, self.exit_code)
 
     # -- watching -------------------------------------------------------------------------------------------------
