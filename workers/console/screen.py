@@ -95,7 +95,7 @@ class Screen:
         """The path of the terminal on which frames are drawn; None where there are no frames or it is no terminal."""
         try:
             return os.ttyname(self._console.file.fileno()) if self.is_live else None
-        except (OSError, AttributeError):  # drawn into a pipe or a file, or on Windows
+        except (OSError, AttributeError):  # drawn into a pipe or a file
             return None
 
     def start(self) -> None:
@@ -149,7 +149,7 @@ class Screen:
             self._print(f"the dashboard failed ({reason}); plain lines from here on")
 
     def _draw(self, live: Live, frame: Callable[[int, int], RenderableType]) -> None:
-        with suppress(OSError, AttributeError):  # no terminal, or Windows
+        with suppress(OSError, AttributeError):  # no terminal
             if os.tcgetpgrp(self._console.file.fileno()) != os.getpgrp():
                 return  # a shell has resumed the program in the background: the terminal is not ours to draw on
         size = self._console.size
@@ -214,7 +214,7 @@ class Dashboard(Screen, PlainView):
 
 def _suspension() -> Any:
     """What stops this program when it is suspended; None where nothing does, or nothing can be put before it."""
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGTSTP"):
+    if threading.current_thread() is not threading.main_thread():
         return None
     handler = signal.getsignal(signal.SIGTSTP)
     return handler if handler is signal.SIG_DFL or callable(handler) else None
