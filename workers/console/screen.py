@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import re
 import signal
 import sys
 import threading
@@ -21,7 +22,6 @@ from workers.runs.records import Event, Status
 
 SHOW_CURSOR = b"\x1b[?25h"
 SMALLEST = ConsoleDimensions(20, 5)  # a terminal below this gets plain lines
-LARGEST = 10_000  # cells or lines; who says that a terminal has more is wrong
 READ_SECONDS, READS = 0.02, 50  # within which a terminal has read what was written to it; attempts
 _terminals: set[int] = set()  # the descriptors of those on which live frames were drawn
 
@@ -29,17 +29,13 @@ _terminals: set[int] = set()  # the descriptors of those on which live frames we
 def console_for(dashboard: str) -> tuple[Console, bool]:
     """The console on standard output, and whether to draw live on it."""
     live = dashboard == "on" or (dashboard == "auto" and sys.stdout.isatty())
-    forced = True if dashboard == "on" else None
-    return Console(file=sys.stdout, force_terminal=forced, _environ=console_environment(os.environ)), live
+    return Console(force_terminal=dashboard == "on" or None, _environ=console_environment(os.environ)), live
 
 
 def console_environment(variables: Mapping[str, str]) -> dict[str, str]:
     """Environment variables for a console, without a size that no terminal has: then it asks the terminal itself."""
-
-    def is_size(value: str) -> bool:
-        return value.isascii() and value.isdecimal() and 0 < int(value[:9]) <= LARGEST
-
-    return {name: value for name, value in variables.items() if name not in ("COLUMNS", "LINES") or is_size(value)}
+    sizes = re.compile(r"0*[1-9][0-9]{0,3}|0*10000")
+    return {name: text for name, text in variables.items() if name not in ("COLUMNS", "LINES") or sizes.fullmatch(text)}
 
 
 def outlast_interrupts() -> None:
@@ -139,7 +135,7 @@ class Screen:
         self.stop()
 
     def _attempt(self, action: Callable[[], None]) -> None:
-        """Do it; where it fails, report that once and continue without live frames."""
+        """Call it; where it fails, report that once and continue without live frames."""
         try:
             action()
         except Exception as error:  # whatever is wrong with a picture, training continues

@@ -7,6 +7,7 @@ import csv
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,11 +65,10 @@ def changed(config: Config, max_env_steps: int | None, workers: int | None) -> C
 def nothing_to_do(run_dir: Path, config: Config) -> str | None:
     """Why a run need not be resumed, or None where it may be."""
     summary, best = _read(run_dir / "summary.json"), _read(run_dir / "checkpoints" / "best.json")
-    try:  # a run that was killed before its summary is solved by its best checkpoint
-        solution = best["evaluation"]["verification"] and best["evaluation"]["mean"] >= best["target_return"]
-    except (KeyError, TypeError):
-        solution = False
-    if summary.get("status") == "solved" or solution:
+    with suppress(KeyError, TypeError):  # a run that was killed before its summary is solved by its best checkpoint
+        if best["evaluation"]["verification"] and best["evaluation"]["mean"] >= best["target_return"]:
+            return "is solved"
+    if summary.get("status") == "solved":
         return "is solved"
     spent = summary.get("env_steps") if summary.get("status") == "budget_exhausted" else None
     if isinstance(spent, int) and spent >= config.max_env_steps:
