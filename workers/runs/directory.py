@@ -18,7 +18,7 @@ from typing import Any, TextIO
 from filelock import FileLock, SoftFileLock, Timeout
 
 from a3c.config import Config, ConfigError
-from a3c.files import json_bytes, sync, write_durably
+from a3c.files import discard, json_bytes, sync, write_durably
 from shared import PHASES
 from workers.runs.program import command, provenance
 from workers.runs.records import Event, Status, Summary
@@ -64,8 +64,8 @@ def lock_directory(path: Path, name: str) -> ExitStack:
         except Timeout:
             raise
         except OSError as error:
-            if not file.stat().st_size:  # the attempt has made it
-                file.unlink()
+            if file.exists() and not file.stat().st_size:  # the attempt has made it
+                discard(file)
             lock = SoftFileLock(file, thread_local=False)
             lock.acquire(timeout=1.0)  # to break the lock of a process that has died
             why = f"the file system of '{path}' has no locks ({error.strerror})"
@@ -81,7 +81,7 @@ def lock_directory(path: Path, name: str) -> ExitStack:
         raise ConfigError(f"{name} is in use by process {process}{advice}") from None
     stack = ExitStack()
     stack.callback(lock.release)
-    stack.callback(file.unlink, missing_ok=True)  # while it is still held, so that no other process's is removed
+    stack.callback(discard, file)  # while it is still held, so that no other process's is removed
     return stack
 
 

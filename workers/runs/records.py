@@ -1,8 +1,4 @@
-"""Plain data about a run: what the console, the metrics and the summary are made from.
-
-The supervisor fills these from the scoreboard once per interval; a view reads nothing else, so it is a pure function of
-a `Status`. Units stand in the comments; `None` means "not known yet".
-"""
+"""Plain data about a run, from which the console, the metrics and the summary are made; `None`: not known yet."""
 
 from dataclasses import dataclass, field
 
