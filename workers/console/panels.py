@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 
 from rich.console import RenderableType
 
@@ -94,17 +94,15 @@ def _stack(status: Status, width: int, rows: int, names: Sequence[str]) -> list[
         "gaps": (0, 1, 4),
     }
     granted = dict.fromkeys(wishes, 0)
-    for level in range(3):
-        for name in (*names, "gaps"):
-            more = min(wishes[name][level] - granted[name], rows)
-            if more > 0 and granted[name] + more >= wishes[name][0]:
-                granted[name] += more
-                rows -= more
+    for level, name in product(range(3), (*names, "gaps")):
+        more = min(wishes[name][level] - granted[name], rows)
+        if more > 0 and granted[name] + more >= wishes[name][0]:
+            granted[name] += more
+            rows -= more
     spaced = [name for name in ("workers", "events", "time", "learning") if name in names[1:]][: granted["gaps"]]
     lines: list[Line] = []
-    for name in names:
-        if granted[name]:
-            lines += [[]] * (name in spaced) + SECTIONS[name](status, width, granted[name])
+    for name in filter(granted.get, names):
+        lines += [[]] * (name in spaced) + SECTIONS[name](status, width, granted[name])
     return lines
 
 

@@ -50,11 +50,11 @@ class RunLog:
         self.telemetry = Telemetry(scoreboard)
         self.solved: Evaluation | None = None
         self.progress = resumed.progress if resumed else Progress()  # of the evaluations, when the run starts
-        self._best = self._saved = resumed.best if resumed else None  # known, and on disk
-        self._last: Evaluation | None = None  # of the policy that an interrupted run ends with
+        self.best = self._saved = resumed.best if resumed else None  # known, and on disk
+        self.last: Evaluation | None = None  # of the policy that an interrupted run ends with
         self._evaluations: list[Evaluation] = list(resumed.evaluations) if resumed else []
         self._events: list[Event] = []
-        self._checkpoints = {name for name in ("best", "latest") if resumed and (name == "latest" or self._best)}
+        self._checkpoints = {name for name in ("best", "latest") if resumed and (name == "latest" or self.best)}
         self._warned: set[str] = set()
         self._fresh_before = scoreboard.faults()["episodes"]
         self._next_row = 0.0  # elapsed seconds
@@ -78,16 +78,12 @@ class RunLog:
             self._evaluations.append(data)
             if len(self._evaluations) > CURVE_POINTS:  # evaluations.csv keeps them all
                 del self._evaluations[1:-1:2]
-        elif kind == "best":
-            self._best = data
-        elif kind == "last":
-            self._last = data
+        elif kind in ("best", "last", "solved"):
+            setattr(self, kind, data)
         elif kind == "checkpointed":
             self._checkpoints.add(data)
-            self._saved = self._best if data == "best" else self._saved
+            self._saved = self.best if data == "best" else self._saved
             self.event("checkpointed", f"checkpoints/{data}.json")
-        elif kind == "solved":
-            self.solved = data
         else:
             self.event(kind, data)
         if kind in ("evaluated", "last"):
@@ -130,8 +126,8 @@ class RunLog:
         telemetry, totals, solved, seconds = self.telemetry, self._totals(), self.solved, self.telemetry.train_seconds()
         evaluation = solved or self._saved
         name = next((name for name in ("best", "latest") if self._is_saved(name)), None)
-        if self._last is not None and (evaluation is None or self._last.mean > evaluation.mean):
-            evaluation, name = self._last, "latest" if self._is_saved("latest") else name
+        if self.last is not None and (evaluation is None or self.last.mean > evaluation.mean):
+            evaluation, name = self.last, "latest" if self._is_saved("latest") else name
         summary = Summary(
             **totals,
             status=status,
@@ -171,7 +167,7 @@ class RunLog:
             steps_per_second=telemetry.steps_per_second(),
             mean_return=telemetry.mean_return(),
             evaluations=tuple(self._evaluations),
-            best=self._best,
+            best=self.best,
             time_shares=telemetry.time_shares(),
             losses=telemetry.losses(),
             monitor_cpu_percent=monitor_cpu_percent,
