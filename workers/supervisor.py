@@ -75,7 +75,7 @@ class Supervisor:
             if time.monotonic() - self._ticked >= TICK_SECONDS:
                 self._tick()
         status, reason = self._ending()
-        self._log.end(status, self._worker_statuses, self._monitor.cpu_percent if self._monitor else None)
+        self._log.update(status, self._worker_statuses, self._monitor.cpu_percent if self._monitor else None, True)
         return self._log.summary(status, reason, self.exit_code)
 
     def close(self) -> None:

@@ -300,7 +300,7 @@ def test_a_run_in_use_is_refused_and_names_who_uses_it(copied: Path, capsys: pyt
     try:
         assert f"is in use by process {os.getpid()}" in refused(capsys, 2, copied)
     finally:
-        lock.release()
+        lock.close()
 
 
 NO_CONFIGURATIONS = [None, b"", b"{", b"[]", b'{"options": {"workers": "four"}}', b'{"options": 1}', b"\xff"]

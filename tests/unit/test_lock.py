@@ -60,7 +60,7 @@ def holder(path: Path, missing: tuple[str, ...]) -> Iterator[subprocess.Popen[st
 def test_a_directory_is_refused_while_another_process_holds_it(tmp_path: Path, missing: tuple[str, ...]) -> None:
     with holder(tmp_path, missing) as other, pytest.raises(ConfigError, match=f"is in use by process {other.pid}"):
         lock_directory(tmp_path, "run_dir: here")
-    lock_directory(tmp_path, "run_dir: here").release()  # whoever held it was killed
+    lock_directory(tmp_path, "run_dir: here").close()  # whoever held it was killed
     assert not (tmp_path / LOCK).exists()
 
 
@@ -68,14 +68,14 @@ def test_a_directory_is_refused_while_this_process_holds_it(tmp_path: Path, miss
     lock = lock_directory(tmp_path, "run_dir: here")
     with pytest.raises(ConfigError, match=f"^run_dir: here is in use by process {os.getpid()}"):
         lock_directory(tmp_path, "run_dir: here")
-    lock.release()
-    lock_directory(tmp_path, "run_dir: here").release()
+    lock.close()
+    lock_directory(tmp_path, "run_dir: here").close()
 
 
 def test_a_directory_without_locks_is_used_with_a_warning(
     tmp_path: Path, missing: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lock_directory(tmp_path, "run_dir: here").release()
+    lock_directory(tmp_path, "run_dir: here").close()
     said = capsys.readouterr().err
     assert said.count("\n") == bool(missing)
     assert ("has no locks (Function not implemented)" in said) == bool(missing)

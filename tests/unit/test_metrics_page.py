@@ -55,7 +55,7 @@ def config_keys(folder: Path) -> Iterable[str]:
 
 def staleness_columns(folder: Path) -> Iterable[str]:
     directory = open_run_directory(folder / "run")
-    directory.write_staleness([1])
+    directory.write_summary(sample_summary(), [1])
     directory.close()
     return (folder / "run" / "staleness.csv").read_text().splitlines()[0].split(",")
 

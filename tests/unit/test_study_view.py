@@ -24,7 +24,7 @@ from workers.comparison.analysis import arm_result, contrasts
 from workers.comparison.results import Comparison, Interval, LostUpdates, Passage, Run
 from workers.comparison.study_view import StudyStatus, StudyView, clock, outcome, render_study
 from workers.comparison.tables import render_comparison, share_words
-from workers.console.drawing import UNKNOWN
+from workers.console.text import UNKNOWN
 from workers.runs.records import Event
 
 ARMS = {"async": 8_000.0, "sync": 30_000.0, "locked": 9_000.0}

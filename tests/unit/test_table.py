@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from workers.runs.directory import open_table
-from workers.runs.resume import cut_table
+from workers.runs.resume import _whole, cut_table
 
 WHOLE = "step,mean\n1,0.5\n2,1.5\n3,2.5\n"
 
@@ -92,7 +92,6 @@ SAVED_BY_A_SPREADSHEET = {
     "with tabs": b"step\tmean\n1\t0.5\n2\t1.5\n",
     "with blank lines": b"step,mean\n1,0.5\n2,1.5\n\n\n",
     "with empty rows": b"step,mean\n1,0.5\n2,1.5\n,\n,\n",
-    "with fractions": b"step,mean\r\n1.0,0.5\r\n2e+00,1.5\r\n",
     "without a last line break": b'"step","mean"\r\n1,0.5\r\n2,1.5',
 }
 
@@ -104,10 +103,10 @@ def test_a_table_that_a_spreadsheet_has_saved_is_read_and_becomes_ours_again(pat
     assert path.read_bytes() == b"step,mean\n1,0.5\n2,1.5\n"
 
 
-def test_whole_numbers_with_a_fraction_are_read_and_stay_as_they_stand(path: Path) -> None:
-    path.write_text("step,ok\n1000.0,TRUE\n")
-    assert cut_table(path, every_row) == [{"step": "1000", "ok": "True"}]
-    assert path.read_text() == "step,ok\n1000.0,TRUE\n"
+@pytest.mark.parametrize(("text", "number"), [("1000", 1000), ("1000.0", 1000), ("1e+03", 1000), ("-7", -7)])
+def test_whole_numbers_are_read_as_a_spreadsheet_writes_them(text: str, number: int) -> None:
+    assert _whole(text) == number
+    assert _whole("9223372036854775807") == 2**63 - 1
 
 
 @pytest.mark.parametrize(

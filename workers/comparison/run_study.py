@@ -16,8 +16,8 @@ from workers.comparison.results import Comparison, LostUpdates, Run
 from workers.comparison.stored_runs import UnreadableRunError, check_one_version, is_outcome, machine_of, versions_of
 from workers.comparison.study import Arm, Study, StudyDirectory, open_study_directory, plan
 from workers.comparison.study_view import StudyStatus, StudyView
-from workers.console.drawing import clean
 from workers.console.screen import console_for
+from workers.console.text import clean
 from workers.extras import install_command
 from workers.processes.preflight import describe_environment
 from workers.processes.signals import Signals

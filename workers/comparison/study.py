@@ -142,7 +142,7 @@ def open_study_directory(path: Path, study: Study, command: str) -> Iterator["St
     with ExitStack() as stack:
         try:
             path.mkdir(parents=True, exist_ok=True)
-            stack.callback(lock_directory(path, f"study_dir: '{path}'").release)
+            stack.callback(lock_directory(path, f"study_dir: '{path}'").close)
             discard_leftovers(path)
             file = path / "study.json"
             if file.exists():

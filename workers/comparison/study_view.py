@@ -18,8 +18,9 @@ from rich.text import Text
 from workers.comparison.results import Comparison, Run
 from workers.comparison.tables import render_comparison
 from workers.comparison.text import env_steps_or_more, shortened
-from workers.console.drawing import Frame, clean, duration, number, plural, to_ascii
+from workers.console.drawing import Frame
 from workers.console.screen import Screen
+from workers.console.text import clean, duration, number, plural, to_ascii
 from workers.runs.records import Event, Status
 
 URGENT = ("crashed", "hung", "unsaved", "rolled-back", "interrupted")  # the other events come by the dozen per second

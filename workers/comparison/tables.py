@@ -13,7 +13,8 @@ from workers.comparison.results import ArmResult, Comparison, Contrast, Interval
 from workers.comparison.stored_runs import version_runs
 from workers.comparison.text import budget_of, env_steps_or_more, percent, probability, ratio, shortened
 from workers.comparison.verdicts import verdict
-from workers.console.drawing import UNKNOWN, Frame, Line, clean, fitted, flowed, number, plural
+from workers.console.drawing import Frame, fitted, flowed
+from workers.console.text import UNKNOWN, Line, clean, number, plural
 
 Cell = tuple[str, str, str]  # a figure, its style, and what stands behind it: its interval
 WIDE = 110  # cells from which on every figure is printed with its interval

@@ -7,7 +7,7 @@ from math import inf, isfinite, isinf, isnan
 from rich.cells import cell_len, set_cell_size
 
 from workers.comparison.results import Comparison, Interval, Run
-from workers.console.drawing import clean
+from workers.console.text import clean
 
 UNKNOWN = "–"  # noqa: RUF001 - the dash of an empty cell
 NEVER = "not within the budget"

@@ -1,21 +1,21 @@
 """What a text console can draw: lines of cells, gauges, and curves made of braille dots.
 
-A line is a list of (text, style) pairs. Rich's own tables and panels measure and wrap, which costs several times as
-much per frame as the lines themselves; here every function knows its width from the start.
+A line is a list of (text, style) pairs, of a width known from the start: rich's tables and panels measure and wrap,
+which costs several times as much per frame.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import accumulate, groupby, pairwise, zip_longest
 from math import floor, isfinite, log10
+from operator import itemgetter
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions
 from rich.segment import Segment
 
-from workers.console.text import UNKNOWN, Line, clean, count, duration, number, plural, to_ascii
+from workers.console.text import Line, to_ascii
 
-__all__ = ["UNKNOWN", "Line", "clean", "count", "duration", "number", "plural", "to_ascii"]  # and all that stands below
 MARGIN = 10  # cells of the column that holds the sections' names and the chart's labels
 BRAILLE = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # the bit of each dot, by column and row
 Cells = dict[tuple[int, int], tuple[str, str]]  # by (row, column): one cell's text and style
@@ -70,15 +70,13 @@ def flowed(parts: Sequence[Line], width: int, gap: int = 2) -> list[Line]:
 
 def joined(parts: Sequence[Line], width: int, gap: int = 2) -> Line:
     """The parts in order, up to the first that does not fit."""
-    lines = flowed(parts, width, gap)
-    return lines[0] if lines and cells_of(lines[0]) <= width else []
+    first = next(iter(flowed(parts, width, gap)), [])
+    return first if cells_of(first) <= width else []
 
 
 def beside(left: Sequence[Line], right: Sequence[Line], width: int) -> list[Line]:
     """Two stacks of lines next to each other; the right one starts at `width`."""
-    rows = max(len(left), len(right))
-    pairs = zip([*left, *[[]] * (rows - len(left))], [*right, *[[]] * (rows - len(right))], strict=True)
-    return [[*fitted(one, width), *other] for one, other in pairs]
+    return [[*fitted(one, width), *other] for one, other in zip_longest(left, right, fillvalue=list[tuple[str, str]]())]
 
 
 def gauge(share: float, cells: int, style: str) -> Line:
@@ -89,14 +87,17 @@ def gauge(share: float, cells: int, style: str) -> Line:
 
 def stacked(shares: Sequence[tuple[float, str, str]], cells: int) -> Line:
     """A bar of (share, glyph, style) parts; what the shares leave of 1 stays empty."""
-    line: Line = []
-    total, start = 0.0, 0
-    for share, glyph, style in shares:
-        total += share
-        end = round(min(total, 1.0) * cells)
-        line.append((glyph * (end - start), style))
-        start = end
-    return line
+    ends = [round(min(total, 1.0) * cells) for total in accumulate((share for share, _, _ in shares), initial=0.0)]
+    return [(glyph * (b - a), style) for (_, glyph, style), (a, b) in zip(shares, pairwise(ends), strict=True)]
+
+
+def painted(cells: Cells, columns: int, rows: int) -> list[Line]:
+    """Lines of single cells."""
+    lines: list[Line] = []
+    for row in range(rows):
+        runs = groupby((cells.get((row, column), (" ", "")) for column in range(columns)), key=itemgetter(1))
+        lines.append([("".join(text for text, _ in run), style) for style, run in runs])
+    return lines
 
 
 def chart(
@@ -125,13 +126,11 @@ def chart(
     if mark is not None:
         x, y = dot(*mark)
         cells[y // 4, x // 2] = ("◆", "bold green")
-    if not points:
-        cells |= {(rows // 2, 2 + i): (letter, "dim") for i, letter in enumerate("no curve yet")}
-    lines: list[Line] = []
-    for row in range(rows):
-        runs = groupby((cells.get((row, column), (" ", "")) for column in range(columns)), key=lambda cell: cell[1])
-        label = f"{labels.get(row, ''):>{MARGIN - 1}} {'┤' if row in labels else '│'}"
-        lines.append([(label, "dim"), *(("".join(text for text, _ in run), style) for style, run in runs)])
+    cells |= {} if points else {(rows // 2, 2 + i): (letter, "dim") for i, letter in enumerate("no curve yet")}
+    lines = [
+        [(f"{labels.get(row, ''):>{MARGIN - 1}} {'┤' if row in labels else '│'}", "dim"), *line]
+        for row, line in enumerate(painted(cells, columns, rows))
+    ]
     end = f" {right:,.0f} {unit}"
     return [*lines, [(f"{low:>{MARGIN - 1},.6g} └{'─' * (columns - len(end))}{end}", "dim")]]
 

@@ -2,8 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import pairwise
-from math import ceil
+from itertools import pairwise, product
 
 from rich.console import RenderableType
 
@@ -43,8 +42,7 @@ LOSSES = {
 }
 FIGURE_TITLES = f"{'steps/s':>9}{'episodes':>9}{'return':>9}{'staleness':>10}{'CPU':>7}{'memory':>10}"
 STATE, LONG_STATE = 8, 11  # cells of a worker's state: where none was restarted, and with the restarts behind it
-MANY_WORKERS = 16  # above this many they are shown as a grid
-GRID_COLUMN, LEARNING_COLUMN = 20, 23  # cells
+LEARNING_COLUMN = 23  # cells
 RIGHT, GAP = 78, 4  # cells of what stands beside the chart on a wide terminal, and between the two
 
 
@@ -65,15 +63,12 @@ def render(status: Status, width: int, height: int) -> RenderableType:
 def _small(status: Status, width: int) -> list[Line]:
     """Too small for sections: one figure after the other, the important ones first."""
     latest = status.latest
-    running = sum(worker.state == "running" for worker in status.workers)
     figures = [
         [(f"{status.env_steps:,}", "bold"), (" env steps", "dim")],
         figure("greedy", f"{mean(latest)} of {target(status.target_return)}"),
         [(f"{number(status.steps_per_second, 0)}/s", "bold")],
-        figure("sampled", number(status.mean_return)),
         figure("best", mean(status.best_shown)),
         *([figure("evaluated", f"at {latest.env_steps:,}")] if latest else []),
-        figure("running", f"{running} of {len(status.workers)}"),
         [(duration(status.elapsed_seconds), "")],
     ]
     faults = "".join(f"  {text}" for text in fault_texts(status.faults)[-1:])
@@ -81,7 +76,6 @@ def _small(status: Status, width: int) -> list[Line]:
         *flowed([[(clean(status.env_id), "bold")], [_phase(status)]], width),
         [*_progress(status, width - len(faults), ""), (faults, "yellow")],
         *flowed(figures, width),
-        *([(clean(event.message), "dim")] for event in status.events[-2:]),
     ]
 
 
@@ -100,17 +94,15 @@ def _stack(status: Status, width: int, rows: int, names: Sequence[str]) -> list[
         "gaps": (0, 1, 4),
     }
     granted = dict.fromkeys(wishes, 0)
-    for level in range(3):
-        for name in (*names, "gaps"):
-            more = min(wishes[name][level] - granted[name], rows)
-            if more > 0 and granted[name] + more >= wishes[name][0]:
-                granted[name] += more
-                rows -= more
+    for level, name in product(range(3), (*names, "gaps")):
+        more = min(wishes[name][level] - granted[name], rows)
+        if more > 0 and granted[name] + more >= wishes[name][0]:
+            granted[name] += more
+            rows -= more
     spaced = [name for name in ("workers", "events", "time", "learning") if name in names[1:]][: granted["gaps"]]
     lines: list[Line] = []
-    for name in names:
-        if granted[name]:
-            lines += [[]] * (name in spaced) + SECTIONS[name](status, width, granted[name])
+    for name in filter(granted.get, names):
+        lines += [[]] * (name in spaced) + SECTIONS[name](status, width, granted[name])
     return lines
 
 
@@ -168,14 +160,17 @@ def _returns(status: Status, width: int, rows: int) -> list[Line]:
 
 
 def _workers(status: Status, width: int, rows: int) -> list[Line]:
-    """A row per worker, or where they are too many a grid."""
+    """A row per worker; the last line sums up the workers for which there is no room."""
     workers, room = status.workers, rows - 1
-    if len(workers) > min(room, MANY_WORKERS):
-        return _worker_grid(workers, width, room)
     state = LONG_STATE if any(worker.restarts for worker in workers) else STATE
     titles = f" {'state':<{state}}{FIGURE_TITLES}"
-    lines = [_worker_row(worker, state) for worker in workers]
-    if room > len(workers):
+    shown = len(workers) if len(workers) <= room else room - 1
+    lines = [_worker_row(worker, state) for worker in workers[:shown]]
+    if rest := workers[shown:]:
+        states = ", ".join(f"{many:,} {state}" for state, many in Counter(worker.state for worker in rest).items())
+        speed = number(sum(worker.steps_per_second for worker in rest), 0)
+        lines.append([(f"and {len(rest):,} more: {states}, {speed} env steps/s", "")])
+    elif room > len(workers):
         percent = _percent(status.monitor_cpu_percent)
         lines.append([(f"{'monitor':>{MARGIN - 1}}{percent:>{len(titles) - 9}}", "dim")])
     return [named("workers", [(titles, "dim")]), *lines]
@@ -207,26 +202,6 @@ def _percent(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:.0f} %"
 
 
-def _worker_grid(workers: Sequence[WorkerStatus], width: int, room: int) -> list[Line]:
-    """Cells side by side; the last line sums up the workers for which there is no room."""
-    columns = (width + 2) // GRID_COLUMN
-    shown = len(workers) if len(workers) <= columns * room else columns * (room - 1)
-    cells: list[Line] = []
-    for worker in workers[:shown]:
-        speed = worker.steps_per_second
-        rate = number(speed, 0) if speed < 1e5 else f"{speed / 1000:,.0f}k"
-        figures = f"{rate:>6}{number(worker.mean_return):>7}"
-        cells.append([(f"{worker.worker_index:>3} ", ""), STATES.get(worker.state, ("·", "")), (figures, "")])
-    high = ceil(shown / columns)  # top to bottom, and then left to right
-    lines = [[part for cell in cells[row::high] for part in fitted(cell, GRID_COLUMN)] for row in range(high)]
-    if rest := workers[shown:]:
-        states = ", ".join(f"{many:,} {state}" for state, many in Counter(worker.state for worker in rest).items())
-        speed = sum(worker.steps_per_second for worker in rest)
-        who = f"and {len(rest):,} more" if shown else f"{len(rest):,} workers"
-        lines.append([(f"{who}: {states}, {number(speed, 0)} env steps/s", "")])
-    return [named("workers", [("index, state, env steps/s, mean return", "dim")]), *lines]
-
-
 def _time(status: Status, width: int, rows: int) -> list[Line]:
     """Where the workers' time goes."""
     shares = dict.fromkeys(SHARES if status.time_shares else (), 0.0)
@@ -240,11 +215,10 @@ def _time(status: Status, width: int, rows: int) -> list[Line]:
 def _learning(status: Status, width: int, rows: int) -> list[Line]:
     losses, staleness = status.losses, status.staleness
     figures = [(label, number(getattr(losses, name, None), 4)) for name, label in LOSSES.items()]
+    figures += [("learning rate", f"{losses.learning_rate:.2e}" if losses else UNKNOWN)]
     figures += [
-        ("learning rate", f"{losses.learning_rate:.2e}" if losses else UNKNOWN),
-        ("staleness p50", number(staleness.p50 if staleness else None)),
-        ("staleness p95", number(staleness.p95 if staleness else None)),
-        ("staleness max", number(staleness.max if staleness else None, 0)),
+        (f"staleness {name}", number(getattr(staleness, name, None), digits))
+        for name, digits in (("p50", 1), ("p95", 1), ("max", 0))
     ]
     cells = [fitted(figure(f"{name:<13}", value), LEARNING_COLUMN) for name, value in figures]
     columns = min(max((width - MARGIN + 1) // LEARNING_COLUMN, 1), 3)
@@ -253,17 +227,11 @@ def _learning(status: Status, width: int, rows: int) -> list[Line]:
 
 
 def _events(status: Status, width: int, rows: int) -> list[Line]:
-    lines = [
-        named(
-            "" if row else "events",
-            [
-                (f"{duration(event.seconds):>7}  ", "dim"),
-                (f"{clean(event.kind):<13} ", EVENTS.get(event.kind, "")),
-                (clean(event.message), "dim"),
-            ],
-        )
-        for row, event in enumerate(status.events[-rows:])
-    ]
+    lines: list[Line] = []
+    for event in status.events[-rows:]:
+        kind = (f"{clean(event.kind):<13} ", EVENTS.get(event.kind, ""))
+        line = [(f"{duration(event.seconds):>7}  ", "dim"), kind, (clean(event.message), "dim")]
+        lines.append(named("" if lines else "events", line))
     return lines or [named("events", [(UNKNOWN, "dim")])]
 
 

@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import re
 import signal
 import sys
 import threading
@@ -21,7 +22,6 @@ from workers.runs.records import Event, Status
 
 SHOW_CURSOR = b"\x1b[?25h"
 SMALLEST = ConsoleDimensions(20, 5)  # a terminal below this gets plain lines
-LARGEST = 10_000  # cells or lines; who says that a terminal has more is wrong
 READ_SECONDS, READS = 0.02, 50  # within which a terminal has read what was written to it; attempts
 _terminals: set[int] = set()  # the descriptors of those on which live frames were drawn
 
@@ -29,17 +29,13 @@ _terminals: set[int] = set()  # the descriptors of those on which live frames we
 def console_for(dashboard: str) -> tuple[Console, bool]:
     """The console on standard output, and whether to draw live on it."""
     live = dashboard == "on" or (dashboard == "auto" and sys.stdout.isatty())
-    forced = True if dashboard == "on" else None
-    return Console(file=sys.stdout, force_terminal=forced, _environ=console_environment(os.environ)), live
+    return Console(force_terminal=dashboard == "on" or None, _environ=console_environment(os.environ)), live
 
 
 def console_environment(variables: Mapping[str, str]) -> dict[str, str]:
     """Environment variables for a console, without a size that no terminal has: then it asks the terminal itself."""
-
-    def is_size(value: str) -> bool:
-        return value.isascii() and value.isdecimal() and 0 < int(value[:9]) <= LARGEST
-
-    return {name: value for name, value in variables.items() if name not in ("COLUMNS", "LINES") or is_size(value)}
+    sizes = re.compile(r"0*[1-9][0-9]{0,3}|0*10000")
+    return {name: text for name, text in variables.items() if name not in ("COLUMNS", "LINES") or sizes.fullmatch(text)}
 
 
 def outlast_interrupts() -> None:
@@ -95,7 +91,7 @@ class Screen:
         """The path of the terminal on which frames are drawn; None where there are no frames or it is no terminal."""
         try:
             return os.ttyname(self._console.file.fileno()) if self.is_live else None
-        except (OSError, AttributeError):  # drawn into a pipe or a file, or on Windows
+        except (OSError, AttributeError):  # drawn into a pipe or a file
             return None
 
     def start(self) -> None:
@@ -139,7 +135,7 @@ class Screen:
         self.stop()
 
     def _attempt(self, action: Callable[[], None]) -> None:
-        """Do it; where it fails, report that once and continue without live frames."""
+        """Call it; where it fails, report that once and continue without live frames."""
         try:
             action()
         except Exception as error:  # whatever is wrong with a picture, training continues
@@ -149,7 +145,7 @@ class Screen:
             self._print(f"the dashboard failed ({reason}); plain lines from here on")
 
     def _draw(self, live: Live, frame: Callable[[int, int], RenderableType]) -> None:
-        with suppress(OSError, AttributeError):  # no terminal, or Windows
+        with suppress(OSError, AttributeError):  # no terminal
             if os.tcgetpgrp(self._console.file.fileno()) != os.getpgrp():
                 return  # a shell has resumed the program in the background: the terminal is not ours to draw on
         size = self._console.size
@@ -214,7 +210,7 @@ class Dashboard(Screen, PlainView):
 
 def _suspension() -> Any:
     """What stops this program when it is suspended; None where nothing does, or nothing can be put before it."""
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGTSTP"):
+    if threading.current_thread() is not threading.main_thread():
         return None
     handler = signal.getsignal(signal.SIGTSTP)
     return handler if handler is signal.SIG_DFL or callable(handler) else None

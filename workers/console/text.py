@@ -73,15 +73,12 @@ class PlainView:
         if self._file is None:
             return
         text = "".join("".join(part for part, _ in line) + "\n" for line in lines())
-        if not (self._file.encoding or "utf-8").lower().startswith("utf"):
-            text = to_ascii(text)
+        unicode = (self._file.encoding or "utf-8").lower().startswith("utf")
         try:
-            self._file.write(text)
-            self._file.flush()
-        except BrokenPipeError:  # also of Python's own flush at the end
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self._file.fileno())
-            self._file = None
-        except (OSError, ValueError):
+            print(text if unicode else to_ascii(text), end="", file=self._file, flush=True)
+        except (OSError, ValueError) as error:
+            if isinstance(error, BrokenPipeError):  # also of Python's own flush at the end
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._file.fileno())
             self._file = None
 
     def start(self) -> None:
@@ -128,8 +125,8 @@ def target(value: float | None) -> str:
 def duration(seconds: float) -> str:
     if not seconds >= 60:
         return f"{seconds:.1f} s"
-    hours, minutes, rest = floor(seconds) // 3600, floor(seconds) // 60 % 60, floor(seconds) % 60
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"
+    hours, minutes = divmod(floor(seconds) // 60, 60)
+    return f"{f'{hours}:' * bool(hours)}{minutes:02}:{floor(seconds) % 60:02}"
 
 
 def plural(many: int, name: str) -> str:
@@ -174,11 +171,9 @@ def summary_lines(
     speed = f"{summary.env_steps:,} env steps in {summary.train_seconds:.1f} s ({rate}/s)"
     result, origin, staleness = "none", "", ""
     if evaluation is not None:
-        lowest, highest = number(evaluation.min, 0), number(evaluation.max, 0)
-        result = (
-            f"{mean(evaluation)} ± {number(evaluation.std)} (min {lowest}, max {highest}) "
-            f"over {plural(evaluation.episodes, 'episode')}"
-        )
+        extremes = f"min {number(evaluation.min, 0)}, max {number(evaluation.max, 0)}"
+        spread, episodes = number(evaluation.std), plural(evaluation.episodes, "episode")
+        result = f"{mean(evaluation)} ± {spread} ({extremes}) over {episodes}"
         origin = f"at {evaluation.env_steps:,} of {summary.env_steps:,} env steps, seed {evaluation.seed}"
     if (lag := summary.staleness) is not None:
         staleness = (
@@ -234,23 +229,17 @@ def _next_commands(summary: Summary, run_dir: str, options: Sequence[str], comma
 
 
 def profile_lines(summary: Summary) -> list[Line]:
-    """Where each worker's time went: a row per phase in per cent of its wall-clock time, what is left as `other`.
-
-    As many workers stand side by side as a terminal of 80 columns holds; the others follow below.
-    """
+    """Where each worker's time went: a row per phase in per cent of its wall-clock time, what is left as `other`."""
     total = {name: sum(row[name] for row in summary.profile) for name in (*PHASES, "cpu", "wall")}
     columns = [("all", total), *((f"worker {index}", row) for index, row in enumerate(summary.profile))]
     lines: list[Line] = [[], [("  profile: where each worker's time went", "dim")]]
     for first in range(0, len(columns), PROFILE_COLUMNS):
         labels, rows = zip(*columns[first : first + PROFILE_COLUMNS], strict=True)
-        spent = [row | {"other": row["wall"] - sum(row[name] for name in PHASES)} for row in rows]
-        table = [
-            ("", labels),
-            ("wall s", [f"{row['wall']:.2f}" for row in spent]),
-            ("CPU s", [f"{row['cpu']:.2f}" for row in spent]),
-        ]
+        table = {"": labels, **{f"{name} s": [f"{row[name.lower()]:.2f}" for row in rows] for name in ("wall", "CPU")}}
         for name in (*PHASES, "other"):
-            table += [(f"{name} %", [f"{100 * r[name] / r['wall']:.1f}" if r["wall"] else UNKNOWN for r in spent])]
+            spent = [row.get(name, row["wall"] - sum(row[phase] for phase in PHASES)) for row in rows]
+            shares = [100 * part / row["wall"] if row["wall"] else None for part, row in zip(spent, rows, strict=True)]
+            table[f"{name} %"] = [number(share) for share in shares]
         lines += [[]] * bool(first)
-        lines += [[(f"  {label:<10}{''.join(f'{cell:>11}' for cell in cells)}", "")] for label, cells in table]
+        lines += [[(f"  {label:<10}{''.join(f'{cell:>11}' for cell in cells)}", "")] for label, cells in table.items()]
     return lines

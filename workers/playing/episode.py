@@ -89,10 +89,9 @@ class Player:
                 chosen = int(self.policy.head.to_env(np.asarray(action)))
                 observation, given, terminated, truncated, _ = self.env.step(chosen)
             index, reward, episode_return = index + 1, float(given), episode_return + float(given)
-            if terminated:
-                ending = TERMINATED
-            elif truncated:
-                ending = "reached the time limit" if index == self.environment.max_episode_steps else "truncated"
+            limited = index == self.environment.max_episode_steps
+            if terminated or truncated:
+                ending = TERMINATED if terminated else "reached the time limit" if limited else "truncated"
 
 
 def mean_value_error(rewards: Sequence[float], values: Sequence[float], terminated: bool, gamma: float) -> float:

@@ -60,7 +60,7 @@ def play(options: Play) -> None:
 def _renderer(asked: str, record: Path | None) -> str:
     """What `auto` means here: human (a window), terminal or text; anything else is itself, where it is possible."""
     drivers = ("DISPLAY", "WAYLAND_DISPLAY", VIDEO_DRIVER)
-    screen = sys.platform in ("win32", "darwin") or any(os.environ.get(name) for name in drivers)
+    screen = sys.platform == "darwin" or any(os.environ.get(name) for name in drivers)
     if asked == "human" and record is not None:
         raise ConfigError("record: pictures go to a window or into a film; use --render terminal or text with it")
     if asked == "human" and not screen:
@@ -115,7 +115,7 @@ def _view(
     with ExitStack() as stack:
         film = None
         if record is not None:
-            stack.enter_context(_offscreen())
+            os.environ[VIDEO_DRIVER] = "dummy"  # drawn in memory: SDL shall neither look for a display nor miss one
             film = stack.enter_context(recording(record, fps))
         screen = stack.enter_context(Screen(Console(), renderer == "terminal"))
         if renderer == "terminal" and not screen.is_live:  # as in a pipe
@@ -156,19 +156,6 @@ class Pace:
 
 
 @contextmanager
-def _offscreen() -> Iterator[None]:
-    """Pictures are drawn in memory: SDL shall neither look for a display nor miss one."""
-    before = os.environ.get(VIDEO_DRIVER)
-    os.environ[VIDEO_DRIVER] = "dummy"
-    try:
-        yield
-    finally:
-        del os.environ[VIDEO_DRIVER]
-        if before is not None:
-            os.environ[VIDEO_DRIVER] = before
-
-
-@contextmanager
 def _drawing_errors() -> Iterator[None]:
     """Turn what an environment cannot draw with into a line."""
     try:
@@ -188,8 +175,7 @@ def _exit_on_signals(stack: ExitStack) -> None:
     def end(number: int, _frame: object) -> NoReturn:
         raise SystemExit(128 + number)
 
-    for name in ("SIGTERM", "SIGHUP") if threading.current_thread() is threading.main_thread() else ():
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # under nohup it is ignored
+    for number in (signal.SIGTERM, signal.SIGHUP) if threading.current_thread() is threading.main_thread() else ():
+        if signal.getsignal(number) is signal.SIG_DFL:  # under nohup it is ignored
             signal.signal(number, end)
             stack.callback(signal.signal, number, signal.SIG_DFL)

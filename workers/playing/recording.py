@@ -9,9 +9,9 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -59,29 +59,25 @@ def recording(path: Path, fps: float) -> Iterator[Callable[[Any], None]]:
         pipe = process.stdin
         assert pipe is not None
 
-        def fail() -> NoReturn:
-            process.wait()
-            errors.seek(0)
-            lines = errors.read().decode(errors="replace").split("\n")
-            reason = next((line for line in lines if line.strip()), f"exit code {process.returncode}")
-            raise OSError(errno.EIO, f"ffmpeg: {reason}", str(path))
-
         def add(picture: Any) -> None:
             if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.shape[2:] != (3,):
                 raise ConfigError("record: the environment's pictures are not [height, width, 3] bytes of RGB")
             height, width = picture.shape[:2]
-            try:
-                pipe.write(b"P6 %d %d 255\n" % (width, height) + picture.tobytes())
-            except OSError:  # ffmpeg has ended
-                fail()
+            pipe.write(b"P6 %d %d 255\n" % (width, height) + picture.tobytes())
 
-        yield add
         try:
+            yield add
             pipe.close()
-        except OSError:  # the last of it was not taken
-            fail()
+        except BrokenPipeError:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(1.0)
+            if process.returncode is None:  # it was another pipe
+                raise
         if process.wait() != 0:
-            fail()
+            errors.seek(0)
+            lines = errors.read().decode(errors="replace").split("\n")
+            reason = next(filter(str.strip, lines), f"exit code {process.returncode}")
+            raise OSError(errno.EIO, f"ffmpeg: {reason}", str(path))
         os.replace(temporary, path)
 
 

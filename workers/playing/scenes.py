@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import cos, sin
 
-from workers.console.drawing import overlaid
+from workers.console.drawing import Cells, overlaid
 
-Cells = dict[tuple[int, int], tuple[str, str]]  # (row, column) -> (letter, style)
 CART_LIMIT, POLE_LIMIT = 2.4, 0.2095  # where CartPole's episode ends: the cart's place, and the pole's angle in radians
 CART_EDGE = 2.6  # of the drawing
 TRACK, BODY, ROD, GOAL, ENDED = "dim", "cyan", "yellow", "green", "bold red"

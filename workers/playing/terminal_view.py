@@ -1,17 +1,16 @@
 """A policy at play, drawn in the terminal: its environment, and beside it what the policy makes of what it sees."""
 
 from collections.abc import Sequence
-from itertools import groupby
 from math import isfinite
-from operator import itemgetter
 
 from rich.cells import cell_len
 from rich.console import RenderableType
 from rich.text import Text
 
-from workers.console.drawing import Frame, Line, apart, beside, clean, finite, fitted, gauge, joined, number, plural
+from workers.console.drawing import Frame, apart, beside, finite, fitted, gauge, joined, painted
+from workers.console.text import Line, clean, number, plural
 from workers.playing.episode import Step
-from workers.playing.scenes import Cells, Scene, scene_of
+from workers.playing.scenes import Scene, scene_of
 
 PANEL = 28  # cells of what stands beside the drawing
 BESIDE = 64  # columns from which on there is room for that; else it stands beneath
@@ -56,20 +55,12 @@ def _drawing(step: Step, scene: Scene | None, columns: int, rows: int) -> list[L
     """The scene; else the environment's own picture; else its observation as bars."""
     columns, rows = min(columns, LARGEST[0]), min(rows, LARGEST[1])
     if scene is not None and all(map(isfinite, step.observation)):
-        return _painted(scene.draw(step.observation, columns, rows), columns, rows)
+        return painted(scene.draw(step.observation, columns, rows), columns, rows)
     if step.picture:
         return _coloured(step.picture)[:rows]
     width, sizes = min(columns, 60), zip(step.observation, step.extent, strict=True)
     lines = [_component(index, value, extent, width) for index, (value, extent) in enumerate(sizes)]
     return _cut(lines, rows, "component")
-
-
-def _painted(cells: Cells, columns: int, rows: int) -> list[Line]:
-    lines: list[Line] = []
-    for row in range(rows):
-        runs = groupby((cells.get((row, column), (" ", "")) for column in range(columns)), key=itemgetter(1))
-        lines.append([("".join(text for text, _ in run), style) for style, run in runs])
-    return lines
 
 
 def _coloured(picture: str) -> list[Line]:

@@ -11,11 +11,11 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TextIO
 
-from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+from filelock import FileLock, SoftFileLock, Timeout
 
 from a3c.config import Config, ConfigError
 from a3c.files import discard, json_bytes, sync, write_durably
@@ -27,7 +27,7 @@ LOCK = ".lock"
 
 
 def new_run_dir(runs: Path, config: Config) -> Path:
-    """Make a directory ENV-MODE-TIME under `runs`, with a number behind it where somebody has made that already.
+    """Make a directory ENV-MODE-TIME under `runs`, with a number behind it where that exists already.
 
     Raises:
         ConfigError: it cannot be made.
@@ -46,21 +46,8 @@ def new_run_dir(runs: Path, config: Config) -> Path:
     raise AssertionError("numbers do not end")
 
 
-@dataclass(frozen=True, slots=True)
-class DirectoryLock:
-    """Holds a directory for this process; the kernel releases it however the process ends."""
-
-    lock: BaseFileLock
-
-    def release(self) -> None:
-        """Let others use the directory."""
-        with contextlib.suppress(OSError):  # Windows removes no open file
-            os.unlink(self.lock.lock_file)  # while it is still held, so that no other process's is removed
-        self.lock.release()
-
-
-def lock_directory(path: Path, name: str) -> DirectoryLock:
-    """Lock a directory, which one process uses at a time.
+def lock_directory(path: Path, name: str) -> ExitStack:
+    """Lock a directory, which one process uses at a time, until the returned stack is closed or the process ends.
 
     On a file system without locks the existence of a file is the lock. It names its holder, whose death ends it.
 
@@ -70,40 +57,32 @@ def lock_directory(path: Path, name: str) -> DirectoryLock:
         ConfigError: another process holds it; names its pid.
         OSError: it cannot be written.
     """
-    file, refusal = path / LOCK, _refusal_of_locks(path)
-    lock = SoftFileLock(file, thread_local=False) if refusal else FileLock(file, thread_local=False)
+    file, lock = path / LOCK, FileLock(path / LOCK, thread_local=False, fallback_to_soft=False)
     try:
-        lock.acquire(timeout=1.0 if refusal else 0)  # the former to break the lock of a process that has died
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise
+        except OSError as error:
+            if file.exists() and not file.stat().st_size:  # the attempt has made it
+                discard(file)
+            lock = SoftFileLock(file, thread_local=False)
+            lock.acquire(timeout=1.0)  # to break the lock of a process that has died
+            why = f"the file system of '{path}' has no locks ({error.strerror})"
+            print(f"run_a3c.py: warning: {why}: the file '{LOCK}' there is the lock", file=sys.stderr)
+        else:
+            file.write_text(f"{os.getpid()}\n{socket.gethostname()}\n")
     except Timeout:
-        raise ConfigError(f"{name} is in use by process {_holder(file)}") from None
-    if refusal:
-        why = f"the file system of '{path}' has no locks ({refusal.strerror})"
-        print(f"run_a3c.py: warning: {why}: the file '{LOCK}' there is the lock", file=sys.stderr)
-    else:
-        file.write_text(f"{os.getpid()}\n{socket.gethostname()}\n")
-    return DirectoryLock(lock)
-
-
-def _refusal_of_locks(path: Path) -> OSError | None:
-    """What a file system answers that has no locks."""
-    probe = FileLock(path / f".probe-{os.getpid()}", fallback_to_soft=False)
-    try:
-        probe.acquire(timeout=0)
-        probe.release()
-        return None
-    except OSError as error:
-        return error
-    finally:
-        discard(Path(probe.lock_file))
-
-
-def _holder(file: Path) -> str:
-    """The process in a lock's file, and how to remove the lock of one that cannot be asked whether it lives."""
-    try:
-        process, host, *_ = file.read_text().split()
-    except (OSError, ValueError):
-        return "another process"
-    return process if host == socket.gethostname() else f"{process} on {host}; if that has ended, remove '{file}'"
+        try:
+            process, host, *_ = file.read_text().split()
+        except (OSError, ValueError):
+            process, host = "another process", socket.gethostname()
+        advice = "" if host == socket.gethostname() else f" on {host}; if that has ended, remove '{file}'"
+        raise ConfigError(f"{name} is in use by process {process}{advice}") from None
+    stack = ExitStack()
+    stack.callback(lock.release)
+    stack.callback(discard, file)  # while it is still held, so that no other process's is removed
+    return stack
 
 
 class RunDirectory:
@@ -112,7 +91,7 @@ class RunDirectory:
     A disk that refuses a line does not end a run: `failure` then says what it was.
     """
 
-    def __init__(self, path: Path, shown: str, lock: DirectoryLock, events: TextIO):
+    def __init__(self, path: Path, shown: str, lock: ExitStack, events: TextIO):
         self.path, self.shown = path, shown
         self.failure: str | None = None
         self._lock, self._events = lock, events
@@ -120,13 +99,11 @@ class RunDirectory:
 
     def write_config(self, config: Config, environment: dict[str, Any]) -> None:
         """config.json: every option, what the environment made of those left open, and what it ran on."""
-        content = {"options": config.to_options(), "environment": environment, **provenance()}
-        self._attempt("config.json", lambda: write_durably(self.path / "config.json", json_bytes(content)))
+        self.write_json("config.json", {"options": config.to_options(), "environment": environment, **provenance()})
 
     def write_event(self, event: Event) -> None:
         """A line of events.jsonl."""
-        line = json.dumps(dataclasses.asdict(event)) + "\n"
-        self._attempt("events.jsonl", lambda: self._events.write(line))
+        self._attempt("events.jsonl", lambda: self._events.write(json.dumps(dataclasses.asdict(event)) + "\n"))
 
     def write_metrics(self, status: Status) -> None:
         """A row of metrics.csv."""
@@ -138,23 +115,23 @@ class RunDirectory:
 
         self._attempt("metrics.csv", write)
 
-    def write_staleness(self, counts: Sequence[int]) -> None:
-        """staleness.csv: how many pushes were how stale."""
-        lines = ["staleness,pushes", *(f"{staleness},{pushes}" for staleness, pushes in enumerate(counts)), ""]
-        content = "\n".join(lines).encode()
-        self._attempt("staleness.csv", lambda: write_durably(self.path / "staleness.csv", content))
+    def write_summary(self, summary: Summary, staleness: Sequence[int]) -> None:
+        """staleness.csv: how many pushes were how stale; and summary.json, the last file of a run."""
+        lines = ["staleness,pushes", *(f"{age},{pushes}" for age, pushes in enumerate(staleness)), ""]
+        path = self.path / "staleness.csv"
+        self._attempt(path.name, lambda: write_durably(path, "\n".join(lines).encode()))
+        self.write_json("summary.json", dataclasses.asdict(summary))
 
-    def write_summary(self, summary: Summary) -> None:
-        """summary.json, the last file of a run."""
-        content = json_bytes(dataclasses.asdict(summary))
-        self._attempt("summary.json", lambda: write_durably(self.path / "summary.json", content))
+    def write_json(self, name: str, content: dict[str, Any]) -> None:
+        """A JSON file."""
+        self._attempt(name, lambda: write_durably(self.path / name, json_bytes(content)))
 
     def close(self) -> None:
         """Close the files and let others use the directory."""
         for file in (self._metrics, self._events):
             if file is not None:
                 self._attempt("its files", file.close)
-        self._lock.release()
+        self._lock.close()
 
     def _attempt(self, name: str, write: Callable[[], object]) -> None:
         try:
@@ -178,7 +155,7 @@ def open_run_directory(path: Path, resume: bool = False, shown: str | None = Non
         path.mkdir(parents=True, exist_ok=True)
         lock = lock_directory(path, f"run_dir: '{shown}'")
         if (path / "config.json").exists() and not resume:
-            lock.release()
+            lock.close()
             raise ConfigError(
                 f"run_dir: '{shown}' already holds a run; choose another directory, or resume it: "
                 f"{command('resume', shown)}"

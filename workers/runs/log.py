@@ -24,18 +24,11 @@ CURVE_POINTS = 500  # a console has room for fewer
 class View(Protocol):
     """Shows a run while it trains. No error may reach the caller."""
 
-    def update(self, status: Status) -> None:
-        """Show the run as it is now; called several times a second."""
-
-    def event(self, event: Event) -> None:
-        """Show that something has happened."""
-
-    def traceback(self, report: str) -> None:
-        """Show the crash report of a process."""
-
+    def update(self, status: Status) -> None: ...  # called several times a second
+    def event(self, event: Event) -> None: ...
+    def traceback(self, report: str) -> None: ...  # the crash report of a process
     @property
-    def terminal(self) -> str | None:
-        """The path of the terminal whose cursor is hidden meanwhile, if there is one."""
+    def terminal(self) -> str | None: ...  # the path of the terminal whose cursor is hidden meanwhile
 
 
 class RunLog:
@@ -57,11 +50,11 @@ class RunLog:
         self.telemetry = Telemetry(scoreboard)
         self.solved: Evaluation | None = None
         self.progress = resumed.progress if resumed else Progress()  # of the evaluations, when the run starts
-        self._best = self._saved = resumed.best if resumed else None  # known, and on disk
-        self._last: Evaluation | None = None  # of the policy that an interrupted run ends with
+        self.best = self._saved = resumed.best if resumed else None  # known, and on disk
+        self.last: Evaluation | None = None  # of the policy that an interrupted run ends with
         self._evaluations: list[Evaluation] = list(resumed.evaluations) if resumed else []
         self._events: list[Event] = []
-        self._checkpoints = {name for name in ("best", "latest") if resumed and (name == "latest" or self._best)}
+        self._checkpoints = {name for name in ("best", "latest") if resumed and (name == "latest" or self.best)}
         self._warned: set[str] = set()
         self._fresh_before = scoreboard.faults()["episodes"]
         self._next_row = 0.0  # elapsed seconds
@@ -80,149 +73,121 @@ class RunLog:
         self._dashboard.traceback(report)
 
     def receive(self, kind: str, data: Any) -> None:
-        """A message of the monitor's or the checkpointer's (see `workers.monitor` and `workers.checkpointer`)."""
+        """A message of the monitor or the checkpointer."""
         if kind == "evaluated":
             self._evaluations.append(data)
             if len(self._evaluations) > CURVE_POINTS:  # evaluations.csv keeps them all
                 del self._evaluations[1:-1:2]
-            self._log_evaluation("verified" if data.verification else "evaluated", data)
-        elif kind == "best":
-            self._best = data
-        elif kind == "last":
-            self._last = data
-            self._log_evaluation("evaluated", data)
+        elif kind in ("best", "last", "solved"):
+            setattr(self, kind, data)
         elif kind == "checkpointed":
             self._checkpoints.add(data)
-            self._saved = self._best if data == "best" else self._saved
+            self._saved = self.best if data == "best" else self._saved
             self.event("checkpointed", f"checkpoints/{data}.json")
-        elif kind == "solved":
-            self.solved = data
         else:
             self.event(kind, data)
+        if kind in ("evaluated", "last"):
+            result = f"{data.mean:.1f} +- {data.std:.1f} over {data.episodes} episodes at {data.env_steps:,} env steps"
+            self.event("verified" if data.verification else "evaluated", result)
 
-    def _log_evaluation(self, kind: str, evaluation: Evaluation) -> None:
-        result = f"{evaluation.mean:.1f} +- {evaluation.std:.1f} over {evaluation.episodes} episodes"
-        self.event(kind, f"{result} at {evaluation.env_steps:,} env steps")
-
-    def update(self, phase: str, workers: Workers, monitor_cpu_percent: float | None) -> None:
+    def update(self, phase: str, workers: Workers, monitor_cpu_percent: float | None, last: bool = False) -> None:
         """End an interval of the telemetry: a frame of the dashboard and, where one is due, a row of metrics.
 
         Rows are a thousandth of the elapsed time apart at least: a short run has many, the file of a long one is small.
+
+        Args:
+            last: whether the run ends: then the frame shows averages over the whole run.
         """
         self.telemetry.tick()
         status = self._status(phase, workers(), monitor_cpu_percent)
+        self._warn()
+        if status.env_steps != self._logged_env_steps if last else status.elapsed_seconds >= self._next_row:
+            self._directory.write_metrics(status)
+            self._next_row, self._logged_env_steps = status.elapsed_seconds * 1.001, status.env_steps
+        if last:
+            self.telemetry.whole()
+            status = self._status(phase, workers(), monitor_cpu_percent)
         self._dashboard.update(status)
-        self._warn()
-        if status.elapsed_seconds >= self._next_row:
-            self._log(status)
-
-    def end(self, phase: str, workers: Workers, monitor_cpu_percent: float | None) -> None:
-        """The last row of metrics, and a last frame that shows averages over the whole run."""
-        self._warn()
-        self.telemetry.tick()
-        status = self._status(phase, workers(), monitor_cpu_percent)
-        if status.env_steps != self._logged_env_steps:
-            self._log(status)
-        self.telemetry.whole()
-        self._dashboard.update(self._status(phase, workers(), monitor_cpu_percent))
 
     def _warn(self) -> None:
         """Log once what the user would not see otherwise."""
-        fresh = "an environment does not repeat itself: new episodes were begun where those under way could not be "
-        warnings = {
-            "unsaved": self._directory.failure,
-            "warning": f"{fresh}brought back; not bit for bit"
-            if self._scoreboard.faults()["episodes"] > self._fresh_before
-            else None,
-        }
+        warnings = {"unsaved": self._directory.failure}
+        if self._scoreboard.faults()["episodes"] > self._fresh_before:
+            fresh = "an environment does not repeat itself: new episodes were begun where those under way could not be "
+            warnings["warning"] = f"{fresh}brought back; not bit for bit"
         for kind, message in warnings.items():
             if message and kind not in self._warned:
                 self._warned.add(kind)
                 self.event(kind, message)
 
-    def _log(self, status: Status) -> None:
-        self._directory.write_metrics(status)
-        self._next_row = status.elapsed_seconds * 1.001
-        self._logged_env_steps = status.env_steps
-
     def summary(self, status: str, reason: str, exit_code: int) -> Summary:
         """How the run ended, after `end`; also the last file of its directory."""
         self.event("stopped", reason)
-        telemetry, config, seconds = self.telemetry, self._config, self.telemetry.train_seconds()
-        env_steps, faults, solved = telemetry.total("env_steps"), self._faults(), self.solved
+        telemetry, totals, solved, seconds = self.telemetry, self._totals(), self.solved, self.telemetry.train_seconds()
         evaluation = solved or self._saved
         name = next((name for name in ("best", "latest") if self._is_saved(name)), None)
-        if self._last is not None and (evaluation is None or self._last.mean > evaluation.mean):
-            evaluation, name = self._last, "latest" if self._is_saved("latest") else name
+        if self.last is not None and (evaluation is None or self.last.mean > evaluation.mean):
+            evaluation, name = self.last, "latest" if self._is_saved("latest") else name
         summary = Summary(
+            **totals,
             status=status,
-            env_id=self._environment.env_id,
-            mode=config.mode,
-            workers=config.workers,
-            seed=config.seed,
-            env_steps=env_steps,
-            max_env_steps=config.max_env_steps,
-            updates=self._store.updates,
-            episodes=telemetry.total("episodes"),
+            workers=self._config.workers,
             wall_seconds=round(self._elapsed(), 3),
             train_seconds=round(seconds, 3),
-            steps_per_second=round(env_steps / seconds, 1) if seconds else 0.0,
+            steps_per_second=round(totals["env_steps"] / seconds, 1) if seconds else 0.0,
             solved_env_steps=solved.env_steps if solved else None,
             solved_seconds=round(solved.seconds, 3) if solved else None,
-            target_return=self._target,
             evaluation=evaluation,
-            staleness=telemetry.staleness(),
             races=Races(self._store.overlapped_pushes, self._store.torn_pulls),
-            cpu_seconds=round(telemetry.cpu_seconds(), 3),
+            cpu_seconds=round(float(telemetry.rows["cpu_seconds"].sum()), 3),
             profile=telemetry.profile(),
             advantage_magnitude=telemetry.advantage_magnitude(),
             policy_loss_variance=telemetry.policy_loss_variance(),
-            worker_restarts=faults.worker_restarts,
-            faults=faults,
+            worker_restarts=totals["faults"].worker_restarts,
             state_sha256=self._store.sha256(),
             checkpoint=name and f"checkpoints/{name}.json",
             reason=reason,
             exit_code=exit_code,
         )
-        self._directory.write_staleness(telemetry.staleness_counts())
-        self._directory.write_summary(summary)
+        self._directory.write_summary(summary, telemetry.staleness_counts())
         return summary
 
     def _is_saved(self, name: str) -> bool:
         return name in self._checkpoints and (self._directory.path / "checkpoints" / f"{name}.json").exists()
 
     def _status(self, phase: str, workers: Sequence[WorkerStatus], monitor_cpu_percent: float | None) -> Status:
-        telemetry, config = self.telemetry, self._config
+        telemetry = self.telemetry
         return Status(
-            env_id=self._environment.env_id,
-            mode=config.mode,
-            seed=config.seed,
+            **self._totals(),
             run_dir=self._directory.shown,
-            max_env_steps=config.max_env_steps,
-            target_return=self._target,
             elapsed_seconds=self._elapsed(),
             workers=tuple(workers),
             phase=phase,
             train_seconds=self._scoreboard.training_seconds(time.monotonic()),
-            env_steps=telemetry.total("env_steps"),
-            updates=self._store.updates,
-            episodes=telemetry.total("episodes"),
             steps_per_second=telemetry.steps_per_second(),
             mean_return=telemetry.mean_return(),
             evaluations=tuple(self._evaluations),
-            best=self._best,
+            best=self.best,
             time_shares=telemetry.time_shares(),
             losses=telemetry.losses(),
-            staleness=telemetry.staleness(),
             monitor_cpu_percent=monitor_cpu_percent,
             events=tuple(self._events),
-            faults=self._faults(),
         )
+
+    def _totals(self) -> dict[str, Any]:
+        config, faults = self._config, self._scoreboard.faults()
+        return {
+            "env_id": self._environment.env_id,
+            "mode": config.mode,
+            "seed": config.seed,
+            "max_env_steps": config.max_env_steps,
+            "target_return": self._target,
+            "env_steps": self.telemetry.total("env_steps"),
+            "updates": self._store.updates,
+            "episodes": self.telemetry.total("episodes"),
+            "staleness": self.telemetry.staleness(),
+            "faults": Faults(**{name: count for name, count in faults.items() if name != "episodes"}),
+        }
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._scoreboard.began
-
-    def _faults(self) -> Faults:
-        counts = self._scoreboard.faults()
-        del counts["episodes"]
-        return Faults(**counts)

@@ -15,7 +15,6 @@ from a3c.config import Config, option_specs
 
 ROOT = Path(__file__).resolve().parents[2]  # of the checkout, or where the packages are installed
 SOURCE = ("a3c", "shared", "workers", "run_a3c.py")  # the program, without its tests and pages
-COMMIT_LINE = "# branch.oid "  # as `git status` begins it
 SCRIPT = ROOT / "run_a3c.py"
 CONSOLE_SCRIPT = "run-a3c"
 
@@ -49,10 +48,8 @@ def _git_commit() -> str | None:
         result = subprocess.run(command, capture_output=True, text=True, timeout=5, cwd=ROOT, env=environment)
     except (OSError, ValueError, subprocess.TimeoutExpired):
         return None
-    lines = result.stdout.splitlines()
-    commits = [line.removeprefix(COMMIT_LINE) for line in lines if line.startswith(COMMIT_LINE)]
-    dirty = any(not line.startswith("#") for line in lines)
-    return commits[0] + "-dirty" * dirty if commits else None
+    first, *lines = result.stdout.splitlines() or [""]  # "# branch.oid COMMIT"
+    return first.split()[-1] + "-dirty" * any(not line.startswith("#") for line in lines) if first else None
 
 
 def _source_sha256() -> str | None:
@@ -69,17 +66,16 @@ def _source_sha256() -> str | None:
 
 def program() -> str:
     """What stands before a command's name: `python run_a3c.py`, `python -m run_a3c` or `run-a3c`, as it was typed."""
-    main, typed = sys.modules.get("__main__"), sys.orig_argv[0] if sys.orig_argv else ""
-    file = str(getattr(main, "__file__", None) or "")  # absolute, wherever the current folder has gone since
-    python = shlex.quote(typed if typed and shutil.which(typed) else sys.executable or "python")
-    installed = shutil.which(CONSOLE_SCRIPT)
+    main, typed, installed = sys.modules.get("__main__"), sys.orig_argv[0], shutil.which(CONSOLE_SCRIPT)
+    file = getattr(main, "__file__", None) or ""  # absolute, wherever the current folder has gone since
+    python = shlex.quote(typed if shutil.which(typed) else sys.executable)
     if getattr(getattr(main, "__spec__", None), "name", None) == SCRIPT.stem:
         return f"{python} -m {SCRIPT.stem}"
     if _same(file, SCRIPT):
         return f"{python} {shlex.quote(sys.argv[0])}"
-    if Path(file).stem == CONSOLE_SCRIPT:
-        return CONSOLE_SCRIPT if _same(installed, file) else shlex.quote(sys.argv[0])
-    if _same(installed, Path(sys.executable).with_name(CONSOLE_SCRIPT)):  # `train` was called from a program
+    if Path(file).stem == CONSOLE_SCRIPT and not _same(installed, file):
+        return shlex.quote(sys.argv[0])
+    if _same(installed, file) or _same(installed, Path(sys.executable).with_name(CONSOLE_SCRIPT)):
         return CONSOLE_SCRIPT
     return f"{python} {shlex.quote(str(SCRIPT))}" if SCRIPT.exists() else f"{python} -m {SCRIPT.stem}"
 
@@ -94,10 +90,9 @@ def changed_options(config: Config) -> list[str]:
     options, defaults = config.to_options(), Config().to_options()
     arguments: list[str] = []
     for spec in option_specs():
-        value = options[spec.name]
+        value, flag = options[spec.name], f"--{spec.name.replace('_', '-')}"
         if value == defaults[spec.name]:
             continue
-        flag = f"--{spec.name.replace('_', '-')}"
         if spec.type is bool:
             arguments.append(flag if value else flag.replace("--", "--no-", 1))
         elif spec.many:

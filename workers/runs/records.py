@@ -1,8 +1,4 @@
-"""Plain data about a run: what the console, the metrics and the summary are made from.
-
-The supervisor fills these from the scoreboard once per interval; a view reads nothing else, so it is a pure function of
-a `Status`. Units stand in the comments; `None` means "not known yet".
-"""
+"""Plain data about a run, from which the console, the metrics and the summary are made; `None`: not known yet."""
 
 from dataclasses import dataclass, field
 
@@ -102,33 +98,39 @@ class Races:
     torn_pulls: int  # pulls during which a push was under way: those that may mix two generations
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
-    """The whole run at one moment."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """What a run is, and what it has done so far."""
 
     env_id: str
     mode: str
     seed: int
-    run_dir: str
     max_env_steps: int
     target_return: float | None  # None: the environment names no threshold and none was given
+    env_steps: int = 0  # all workers together
+    updates: int = 0
+    episodes: int = 0
+    train_seconds: float = 0.0  # since the first worker started to act; 0.0 before
+    steps_per_second: float = 0.0  # over the last interval; in a summary env_steps / train_seconds
+    staleness: Staleness | None = None  # over the whole run
+    faults: Faults = Faults()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status(Totals):
+    """The whole run at one moment."""
+
+    run_dir: str
     elapsed_seconds: float  # since the command was typed
     workers: tuple[WorkerStatus, ...]
     phase: str = "starting"  # training, verifying, stopping, then the status of the summary: solved, ...
-    train_seconds: float = 0.0  # since the first worker started to act; 0.0 before
-    env_steps: int = 0
-    updates: int = 0
-    episodes: int = 0
-    steps_per_second: float = 0.0  # over the last interval
     mean_return: float | None = None  # of the workers' last episodes, sampled actions
     evaluations: tuple[Evaluation, ...] = ()  # oldest first
     best: Evaluation | None = None
     time_shares: dict[str, float] = field(default_factory=dict)  # of the workers' time, by phase and "other"
     losses: Losses | None = None
-    staleness: Staleness | None = None  # over the whole run
     monitor_cpu_percent: float | None = None
     events: tuple[Event, ...] = ()  # oldest first
-    faults: Faults = Faults()
 
     @property
     def latest(self) -> Evaluation | None:
@@ -142,34 +144,22 @@ class Status:
         return latest if latest and (best is None or latest.mean > best.mean) else best
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary(Totals):
     """How a run ended: `summary.json`, field for field, and the last thing the console shows."""
 
     status: str  # solved, budget_exhausted, interrupted, failed
-    env_id: str
-    mode: str
     workers: int
-    seed: int
-    env_steps: int  # all workers together, to the stop
-    max_env_steps: int
-    updates: int
-    episodes: int
     wall_seconds: float  # since the command was typed
-    train_seconds: float  # since the first worker started to act
-    steps_per_second: float  # env_steps / train_seconds
     solved_env_steps: int | None  # when the verified snapshot was taken
     solved_seconds: float | None  # the same moment, since training started
-    target_return: float | None
     evaluation: Evaluation | None  # of the best snapshot, which is `checkpoint`; the verification where it is solved
-    staleness: Staleness | None
     races: Races
     cpu_seconds: float  # of the workers, since their start
     profile: tuple[dict[str, float], ...]  # seconds of each worker by phase, and its "cpu" and "wall" seconds
     advantage_magnitude: float | None  # mean of |G_t - V(s_t)| over all steps
     policy_loss_variance: float | None  # over the updates
     worker_restarts: int
-    faults: Faults
     state_sha256: str  # of the shared parameters and moments at the end: what `sync` reproduces
     checkpoint: str | None  # path relative to the run directory
     reason: str  # why it ended, one line
@@ -179,12 +169,12 @@ class Summary:
 def starting(config: Config, run_dir: str, elapsed_seconds: float) -> Status:
     """The status of a run whose processes have not started yet."""
     return Status(
-        config.env,
-        config.mode,
-        config.seed,
-        run_dir,
-        config.max_env_steps,
-        config.evaluation.target_return,
-        elapsed_seconds,
-        tuple(map(WorkerStatus, range(config.workers))),
+        env_id=config.env,
+        mode=config.mode,
+        seed=config.seed,
+        max_env_steps=config.max_env_steps,
+        target_return=config.evaluation.target_return,
+        run_dir=run_dir,
+        elapsed_seconds=elapsed_seconds,
+        workers=tuple(map(WorkerStatus, range(config.workers))),
     )

@@ -7,6 +7,7 @@ import csv
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 SIZE_LIMIT = 2**24  # bytes
 TABLE_LIMIT = 2**31
-FOREIGN = re.compile(rb'[\r";\t]|\xef\xbb\xbf|\n\n|\n,')  # marks of a table that another program has saved
-PARSE = {int: int, float: float, bool: "True".__eq__}
 
 
 def stored_config(run_dir: Path) -> tuple[Config, dict[str, Any]]:
@@ -66,11 +65,10 @@ def changed(config: Config, max_env_steps: int | None, workers: int | None) -> C
 def nothing_to_do(run_dir: Path, config: Config) -> str | None:
     """Why a run need not be resumed, or None where it may be."""
     summary, best = _read(run_dir / "summary.json"), _read(run_dir / "checkpoints" / "best.json")
-    try:  # a run that was killed before its summary is solved by its best checkpoint
-        solution = best["evaluation"]["verification"] and best["evaluation"]["mean"] >= best["target_return"]
-    except (KeyError, TypeError):
-        solution = False
-    if summary.get("status") == "solved" or solution:
+    with suppress(KeyError, TypeError):  # a run that was killed before its summary is solved by its best checkpoint
+        if best["evaluation"]["verification"] and best["evaluation"]["mean"] >= best["target_return"]:
+            return "is solved"
+    if summary.get("status") == "solved":
         return "is solved"
     spent = summary.get("env_steps") if summary.get("status") == "budget_exhausted" else None
     if isinstance(spent, int) and spent >= config.max_env_steps:
@@ -103,38 +101,30 @@ class Resumed:
         Raises:
             CheckpointError: they do not fit.
         """
+        from workers.worker_state import pack, unpack
+
         tensors = self.training.tensors
         try:
             store.restore(tensors)
             scoreboard.restore({name.removeprefix("board."): tensor for name, tensor in tensors.items() if "." in name})
-            same_workers = tensors["counters"].shape[1] == scoreboard.workers
+            earlier = self.training.facts.get("workers")  # written before snapshots were tensors
             for index in range(scoreboard.workers):
-                if (state := self._worker_state(index)) is not None:
-                    self._restore_worker(index, state, store, scoreboard, same_workers)
+                if earlier is not None:
+                    state = dict(enumerate(earlier)).get(index)
+                else:
+                    snapshot = tensors.get(f"worker.{index}")
+                    state = None if snapshot is None else unpack(snapshot.numpy().tobytes())
+                if state is None:
+                    continue
+                collector = state["collector"]
+                if tensors["counters"].shape[1] == scoreboard.workers:
+                    scoreboard.restore_worker(index, state["board"])
+                else:  # its totals may include those of workers that are no more
+                    row = scoreboard.read()[index]
+                    collector = collector | {"return_sum": float(row["return_sum"]), "episodes": int(row["episodes"])}
+                store.barrier.hand_in(index, 0, pack({"collector": collector}))
         except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
             raise CheckpointError(f"{self.checkpoint.path}: does not fit the run's configuration: {error}") from error
-
-    def _worker_state(self, index: int) -> dict[str, Any] | None:
-        if (earlier := self.training.facts.get("workers")) is not None:  # written before snapshots were tensors
-            return dict(enumerate(earlier)).get(index)
-        from workers.worker_state import unpack
-
-        snapshot = self.training.tensors.get(f"worker.{index}")
-        return None if snapshot is None else unpack(snapshot.numpy().tobytes())
-
-    @staticmethod
-    def _restore_worker(
-        index: int, state: dict[str, Any], store: "SharedStore", scoreboard: "Scoreboard", exactly: bool
-    ) -> None:
-        collector = state["collector"]
-        if exactly:
-            scoreboard.restore_worker(index, state["board"])
-        else:  # its totals may include those of workers that are no more
-            row = scoreboard.read()[index]
-            collector = {**collector, "return_sum": float(row["return_sum"]), "episodes": int(row["episodes"])}
-        from workers.worker_state import pack
-
-        store.barrier.hand_in(index, 0, pack({"collector": collector}))
 
     def describe(self) -> str:
         """From where the run is resumed, in a line."""
@@ -174,10 +164,8 @@ def load(
         raise CheckpointError(f"{run_dir}: cannot be resumed: {'; '.join(differences)}")
     differences = _differences(content.get("versions"), versions())
     if differences and not any_version:
-        raise CheckpointError(
-            f"{run_dir}: was made with other versions: {'; '.join(differences)}; "
-            "--any-version resumes it all the same, not bit for bit"
-        )
+        advice = "--any-version resumes it all the same, not bit for bit"
+        raise CheckpointError(f"{run_dir}: was made with other versions: {'; '.join(differences)}; {advice}")
     try:
         progress = replace(Progress.of(training.facts["monitor"]), tries=0, failures=0)  # of the monitor that was
         if "queue" not in training.tensors:  # a queue that begins now counts its snapshots from 0
@@ -197,10 +185,15 @@ def cut_back(run_dir: Path, resumed: Resumed) -> Resumed:
     manifest, done = resumed.checkpoint.manifest, resumed.progress.rows
     try:
         rows = cut_table(run_dir / "evaluations.csv", lambda index, row: index < done)
-        cut_table(run_dir / "metrics.csv", lambda index, row: int(row["updates"]) <= manifest["updates"])
-        cut_table(run_dir / "updates.csv", lambda index, row: int(row["updates"]) <= manifest["updates"])
-        columns = [(field.name, PARSE[field.type]) for field in fields(Evaluation)]  # type: ignore[index]
-        evaluations = tuple(Evaluation(**{name: parse(row[name]) for name, parse in columns}) for row in rows)  # type: ignore
+        for name in ("metrics.csv", "updates.csv"):
+            cut_table(run_dir / name, lambda index, row: _whole(row["updates"]) <= manifest["updates"])
+        parsers: dict[Any, Callable[[str], Any]] = {
+            int: _whole,
+            float: float,
+            bool: lambda text: text.lower() == "true",
+        }
+        columns = [(field.name, parsers[field.type]) for field in fields(Evaluation)]
+        evaluations = tuple(Evaluation(**{name: parse(row[name]) for name, parse in columns}) for row in rows)
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{run_dir}: its tables cannot be read: {error}") from error
     (run_dir / "summary.json").unlink(missing_ok=True)
@@ -227,7 +220,7 @@ def cut_table(path: Path, keep: Callable[[int, dict[str, str]], bool]) -> list[d
     """Drop the rows of a table from the first on that `keep`, called with its index, refuses; return the others.
 
     A last row that was not written whole goes too; a missing table has no rows. One that a spreadsheet has saved is
-    read too, and written as ours.
+    read too, and written with commas and points.
 
     Raises:
         ValueError: it cannot be understood; names the file and the line.
@@ -236,18 +229,19 @@ def cut_table(path: Path, keep: Callable[[int, dict[str, str]], bool]) -> list[d
     if not path.exists():
         return []
     content = read_file(path, TABLE_LIMIT)
-    foreign = FOREIGN.search(content) is not None
     try:
         text = content.decode("utf-8-sig")
-        text = text if foreign else text[: text.rfind("\n") + 1]
+        text = text if re.search('[\r";\t]', text) else text[: text.rfind("\n") + 1]
         delimiter = max(",;\t", key=text.partition("\n")[0].count)
-        rows = [cells for cells in csv.reader(text.splitlines(), delimiter=delimiter) if any(map(str.strip, cells))]
+        table = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines(), delimiter=delimiter)]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path.name}: {error}") from error
-    header = [cell.strip() for cell in rows[0]] if rows else []
+    header, *lines = [row for row in table if any(row)] or [[]]
+    if delimiter != ",":  # of a country that writes 0,5
+        lines = [[cell.replace(",", ".") for cell in row] for row in lines]
     kept: list[dict[str, str]] = []
-    for index, cells in enumerate(rows[1:]):
-        row = {name: _value(cell.strip(), delimiter) for name, cell in zip(header, cells, strict=False)}
+    for index, cells in enumerate(lines):
+        row = dict(zip(header, cells, strict=False))
         try:
             if len(cells) != len(header) or not keep(index, row):
                 break
@@ -255,17 +249,12 @@ def cut_table(path: Path, keep: Callable[[int, dict[str, str]], bool]) -> list[d
             what = f"there is no column {error}" if isinstance(error, KeyError) else str(error)
             raise ValueError(f"{path.name}, row {index + 1}: {what}") from error
         kept.append(row)
-    lines = [header, *(list(row.values()) if foreign else cells for row, cells in zip(kept, rows[1:], strict=False))]
-    whole = "".join(f"{','.join(cells)}\n" for cells in lines if cells).encode()
+    whole = "".join(f"{','.join(cells)}\n" for cells in [header, *lines[: len(kept)]] if cells).encode()
     if whole != content:
         write_durably(path, whole)
     return kept
 
 
-def _value(cell: str, delimiter: str) -> str:
-    """A whole number without a fraction, any other with a decimal point, a truth value as Python writes it."""
-    if delimiter != "," and re.fullmatch(r"[+-]?\d+,\d+", cell):
-        cell = cell.replace(",", ".")
-    if re.fullmatch(r"[+-]?\d+(\.0*|(\.\d*)?[eE][+]?\d{1,2})", cell) and float(cell).is_integer():
-        return str(int(float(cell)))
-    return cell.capitalize() if cell.lower() in ("true", "false") else cell
+def _whole(text: str) -> int:
+    """A whole number, also as a spreadsheet writes it: 1000.0, 1e+03."""
+    return int(text if text.lstrip("+-").isdecimal() else text and float(text))

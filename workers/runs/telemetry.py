@@ -54,10 +54,6 @@ class Telemetry:
         """The sum of a counter over workers, since the start."""
         return int(self.rows[name].sum())
 
-    def cpu_seconds(self) -> float:
-        """CPU time of the workers, since the start of each."""
-        return float(self.rows["cpu_seconds"].sum())
-
     def steps_per_second(self) -> float:
         """Environment steps per second of all workers over the interval."""
         return self._rate(self._gained("env_steps").sum())
@@ -115,22 +111,18 @@ class Telemetry:
 
     def staleness_counts(self) -> list[int]:
         """Pushes since the start by their staleness, to the largest there was; the last bin counts all larger."""
-        counts: list[int] = np.trim_zeros(self._stale.sum(0), "b").tolist()
-        return counts
+        return list(map(int, np.trim_zeros(self._stale.sum(0), "b")))
 
     def worker(self, index: int, pid: int | None, state: str, memory_bytes: int | None, restarts: int) -> WorkerStatus:
         """One worker's row."""
         row, counts = self.rows[index], self._stale[index] - self._stale_before[index]
-        mean = float(row["mean_return"])
         return WorkerStatus(
             index,
             state,
             pid,
-            env_steps=int(row["env_steps"]),
+            **{name: int(row[name]) for name in ("env_steps", "updates", "episodes")},
             steps_per_second=self._rate(self._gained("env_steps")[index]),
-            updates=int(row["updates"]),
-            episodes=int(row["episodes"]),
-            mean_return=None if math.isnan(mean) else mean,
+            mean_return=None if math.isnan(row["mean_return"]) else float(row["mean_return"]),
             staleness=_mean_of(counts) if counts.sum() else None,
             cpu_percent=100 * self._rate(self._gained("cpu_seconds")[index]) if row["updates"] else None,
             memory_bytes=memory_bytes,
@@ -179,25 +171,19 @@ class UpdateLog:
     """
 
     def __init__(self, path: Path, interval: int, store: SharedStore, scoreboard: Scoreboard):
-        self._path, self._interval, self._store, self._scoreboard = path, interval, store, scoreboard
-        self._telemetry = Telemetry(scoreboard)
-        self._due = interval
+        self._path, self._interval, self._store = path, interval, store
+        self._telemetry, self._due = Telemetry(scoreboard), interval
         self._table: Table | None = None
 
     def write_due(self) -> None:
         """Write a row where one is due."""
-        updates = self._store.updates
-        if updates < self._due:
+        if (updates := self._store.updates) < self._due:
             return
         self._due = (updates // self._interval + 1) * self._interval
-        self._telemetry.tick()
-        with contextlib.suppress(OSError):  # training is worth more than its log
-            self._table = self._table or open_table(self._path, COLUMNS)
-            self._table.write(self._row(updates))
-
-    def _row(self, updates: int) -> dict[str, Any]:
-        telemetry, losses = self._telemetry, self._telemetry.losses()
-        return {
+        telemetry = self._telemetry
+        telemetry.tick()
+        losses = telemetry.losses()
+        row = {
             "updates": updates,
             "env_steps": telemetry.total("env_steps"),
             "seconds": round(telemetry.train_seconds(), 4),
@@ -207,3 +193,6 @@ class UpdateLog:
             "policy_loss_variance": telemetry.policy_loss_variance(),
             "advantage_magnitude": telemetry.advantage_magnitude(),
         }
+        with contextlib.suppress(OSError):  # training is worth more than its log
+            self._table = self._table or open_table(self._path, COLUMNS)
+            self._table.write(row)

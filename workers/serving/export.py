@@ -14,7 +14,8 @@ from a3c.environments import EnvironmentSpec
 from a3c.evaluation import Greedy, Returns, evaluate
 from a3c.files import write_durably
 from a3c.heads import Categorical
-from workers.console.drawing import UNKNOWN, Frame, Line, clean, number, plural
+from workers.console.drawing import Frame
+from workers.console.text import UNKNOWN, Line, clean, number, plural
 from workers.extras import require
 from workers.playing.evaluating import load
 from workers.processes.preflight import environment_output

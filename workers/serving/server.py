@@ -22,7 +22,8 @@ from rich.console import Console
 from a3c.config import CheckpointError, ConfigError
 from a3c.manifest import checkpoints_of, preferred
 from workers import ExitCode
-from workers.console.drawing import Frame, Line, clean, count, plural
+from workers.console.drawing import Frame
+from workers.console.text import Line, clean, count, plural
 from workers.extras import require
 
 if TYPE_CHECKING:
