@@ -17,7 +17,8 @@ from workers.comparison.results import Comparison, LostUpdates, Run
 from workers.comparison.stored_runs import UnreadableRunError, check_one_version, is_outcome, machine_of, versions_of
 from workers.comparison.study import Arm, Study, StudyDirectory, open_study_directory, plan
 from workers.comparison.study_view import StudyStatus, StudyView
-from workers.console.drawing import clean
+from workers.comparison.tables import render_comparison
+from workers.console.drawing import Frame, clean
 from workers.console.screen import console_for
 from workers.extras import installing
 from workers.processes.limits import check_limits, leave_deleted_folder
@@ -45,8 +46,7 @@ def compare(
         any_version: keep runs that another version of the program has made; the report lists which.
         options: by name, one value or a list of several: `compare(mode=["async", "sync"], workers=4, seeds=10)`.
     Returns: the comparison; None where the study was stopped before its end.
-    Raises:
-        ConfigError: an option, the environment or the study's directory cannot be used; nothing was started.
+    Raises ConfigError where an option, the environment or the study's directory cannot be used; nothing was started.
     """
     given = {"seeds": seeds, "tuned": tuned, "study_dir": study_dir and str(study_dir), "any_version": any_version}
     call = ", ".join(f"{name}={value!r}" for name, value in {**options, **given}.items() if value not in (None, False))
@@ -57,11 +57,7 @@ def compare(
 def run(
     study: Study, study_dir: str | Path | None, dashboard: str, command: str, any_version: bool = False
 ) -> tuple[Comparison | None, int]:
-    """As `compare`, of a study that is planned already; returns the comparison and the exit code.
-
-    Args:
-        command: what was typed, which resumes the study.
-    """
+    """As `compare`, of a planned study that `command` resumes; returns the comparison and the exit code."""
     check_dashboard(dashboard)
     typed = study.default_path() if study_dir is None else typed_path("study_dir", study_dir)
     path = absolute_path("study_dir", typed)
@@ -75,7 +71,14 @@ def run(
             check_one_version(runs.values(), directory.made_with, len(runs) < len(study.schedule()), path)
         start_forkserver(path / "forkserver.log")
         finished = {arm.name: tuple(runs[a, seed] for a, seed in runs if a == arm.name) for arm in study.arms}
-        elapsed, target = time.monotonic() - process_started(), _target(study, environments)
+        elapsed = time.monotonic() - process_started()
+        targets = {
+            environments[arm.name].target(arm.config.evaluation.target_return)
+            if arm.config.evaluation.eval_episodes
+            else None
+            for arm in study.arms
+        }
+        target = targets.pop() if len(targets) == 1 else None  # that counts as solved in all arms
         env_id, planned = study.arms[0].config.env, len(study.schedule())
         view = StudyView(*console_for(dashboard), StudyStatus(env_id, str(path), target, planned, finished, elapsed))
         return _Runner(directory, environments, target, runs, view).run(unreadable)
@@ -104,14 +107,6 @@ def comparison_of(
         contrasts=contrasts([arm.name for arm in study.arms], runs),
         versions=versions,
     )
-
-
-def _target(study: Study, environments: Mapping[str, Any]) -> float | None:
-    """The return that counts as solved; None where the arms have several, or one of them evaluates nothing."""
-    if any(arm.config.evaluation.eval_episodes == 0 for arm in study.arms):
-        return None
-    targets = {environments[arm.name].target(arm.config.evaluation.target_return) for arm in study.arms}
-    return targets.pop() if len(targets) == 1 else None
 
 
 @dataclass
@@ -191,7 +186,7 @@ class _Runner:
         sentences = findings(comparison)
         directory.write_results(comparison, sentences)
         files = ["comparison.json", "runs.csv", *_write_report(comparison, directory.path)]
-        self.view.show_comparison(comparison, sentences, [f"{directory.path}/{name}" for name in files])
+        show_comparison(self.view, comparison, sentences, [f"{directory.path}/{name}" for name in files])
         return comparison
 
     def _print_stop(self, why: str, logs: Path | None = None) -> None:
@@ -200,6 +195,14 @@ class _Runner:
         kept = f"{len(self.runs)} of {len(self.directory.study.schedule())} runs, in {self.directory.path}"
         rows = {"logs": str(logs or ""), "kept": kept, "resume": self.directory.command}
         print(f"\n{clean(why)}", *(f"  {name:<8}{clean(text)}" for name, text in rows.items() if text), sep="\n")
+
+
+def show_comparison(view: StudyView, comparison: Comparison, sentences: Sequence[str], files: Sequence[str]) -> None:
+    """Leave the last frame where it is; print the tables, the findings and the files below it."""
+    view.stop()
+    view.print(lambda: "")
+    view.print(lambda: render_comparison(comparison, sentences, view.width))
+    view.print(lambda: Frame([[], *([(clean(file), "")] for file in files)]))
 
 
 def _write_report(comparison: Comparison, path: Path) -> list[str]:
