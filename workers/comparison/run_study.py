@@ -28,8 +28,6 @@ from workers.processes.start import start_forkserver
 from workers.runs.directory import open_run_directory
 from workers.training import check_dashboard, process_started, supervise
 
-Runs = Mapping[tuple[str, int], Run]  # by arm and seed
-
 
 def compare(
     *,
@@ -72,20 +70,21 @@ def run(
         start_forkserver(path / "forkserver.log")
         finished = {arm.name: tuple(runs[a, seed] for a, seed in runs if a == arm.name) for arm in study.arms}
         elapsed = time.monotonic() - process_started()
-        targets = {
-            environments[arm.name].target(arm.config.evaluation.target_return)
-            if arm.config.evaluation.eval_episodes
-            else None
-            for arm in study.arms
-        }
-        target = targets.pop() if len(targets) == 1 else None  # that counts as solved in all arms
+        evaluations = {arm.name: arm.config.evaluation for arm in study.arms}
+        targets = {environments[arm].target(one.target_return) for arm, one in evaluations.items() if one.eval_episodes}
+        everyone = all(one.eval_episodes for one in evaluations.values())
+        target = targets.pop() if everyone and len(targets) == 1 else None  # that counts as solved in all arms
         env_id, planned = study.arms[0].config.env, len(study.schedule())
         view = StudyView(*console_for(dashboard), StudyStatus(env_id, str(path), target, planned, finished, elapsed))
         return _Runner(directory, environments, target, runs, view).run(unreadable)
 
 
 def comparison_of(
-    study: Study, found: Runs, lost: Mapping[str, LostUpdates], target: float | None, command: str
+    study: Study,
+    found: Mapping[tuple[str, int], Run],
+    lost: Mapping[str, LostUpdates],
+    target: float | None,
+    command: str,
 ) -> Comparison:
     """What a study whose runs are all there has found; `lost` is by arm, and `target` counts as solved in all arms."""
     by_arm = {arm.name: [found[arm.name, seed] for seed in study.seeds] for arm in study.arms}

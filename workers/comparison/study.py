@@ -32,14 +32,14 @@ NAME_BYTES = 120  # of a run's directory; file systems take 255
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One combination of the factors' values, and the setting of its runs."""
+    """One combination of the factors' values, and the config of its runs."""
 
     name: str
     values: dict[str, Any]  # by option name
     config: Config  # of its first seed
 
     def run(self, seed: int) -> Config:
-        """The setting of one run."""
+        """The config of one run."""
         return replace(self.config, seed=seed)
 
 
@@ -84,10 +84,9 @@ def plan(options: Mapping[str, Sequence[Any]], seeds: int, tuned: bool = False) 
         seeds: runs of each arm.
         tuned: start each mode from its own best setting (a3c.presets) instead of from the defaults.
     """
-    # A network may be a list of layers in Python, and is a tuple everywhere else.
-    given: dict[str, Any] = {
-        name: tuple(tuple(v) if isinstance(v, list) else v for v in each) for name, each in options.items()
-    }
+    given: dict[str, tuple[Any, ...]] = {}
+    for name, values in options.items():  # a network may be a list of layers in Python, and is a tuple everywhere else
+        given[name] = tuple(tuple(value) if isinstance(value, list) else value for value in values)
     if "mode" not in given and not any(len(values) > 1 for values in given.values()):
         given["mode"] = DEFAULT_MODES
     for name, values in given.items():
