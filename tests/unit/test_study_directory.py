@@ -92,7 +92,7 @@ def test_a_damaged_run_is_one_line_and_made_again(
     assert len(found) == 3
     (line,) = unreadable
     assert words in line
-    assert line.endswith("; this run is made again")
+    assert line.endswith("; rerunning it")
     assert "\n" not in line
 
 

@@ -110,7 +110,7 @@ def comparison_of(
 
 @dataclass
 class _Runner:
-    """Makes the missing runs of a study one after the other, and reports."""
+    """Trains the missing runs of a study one after the other, and reports."""
 
     directory: StudyDirectory
     environments: dict[str, Any]  # by arm
@@ -119,7 +119,7 @@ class _Runner:
     view: StudyView
 
     def run(self, notes: Sequence[str] = ()) -> tuple[Comparison | None, int]:
-        """Print the notes, make the missing runs, measure what is lost, report."""
+        """Print the notes, train the missing runs, measure what is lost, report."""
         try:
             with self.view:
                 for note in notes:
@@ -128,22 +128,22 @@ class _Runner:
                     if (arm.name, seed) not in self.runs and (code := self._train(arm, seed)):
                         return None, code
                 lost = self._lost_updates()
-        except KeyboardInterrupt:  # between two runs; within one it is the supervisor's to deal with
+        except KeyboardInterrupt:  # between two runs; within one the supervisor handles it
             self._print_stop("interrupted")
             return None, exit_codes.INTERRUPTED
         return self._report(lost), exit_codes.FINISHED
 
     def _train(self, arm: Arm, seed: int) -> int:
-        """Make one run; its exit code where the study must not continue."""
+        """Train one run; its exit code where the study must not continue."""
         self.view.begin(arm.name, seed)
         path = self.directory.run_path(arm, seed)
-        shutil.rmtree(path, ignore_errors=True)  # an unfinished run is made again
+        shutil.rmtree(path, ignore_errors=True)  # an unfinished run is rerun
         with closing(open_run_directory(path)) as files, Signals() as signals:
             environment = self.environments[arm.name]
             summary = supervise(arm.run(seed), environment, files, self.view, signals, time.monotonic())
             stopped_by = signals.seen[0] if signals.seen else None
         code = summary.exit_code or exit_codes.FINISHED
-        if is_outcome(summary) and code in (exit_codes.FINISHED, exit_codes.NUMERICS):
+        if is_outcome(summary) and code in (exit_codes.FINISHED, exit_codes.NUMERICS):  # not where its last save failed
             try:
                 run = self.runs[arm.name, seed] = self.directory.read_run(arm, seed)
                 self.view.finished(run)

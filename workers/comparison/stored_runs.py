@@ -29,11 +29,15 @@ def read_run(path: Path, arm: str, seed: int, name: str) -> tuple[Run, dict[str,
     Raises:
         UnreadableRunError: one of its files is missing, damaged, or lacks what the comparison is made from.
     """
-    summary: Summary = _read(path / "summary.json", _summary)
+    summary: Summary = _read(path / "summary.json", lambda file: _parsed("", Summary, json_object(file.read_bytes())))
+    if summary.status == "solved" and None in (summary.solved_env_steps, summary.solved_seconds):
+        raise UnreadableRunError(f"{path / 'summary.json'}: solved, and does not say when")
     evaluations = _read(path / "evaluations.csv", lambda file: _rows(file, Evaluation), summary.evaluation is None)
     staleness = _read(path / "staleness.csv", _staleness, summary.staleness is None)
     log = _read(path / "updates.csv", lambda file: _rows(file, LogRow), True)
-    options, made_with = _read(path / "config.json", _config)
+    config = _read(path / "config.json", lambda file: json_object(file.read_bytes()))
+    made_with = _read(path / "config.json", lambda _: flat_provenance(config))
+    options = _read(path / "config.json", lambda _: dict(config["options"]))
     return Run(arm, seed, name, summary, evaluations, staleness, log, made_with), options
 
 
@@ -64,18 +68,6 @@ def _read(path: Path, read: Callable[[Path], Any], may_be_missing: bool = False)
         raise UnreadableRunError(f"{path}: has no {error.args[0]!r}") from error
     except (OSError, ValueError, TypeError, AttributeError, OverflowError, csv.Error) as error:
         raise UnreadableRunError(f"{path}: cannot be read: {' '.join(str(error).split())[:200]}") from error
-
-
-def _summary(path: Path) -> Summary:
-    summary: Summary = _parsed("summary", Summary, json_object(path.read_bytes()))
-    if summary.status == "solved" and None in (summary.solved_env_steps, summary.solved_seconds):
-        raise ValueError("solved, and does not say when")
-    return summary
-
-
-def _config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    content = json_object(path.read_bytes())
-    return dict(content["options"]), flat_provenance(content)
 
 
 def _parsed(name: str, hint: Any, value: Any) -> Any:

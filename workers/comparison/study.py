@@ -21,7 +21,6 @@ from workers.runs.directory import LOCK, lock_directory
 from workers.runs.program import provenance
 from workers.runs.records import Evaluation, Staleness
 
-DEFAULT_MODES = ("async", "sync")
 PARTS: dict[str, Any] = {"evaluation": Evaluation, "staleness": Staleness}  # of a summary that may be None
 SINGLE = {  # options that are no factor, and what to do instead
     "seed": "use --seeds N for N runs of each arm",
@@ -88,7 +87,7 @@ def plan(options: Mapping[str, Sequence[Any]], seeds: int, tuned: bool = False) 
     for name, values in options.items():  # a network may be a list of layers in Python, and is a tuple everywhere else
         given[name] = tuple(tuple(value) if isinstance(value, list) else value for value in values)
     if "mode" not in given and not any(len(values) > 1 for values in given.values()):
-        given["mode"] = DEFAULT_MODES
+        given["mode"] = ("async", "sync")
     for name, values in given.items():
         if name in SINGLE and len(values) > 1:
             raise ConfigError(f"{name}: takes one value in a study; {SINGLE[name]}")
@@ -141,7 +140,7 @@ def open_study_directory(path: Path, study: Study, command: str) -> Iterator["St
             if file.exists():
                 _check_same_study(file, study)
             elif any(entry.name != LOCK for entry in path.iterdir()):
-                raise ConfigError(f"study_dir: '{path}' holds something that is no study; choose another directory")
+                raise ConfigError(f"study_dir: '{path}' holds something else than a study; choose another directory")
             made_with = provenance()
             content = {"definition": study.definition(), "seeds": study.seeds, "command": command, **made_with}
             write_durably(file, json_bytes(content))
@@ -183,10 +182,10 @@ class StudyDirectory:
                 try:
                     run = self.read_run(arm, seed)
                 except UnreadableRunError as error:
-                    unreadable.append(f"{error}; this run is made again")
-                else:
-                    if is_outcome(run.summary):
-                        runs[arm.name, seed] = run
+                    unreadable.append(f"{error}; rerunning it")
+                    continue
+                if is_outcome(run.summary):
+                    runs[arm.name, seed] = run
         return runs, unreadable
 
     def lost_updates(self, versions: Sequence[dict[str, Any]]) -> dict[str, LostUpdates]:
