@@ -126,7 +126,7 @@ def test_a_directory_of_another_study_is_refused_and_left_alone(tmp_path: Path) 
 
 def test_a_directory_that_is_no_study_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("important")
-    with pytest.raises(ConfigError, match="holds something that is no study"):
+    with pytest.raises(ConfigError, match="holds something else than a study"):
         open_study_directory(tmp_path, plan({}, seeds=1), "").__enter__()
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 

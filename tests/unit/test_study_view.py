@@ -22,6 +22,7 @@ from tests.unit.test_dashboard import HIDE_CURSOR, SHOW_CURSOR, drawn, piped, te
 from workers.comparison import study_view
 from workers.comparison.analysis import arm_result, contrasts
 from workers.comparison.results import Comparison, Interval, LostUpdates, Passage, Run
+from workers.comparison.run_study import show_comparison
 from workers.comparison.study_view import StudyStatus, StudyView, clock, outcome, render_study
 from workers.comparison.tables import render_comparison, share_words
 from workers.console.text import UNKNOWN
@@ -112,10 +113,10 @@ def test_a_frame_shows_every_essential(size: tuple[int, int]) -> None:
     text = text_of(study(17), *size)
     essentials = ["CartPole-v1", "31.2 s", "17 of 30 runs, about 0:00:40 left", "━", "6/10", "> 20,000"]
     essentials += ["locked seed 5", "8,210 of 20,000 env steps", "29,013/s", "greedy 488.2"]
-    essentials += ["async seed 2: solved after 9,120 env steps", "median env steps", "median seconds"]
+    essentials += ["async seed 2: solved after 9,120 env steps", "median steps"]
     assert [fact for fact in essentials if fact not in text] == []
-    assert re.search(r"^async +6/10 +6 +\d,\d{3} +0\.\d\d +20,250\s*$", text, re.MULTILINE)
-    assert re.search(rf"^sync +6/10 +\d +> 20,000 +{UNKNOWN} ", text, re.MULTILINE)
+    assert re.search(r"^async +6/10 +6 +\d,\d{3}\s*$", text, re.MULTILINE)
+    assert re.search(r"^sync +6/10 +\d +> 20,000\s*$", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("size", [(59, 20), (40, 12), (36, 8)], ids=str)
@@ -130,16 +131,15 @@ def test_every_arm_has_its_row_where_there_is_room(arms: int, size: tuple[int, i
     assert len(re.findall(r" \d+/12 ", text_of(study(20, many(arms), 12), *size))) == arms
 
 
-def test_figures_give_way_to_names_that_tell_arms_apart() -> None:
+def test_names_that_find_no_room_are_numbered() -> None:
     arms = {f"async, 4 workers, normalize_advantages yes, entropy_coef 0.{number}": 8_000.0 for number in (1, 2)}
     text = text_of(study(4, arms), 80, 23)
-    assert all(re.search(f"^{name} ", text, re.MULTILINE) for name in arms)
-    assert "env steps/s" not in text
+    assert all(re.search(f"^{number} async, 4 workers", text, re.MULTILINE) for number in (1, 2))
 
 
 def test_what_is_not_there_yet_is_a_dash() -> None:
     text = text_of(STUDIES["nothing yet"], 80, 24)
-    assert re.search(rf"async +0/10 +0( +{UNKNOWN}){{3}}", text)
+    assert re.search(rf"async +0/10 +0 +{UNKNOWN}", text)
     assert "left" not in text
     assert "None" not in text
 
@@ -172,7 +172,7 @@ def test_rendering_is_pure() -> None:
 def test_a_run_that_never_reached_the_target_took_longer_than_any_other(env_steps: list[float], shown: str) -> None:
     runs = tuple(sample_run("async", seed, steps) for seed, steps in enumerate(env_steps))
     text = text_of(replace(study(0), planned=4, runs={"async": runs}), 120, 24)
-    assert re.search(rf"^async +{len(runs)}/4 +\d +{shown} ", text, re.MULTILINE)
+    assert re.search(rf"^async +{len(runs)}/4 +\d +{shown}\s*$", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def test_a_live_study_ends_with_the_last_frame_the_tables_and_the_cursor() -> No
     with StudyView(console, True, fresh(), clock) as view:
         play(view, clock, interleaved())
         view.report("measuring lost updates")
-        view.show_comparison(comparison(), ["async is faster"], ["runs/one/report.html"])
+        show_comparison(view, comparison(), ["async is faster"], ["runs/one/report.html"])
     text = written(console)
     assert "6 of 6 runs" in text
     assert "measuring lost updates" in text
@@ -313,7 +313,7 @@ def test_a_reader_that_has_gone_does_not_end_the_study(monkeypatch: pytest.Monke
     monkeypatch.setattr("sys.stdout", pipe)
     view, clock = StudyView(Console(file=pipe), False, fresh()), Clock()
     play(view, clock, interleaved())
-    view.show_comparison(comparison(), [], [])
+    show_comparison(view, comparison(), [], [])
 
 
 def test_in_a_real_terminal_the_cursor_comes_back() -> None:

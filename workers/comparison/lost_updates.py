@@ -1,11 +1,9 @@
-"""What pushing without a lock loses, counted to the last element.
-
-The real workers run their real loop with an optimizer that subtracts the same amount from every element at every push,
-by the same kernel, moments and all. What is missing from the sum at the end was lost.
-"""
+"""What pushing without a lock loses: the real workers run their loop with an optimizer that subtracts the same amount
+from every element at every push, by the same kernel; what is missing from the sum at the end was lost."""
 
 import time
 from dataclasses import replace
+from math import inf
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -40,15 +38,8 @@ class LedgerAdam(SharedAdam):
 def measure_lost_updates(
     config: Config, environment: EnvironmentSpec, folder: Path, seconds: float = SECONDS
 ) -> LostUpdates:
-    """Let the workers of a setting push for `seconds` and count what is lost.
-
-    Args:
-        folder: an empty directory for the workers' logs.
-    Raises:
-        RuntimeError: a worker died or did not begin; its log is in `folder`.
-    """
-    evaluation = replace(config.evaluation, eval_episodes=0)
-    config = replace(config, max_env_steps=2**62, log_interval=0, evaluation=evaluation)
+    """Count what the pushes of `seconds` lose; RuntimeError where a worker died or did not begin (logs in `folder`)."""
+    config = replace(config, max_env_steps=2**62, log_interval=0)
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     scoreboard = Scoreboard(config.workers)
     store = build_store(config, environment, scoreboard, LedgerAdam)
@@ -60,7 +51,14 @@ def measure_lost_updates(
             process = context().Process(target=actor_learner.main, args=arguments, name=f"worker-{index}")
             start_process(process, environment.needs_main)
             processes.append(process)
-        _wait(scoreboard, processes, seconds, folder)
+        deadline, end = time.monotonic() + START_SECONDS, inf  # `seconds` begin when every worker has pushed
+        while time.monotonic() < end:
+            if end == inf and (scoreboard.read()["updates"] > 0).all():
+                end = time.monotonic() + seconds
+            late = end == inf and time.monotonic() > deadline
+            if late or not all(process.is_alive() for process in processes):
+                raise RuntimeError(f"a worker ended early; see {folder / 'logs'}")
+            time.sleep(POLL_SECONDS)
         scoreboard.request(STOP)
         for process in processes:
             process.join(START_SECONDS)
@@ -71,14 +69,3 @@ def measure_lost_updates(
     updates, pushes = store.updates, int(scoreboard.staleness_counts().sum())
     steps = float((store.parameters.double() / -STEP).mean())  # of an element, on average
     return LostUpdates(updates, 1 - steps / updates, store.overlapped_pushes / pushes, store.torn_pulls / pushes)
-
-
-def _wait(scoreboard: Scoreboard, processes: list[BaseProcess], seconds: float, folder: Path) -> None:
-    """Until every worker has pushed and `seconds` have passed since."""
-    deadline, end = time.monotonic() + START_SECONDS, None
-    while end is None or time.monotonic() < end:
-        if end is None and (scoreboard.read()["updates"] > 0).all():
-            end = time.monotonic() + seconds
-        if not all(process.is_alive() for process in processes) or (end is None and time.monotonic() > deadline):
-            raise RuntimeError(f"a worker ended early; see {folder / 'logs'}")
-        time.sleep(POLL_SECONDS)

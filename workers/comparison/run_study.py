@@ -16,6 +16,8 @@ from workers.comparison.results import Comparison, LostUpdates, Run
 from workers.comparison.stored_runs import UnreadableRunError, check_one_version, is_outcome, machine_of, versions_of
 from workers.comparison.study import Arm, Study, StudyDirectory, open_study_directory, plan
 from workers.comparison.study_view import StudyStatus, StudyView
+from workers.comparison.tables import render_comparison
+from workers.console.drawing import Frame
 from workers.console.screen import console_for
 from workers.console.text import clean
 from workers.extras import install_command
@@ -24,8 +26,6 @@ from workers.processes.signals import Signals
 from workers.processes.start import check_limits, process_started, start_forkserver
 from workers.runs.directory import open_run_directory
 from workers.training import checked_path, supervise
-
-Runs = Mapping[tuple[str, int], Run]  # by arm and seed
 
 
 def compare(
@@ -43,8 +43,7 @@ def compare(
         any_version: keep runs that another version of the program has made; the report lists which.
         options: by name, one value or a list of several: `compare(mode=["async", "sync"], workers=4, seeds=10)`.
     Returns: the comparison; None where the study was stopped before its end.
-    Raises:
-        ConfigError: an option, the environment or the study's directory cannot be used; nothing was started.
+    Raises ConfigError where an option, the environment or the study's directory cannot be used; nothing was started.
     """
     given = {"seeds": seeds, "tuned": tuned, "study_dir": study_dir and str(study_dir), "any_version": any_version}
     call = ", ".join(f"{name}={value!r}" for name, value in {**options, **given}.items() if value not in (None, False))
@@ -55,11 +54,7 @@ def compare(
 def run(
     study: Study, study_dir: str | Path | None, dashboard: str, command: str, any_version: bool = False
 ) -> tuple[Comparison | None, int]:
-    """As `compare`, of a study that is planned already; returns the comparison and the exit code.
-
-    Args:
-        command: what was typed, which resumes the study.
-    """
+    """As `compare`, of a planned study that `command` resumes; returns the comparison and the exit code."""
     _, path = checked_path("study_dir", study.default_path() if study_dir is None else study_dir, dashboard)
     for arm in study.arms:
         check_limits(arm.config)
@@ -70,14 +65,22 @@ def run(
             check_one_version(runs.values(), directory.made_with, len(runs) < len(study.schedule()), path)
         start_forkserver(path / "forkserver.log")
         finished = {arm.name: tuple(runs[a, seed] for a, seed in runs if a == arm.name) for arm in study.arms}
-        elapsed, target = time.monotonic() - process_started(), _target(study, environments)
+        elapsed = time.monotonic() - process_started()
+        evaluations = {arm.name: arm.config.evaluation for arm in study.arms}
+        targets = {environments[arm].target(one.target_return) for arm, one in evaluations.items() if one.eval_episodes}
+        everyone = all(one.eval_episodes for one in evaluations.values())
+        target = targets.pop() if everyone and len(targets) == 1 else None  # that counts as solved in all arms
         env_id, planned = study.arms[0].config.env, len(study.schedule())
         view = StudyView(*console_for(dashboard), StudyStatus(env_id, str(path), target, planned, finished, elapsed))
         return _Runner(directory, environments, target, runs, view).run(unreadable)
 
 
 def comparison_of(
-    study: Study, found: Runs, lost: Mapping[str, LostUpdates], target: float | None, command: str
+    study: Study,
+    found: Mapping[tuple[str, int], Run],
+    lost: Mapping[str, LostUpdates],
+    target: float | None,
+    command: str,
 ) -> Comparison:
     """What a study whose runs are all there has found; `lost` is by arm, and `target` counts as solved in all arms."""
     by_arm = {arm.name: [found[arm.name, seed] for seed in study.seeds] for arm in study.arms}
@@ -101,17 +104,9 @@ def comparison_of(
     )
 
 
-def _target(study: Study, environments: Mapping[str, Any]) -> float | None:
-    """The return that counts as solved; None where the arms have several, or one of them evaluates nothing."""
-    if any(arm.config.evaluation.eval_episodes == 0 for arm in study.arms):
-        return None
-    targets = {environments[arm.name].target(arm.config.evaluation.target_return) for arm in study.arms}
-    return targets.pop() if len(targets) == 1 else None
-
-
 @dataclass
 class _Runner:
-    """Makes the missing runs of a study one after the other, and reports."""
+    """Trains the missing runs of a study one after the other, and reports."""
 
     directory: StudyDirectory
     environments: dict[str, Any]  # by arm
@@ -120,7 +115,7 @@ class _Runner:
     view: StudyView
 
     def run(self, notes: Sequence[str] = ()) -> tuple[Comparison | None, int]:
-        """Print the notes, make the missing runs, measure what is lost, report."""
+        """Print the notes, train the missing runs, measure what is lost, report."""
         try:
             with self.view:
                 for note in notes:
@@ -129,22 +124,22 @@ class _Runner:
                     if (arm.name, seed) not in self.runs and (code := self._train(arm, seed)):
                         return None, code
                 lost = self._lost_updates()
-        except KeyboardInterrupt:  # between two runs; within one it is the supervisor's to deal with
+        except KeyboardInterrupt:  # between two runs; within one the supervisor handles it
             self._print_stop("interrupted")
             return None, ExitCode.INTERRUPTED
         return self._report(lost), ExitCode.FINISHED
 
     def _train(self, arm: Arm, seed: int) -> int:
-        """Make one run; its exit code where the study must not continue."""
+        """Train one run; its exit code where the study must not continue."""
         self.view.begin(arm.name, seed)
         path = self.directory.run_path(arm, seed)
-        shutil.rmtree(path, ignore_errors=True)  # an unfinished run is made again
+        shutil.rmtree(path, ignore_errors=True)  # an unfinished run is rerun
         with closing(open_run_directory(path)) as files, Signals() as signals:
             environment = self.environments[arm.name]
             summary = supervise(arm.run(seed), environment, files, self.view, signals, time.monotonic())
             stopped_by = signals.seen[0] if signals.seen else None
         code = summary.exit_code or ExitCode.FINISHED
-        if is_outcome(summary) and code in (ExitCode.FINISHED, ExitCode.NUMERICS):
+        if is_outcome(summary) and code in (ExitCode.FINISHED, ExitCode.NUMERICS):  # not where its last save failed
             try:
                 run = self.runs[arm.name, seed] = self.directory.read_run(arm, seed)
                 self.view.finished(run)
@@ -186,7 +181,7 @@ class _Runner:
         sentences = findings(comparison)
         directory.write_results(comparison, sentences)
         files = ["comparison.json", "runs.csv", *_write_report(comparison, directory.path)]
-        self.view.show_comparison(comparison, sentences, [f"{directory.path}/{name}" for name in files])
+        show_comparison(self.view, comparison, sentences, [f"{directory.path}/{name}" for name in files])
         return comparison
 
     def _print_stop(self, why: str, logs: Path | None = None) -> None:
@@ -195,6 +190,14 @@ class _Runner:
         kept = f"{len(self.runs)} of {len(self.directory.study.schedule())} runs, in {self.directory.path}"
         rows = {"logs": str(logs or ""), "kept": kept, "resume": self.directory.command}
         print(f"\n{clean(why)}", *(f"  {name:<8}{clean(text)}" for name, text in rows.items() if text), sep="\n")
+
+
+def show_comparison(view: StudyView, comparison: Comparison, sentences: Sequence[str], files: Sequence[str]) -> None:
+    """Leave the last frame where it is; print the tables, the findings and the files below it."""
+    view.stop()
+    view.print(lambda: "")
+    view.print(lambda: render_comparison(comparison, sentences, view.width))
+    view.print(lambda: Frame([[], *([(clean(file), "")] for file in files)]))
 
 
 def _write_report(comparison: Comparison, path: Path) -> list[str]:

@@ -16,26 +16,29 @@ from a3c.config import Config, ConfigError
 from a3c.files import discard_leftovers, json_bytes, json_object, write_durably
 from a3c.presets import TUNED
 from workers.comparison.results import Comparison, LostUpdates, Run
-from workers.comparison.stored_runs import UnreadableRunError, flat_provenance, is_outcome, options_of, read_run
+from workers.comparison.stored_runs import UnreadableRunError, flat_provenance, is_outcome, read_run
 from workers.runs.directory import LOCK, lock_directory
 from workers.runs.program import provenance
 from workers.runs.records import Evaluation, Staleness
 
-DEFAULT_MODES = ("async", "sync")
 PARTS: dict[str, Any] = {"evaluation": Evaluation, "staleness": Staleness}  # of a summary that may be None
+SINGLE = {  # options that are no factor, and what to do instead
+    "seed": "use --seeds N for N runs of each arm",
+    "env": "returns of different environments are not comparable; make a study of each",
+}
 NAME_BYTES = 120  # of a run's directory; file systems take 255
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One combination of the factors' values, and the setting of its runs."""
+    """One combination of the factors' values, and the config of its runs."""
 
     name: str
     values: dict[str, Any]  # by option name
     config: Config  # of its first seed
 
     def run(self, seed: int) -> Config:
-        """The setting of one run."""
+        """The config of one run."""
         return replace(self.config, seed=seed)
 
 
@@ -62,8 +65,7 @@ class Study:
     def definition(self) -> dict[str, Any]:
         """What two studies must share to be one: arms and their settings; seeds may be added."""
         arms = {arm.name: {**arm.config.to_options(), "seed": None} for arm in self.arms}
-        definition: dict[str, Any] = json.loads(json.dumps({"factors": self.factors, "arms": arms}))
-        return definition
+        return dict(json.loads(json.dumps({"factors": self.factors, "arms": arms})))
 
     def default_path(self) -> Path:
         """The same study has the same directory, so that the same command resumes it."""
@@ -73,25 +75,25 @@ class Study:
 
 
 def plan(options: Mapping[str, Sequence[Any]], seeds: int, tuned: bool = False) -> Study:
-    """The study that follows from options with one or several values each.
+    """The study of options with one or several values each, or ConfigError.
 
     Args:
-        options: by name, the values of each option that was given; several make it a factor. Where none has several and
-            no mode is given, async is compared with sync. `seed` is the first seed.
+        options: by name, the values that were given; several make a factor. Where none has several and no mode is
+            given, async is compared with sync. `seed` is the first seed.
         seeds: runs of each arm.
         tuned: start each mode from its own best setting (a3c.presets) instead of from the defaults.
-    Raises:
-        ConfigError: nothing to compare, a value twice, or a value that an option cannot take.
     """
-    # A network may be a list of layers in Python, and is a tuple everywhere else.
-    given = {name: tuple(tuple(v) if isinstance(v, list) else v for v in each) for name, each in options.items()}
+    given: dict[str, tuple[Any, ...]] = {}
+    for name, values in options.items():  # a network may be a list of layers in Python, and is a tuple everywhere else
+        given[name] = tuple(tuple(value) if isinstance(value, list) else value for value in values)
     if "mode" not in given and not any(len(values) > 1 for values in given.values()):
-        given["mode"] = DEFAULT_MODES
-    first_seed = _only("seed", given.pop("seed", (0,)), "use --seeds N for N runs of each arm")
-    _only("env", given.get("env", ("",)), "returns of different environments are not comparable; make a study of each")
+        given["mode"] = ("async", "sync")
     for name, values in given.items():
+        if name in SINGLE and len(values) > 1:
+            raise ConfigError(f"{name}: takes one value in a study; {SINGLE[name]}")
         if repeated := [value for value in values if values.count(value) > 1]:
             raise ConfigError(f"{name}: the value {_shown(repeated[0])} is given twice")
+    first_seed: int = given.pop("seed", (0,))[0]
     factors = {name: values for name, values in given.items() if len(values) > 1}
     if not factors:
         raise ConfigError(
@@ -116,12 +118,6 @@ def arm_name(values: Mapping[str, Any]) -> str:
     return ", ".join(short.get(name, f"{name} {{}}").format(_shown(value)) for name, value in values.items())
 
 
-def _only(name: str, values: tuple[Any, ...], advice: str) -> Any:
-    if len(values) > 1:
-        raise ConfigError(f"{name}: takes one value in a study; {advice}")
-    return values[0]
-
-
 def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -134,11 +130,7 @@ def _shown(value: Any) -> str:
 
 @contextmanager
 def open_study_directory(path: Path, study: Study, command: str) -> Iterator["StudyDirectory"]:
-    """Make a directory the study's, or find the study there, and keep it from others; `command` resumes the study.
-
-    Raises:
-        ConfigError: the directory is in use, holds another study or other things, or cannot be written.
-    """
+    """Lock a new directory or that of the same study, else raise ConfigError; `command` resumes the study."""
     with ExitStack() as stack:
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -148,7 +140,7 @@ def open_study_directory(path: Path, study: Study, command: str) -> Iterator["St
             if file.exists():
                 _check_same_study(file, study)
             elif any(entry.name != LOCK for entry in path.iterdir()):
-                raise ConfigError(f"study_dir: '{path}' holds something that is no study; choose another directory")
+                raise ConfigError(f"study_dir: '{path}' holds something else than a study; choose another directory")
             made_with = provenance()
             content = {"definition": study.definition(), "seeds": study.seeds, "command": command, **made_with}
             write_durably(file, json_bytes(content))
@@ -171,16 +163,11 @@ class StudyDirectory:
         return self.path / "runs" / f"{_file_name(arm.name)}-seed-{seed}"
 
     def read_run(self, arm: Arm, seed: int) -> Run:
-        """A run that has ended, from its files; raises UnreadableRunError where one cannot be read.
-
-        Raises:
-            ConfigError: the directory holds a run with other options: one that was resumed with another budget.
-        """
+        """A finished run from its files; ConfigError where its options are others, as after `resume` with a budget."""
         path = self.run_path(arm, seed)
-        run = read_run(path, arm.name, seed, str(path.relative_to(self.path)))
-        found, wanted = options_of(path), json.loads(json.dumps(arm.run(seed).to_options()))
-        others = [f"{k} {found[k]}, not {value}" for k, value in wanted.items() if found.get(k, value) != value]
-        if others:
+        run, found = read_run(path, arm.name, seed, str(path.relative_to(self.path)))
+        wanted = json.loads(json.dumps(arm.run(seed).to_options()))
+        if others := [f"{k} {found[k]}, not {value}" for k, value in wanted.items() if found.get(k, value) != value]:
             raise ConfigError(
                 f"study_dir: '{path}' holds a run with other options ({', '.join(others)}); "
                 "move it away, or choose another directory"
@@ -195,9 +182,10 @@ class StudyDirectory:
                 try:
                     run = self.read_run(arm, seed)
                 except UnreadableRunError as error:
-                    unreadable.append(f"{error}; this run is made again")
-                else:
-                    runs |= {(arm.name, seed): run} if is_outcome(run.summary) else {}
+                    unreadable.append(f"{error}; rerunning it")
+                    continue
+                if is_outcome(run.summary):
+                    runs[arm.name, seed] = run
         return runs, unreadable
 
     def lost_updates(self, versions: Sequence[dict[str, Any]]) -> dict[str, LostUpdates]:
@@ -224,7 +212,7 @@ class StudyDirectory:
         versions = {path: version.name for version in comparison.versions for path in version.runs}
         rows = [runs_row(run, values[run.arm], versions.get(run.path, "")) for run in comparison.runs]
         table = io.StringIO()
-        writer = csv.DictWriter(table, list(rows[0]) if rows else [], lineterminator="\n")
+        writer = csv.DictWriter(table, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         write_durably(self.path / "runs.csv", table.getvalue().encode())
@@ -232,11 +220,10 @@ class StudyDirectory:
 
 def runs_row(run: Run, values: dict[str, Any], version: str = "") -> dict[str, Any]:
     """One run as a flat row: its arm's values, its summary, and the version that made it."""
-    row: dict[str, Any] = {"arm": run.arm, "seed": run.seed, "run": run.path}
-    row |= {f"factor_{name}": value for name, value in values.items()}
+    row = {"arm": run.arm, "seed": run.seed, "run": run.path, **{f"factor_{k}": value for k, value in values.items()}}
     for name, value in asdict(run.summary).items():
         if name in PARTS:  # in every row, known or not
-            value = {field.name: (value or {}).get(field.name) for field in fields(PARTS[name])}
+            value = value or dict.fromkeys(field.name for field in fields(PARTS[name]))
         if isinstance(value, dict):
             row |= {f"{name}_{part}": item for part, item in value.items()}
         elif name != "profile":  # of each worker: not a column
@@ -247,7 +234,10 @@ def runs_row(run: Run, values: dict[str, Any], version: str = "") -> dict[str, A
 def _check_same_study(path: Path, study: Study) -> None:
     try:
         known = json_object(path.read_bytes())
-        same = _with_every_option(known["definition"]) == _with_every_option(study.definition())
+        found, wanted = known["definition"], study.definition()
+        defaults = json.loads(json.dumps(Config().to_options()))  # of options that the study's version did not have
+        arms = {name: {**defaults, **options} for name, options in found["arms"].items()}
+        same = {**found, "arms": arms} == wanted
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"study_dir: '{path}' is damaged or of no study ({error}); choose another directory"
@@ -258,14 +248,8 @@ def _check_same_study(path: Path, study: Study) -> None:
         )
 
 
-def _with_every_option(definition: dict[str, Any]) -> dict[str, Any]:
-    """A study's definition with the defaults of those options that its version of the program did not have."""
-    defaults = json.loads(json.dumps(Config().to_options()))
-    return {**definition, "arms": {name: {**defaults, **options} for name, options in definition["arms"].items()}}
-
-
 def _file_name(text: str) -> str:
-    """A name for a directory that no other text has: "1e-30" and "1e+30" are two."""
+    """A name for a directory that no other text has."""
     name = "".join(letter if letter.isalnum() or letter in ".-+_" else "-" for letter in text.replace(", ", "-"))
     if len(name.encode()) <= NAME_BYTES:
         return name

@@ -1,22 +1,20 @@
 """The live view of a study on a terminal that can show one; a line per finished run everywhere else."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from math import ceil, inf
+from math import ceil, inf, isfinite
 from statistics import fmean, median
 from typing import Any
 
-from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.progress_bar import ProgressBar
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from workers.comparison.results import Comparison, Run
-from workers.comparison.tables import render_comparison
+from workers.comparison.results import Run
 from workers.comparison.text import env_steps_or_more, shortened
 from workers.console.drawing import Frame
 from workers.console.screen import Screen
@@ -24,8 +22,6 @@ from workers.console.text import clean, duration, number, plural, to_ascii
 from workers.runs.records import Event, Status
 
 URGENT = ("crashed", "hung", "unsaved", "rolled-back", "interrupted")  # the other events come by the dozen per second
-GAP = 2  # cells between columns
-MESSAGES = 5  # that are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +35,7 @@ class StudyStatus:
     runs: Mapping[str, tuple[Run, ...]]  # finished, by arm
     elapsed_seconds: float  # since the command was typed
     remaining_seconds: float | None = None  # estimated; None before this command has finished a run
-    current: tuple[str, int] | None = None  # arm and seed of the run that is being made
+    current: tuple[str, int] | None = None  # arm and seed of the run in progress
     training: Status | None = None  # of that run; None until its first report
     messages: tuple[str, ...] = ()  # the last ones, newest first
 
@@ -60,8 +56,7 @@ class Cropped:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         inside = options.update(width=self.width, no_wrap=True, overflow="ellipsis")
         for line in console.render_lines(self.block, inside, pad=False)[: self.height]:
-            for text, style, _ in line:
-                yield Segment(to_ascii(text) if options.ascii_only else text, style)
+            yield from (Segment(to_ascii(text) if options.ascii_only else text, style) for text, style, _ in line)
             yield Segment.line()
 
 
@@ -71,9 +66,8 @@ def render_study(status: StudyStatus, width: int, height: int) -> RenderableType
     left = f", about {clock(status.remaining_seconds)} left" if status.remaining_seconds else ""
     progress = Table.grid(padding=(0, 1), expand=True)
     progress.add_column(ratio=1)
-    progress.add_column(no_wrap=True)
     bar = ProgressBar(total=max(status.planned, 1), completed=status.done)
-    progress.add_row(bar, Text(f"{status.done} of {plural(status.planned, 'run')}{left}"))
+    progress.add_row(bar, Text(f"{status.done} of {plural(status.planned, 'run')}{left}", no_wrap=True))
     last = [Text(clean(message), "dim") for message in status.messages[: max(height - 4 - len(status.runs), 1)]]
     return Cropped(Group(Text(title, "bold"), progress, _current(status), *last, _table(status, width)), width, height)
 
@@ -95,65 +89,40 @@ def _current(status: StudyStatus) -> Text:
 
 
 def _table(status: StudyStatus, width: int) -> Table:
-    """A row per arm; figures give way to names that tell arms apart."""
-    columns, longest = _columns(status), max((cell_len(clean(name)) for name in status.runs), default=0)
-    cells = {title: GAP + max(map(len, [title, *figures])) for title, figures in columns.items()}
-    while len(columns) > 2 and longest > width - sum(cells[title] for title in columns):
-        columns.popitem()
-    names = shortened(list(status.runs), max(width - sum(cells[title] for title in columns), 8))
-    table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column("arm", no_wrap=True)
-    for title in columns:
+    """A row per arm."""
+    has_target, names = status.target_return is not None, shortened(list(status.runs), max(width - 32, 8))
+    table = Table("arm", box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for title in ("runs", "solved", "median steps") if has_target else ("runs", "median best return"):
         table.add_column(title, justify="right", no_wrap=True)
-    for arm, name, *figures in zip(status.runs, names, *columns.values(), strict=True):
+    for name, (arm, runs) in zip(names, status.runs.items(), strict=True):
+        ends = [run.summary for run in runs]
+        figures = [f"{len(runs)}/{status.planned // len(status.runs)}"]
+        if has_target:  # a run that never reached it took longer than any other
+            steps = [inf if end.solved_env_steps is None else end.solved_env_steps for end in ends]
+            budget = max((end.max_env_steps for end in ends), default=0)
+            figures += [f"{sum(map(isfinite, steps))}", env_steps_or_more(median(steps) if steps else None, budget)]
+        else:
+            best = [end.evaluation.mean for end in ends if end.evaluation]
+            figures += [number(median(best) if best else None)]
         style = "bold" if status.current and status.current[0] == arm else ""
-        table.add_row(*(Text(cell, style) for cell in (name, *figures)))
+        table.add_row(*(Text(cell, style, no_wrap=True) for cell in (name, *figures)))
     return table
-
-
-def _columns(status: StudyStatus) -> dict[str, list[str]]:
-    """The figures of every arm by their titles, the most important ones first."""
-    every = [[run.summary for run in runs] for runs in status.runs.values()]
-    columns = {"runs": [f"{len(runs)}/{status.planned // len(every)}" for runs in every]}
-    if status.target_return is None:
-        best = [_median([run.evaluation.mean for run in runs if run.evaluation]) for runs in every]
-        columns["median best return"] = [number(middle) for middle in best]
-    else:
-        steps = [_median([run.solved_env_steps for run in runs]) for runs in every]
-        seconds = [_median([run.solved_seconds for run in runs]) for runs in every]
-        budgets = [max((run.max_env_steps for run in runs), default=0) for runs in every]
-        columns["solved"] = [str(sum(run.solved_env_steps is not None for run in runs)) for runs in every]
-        columns["median env steps"] = list(map(env_steps_or_more, steps, budgets))
-        columns["median seconds"] = [number(None if middle == inf else middle, 2) for middle in seconds]
-    columns["env steps/s"] = [number(_median([run.steps_per_second for run in runs]), 0) for runs in every]
-    return columns
-
-
-def _median(values: Sequence[float | None]) -> float | None:
-    """A run that never reached the target, None, takes longer than any other."""
-    return median(inf if value is None else value for value in values) if values else None
 
 
 def outcome(run: Run) -> str:
     """How a run ended, in one line."""
-    summary, name = run.summary, f"{clean(run.arm)} seed {run.seed}"
-    if summary.status == "solved":
-        steps, seconds = summary.solved_env_steps, summary.solved_seconds
-        return f"{name}: solved after {steps:,} env steps, {seconds:.1f} s of training"
-    if summary.status == "budget_exhausted":
-        verdict = "finished" if summary.target_return is None else "not solved within"
-        best = number(summary.evaluation.mean if summary.evaluation else None)
-        return f"{name}: {verdict} {summary.max_env_steps:,} env steps, best mean {best}"
-    return f"{name}: {clean(summary.status)} after {summary.env_steps:,} env steps: {clean(summary.reason)}"
+    end, name = run.summary, f"{clean(run.arm)} seed {run.seed}"
+    if end.status == "solved":
+        return f"{name}: solved after {end.solved_env_steps:,} env steps, {end.solved_seconds:.1f} s of training"
+    if end.status == "budget_exhausted":
+        verdict = "finished" if end.target_return is None else "not solved within"
+        best = number(end.evaluation.mean if end.evaluation else None)
+        return f"{name}: {verdict} {end.max_env_steps:,} env steps, best mean {best}"
+    return f"{name}: {clean(end.status)} after {end.env_steps:,} env steps: {clean(end.reason)}"
 
 
 class StudyView(Screen):
-    """Shows a study, and of its current run what a `Dashboard` would; no failure of the console reaches the caller.
-
-    Args:
-        status: of the study as it begins, with the runs that are finished already.
-        clock: seconds since any moment.
-    """
+    """Shows a study, and of its current run what a `Dashboard` would; no failure of the console reaches the caller."""
 
     def __init__(
         self, console: Console, live: bool, status: StudyStatus, clock: Callable[[], float] = time.monotonic
@@ -179,7 +148,7 @@ class StudyView(Screen):
             self.report(f"{arm} seed {seed}: {event.kind}: {event.message}")
 
     def traceback(self, report: str) -> None:
-        """Print what a process died of, above a live frame."""
+        """Print a crash report above a live frame."""
         self.print(lambda: Frame([[(clean(line), "red")] for line in report.splitlines()]))
 
     def finished(self, run: Run) -> None:
@@ -187,26 +156,20 @@ class StudyView(Screen):
         self._seconds.append(self._clock() - self._run_started)
         runs = {**self._status.runs, run.arm: (*self._status.runs[run.arm], run)}
         status = self._show(runs=runs, current=None, training=None)
-        planned, left = str(status.planned), status.planned - status.done
+        left = status.planned - status.done
         rest = f" ({plural(left, 'run')} left, about {clock(status.remaining_seconds or 0.0)})" if left else ""
-        self.report(outcome(run), f"[{status.done:>{len(planned)}}/{planned}] {outcome(run)}{rest}")
+        count = f"[{status.done:>{len(str(status.planned))}}/{status.planned}]"
+        self.report(outcome(run), f"{count} {outcome(run)}{rest}")
 
     def report(self, message: str, line: str | None = None) -> None:
         """Show a message in the live frame; without one, print it, or `line` in its place."""
         if not self.is_live:
             self.print_line(line or message)
-        self._show(messages=(message, *self._status.messages)[:MESSAGES])
+        self._show(messages=(message, *self._status.messages)[:5])
 
     def print_line(self, line: str) -> None:
         """Print a line that stays: above the live frame, or among the others."""
         self.print(lambda: clean(line))
-
-    def show_comparison(self, comparison: Comparison, findings: Sequence[str], lines: Sequence[str]) -> None:
-        """Leave the last frame where it is and print what was found, then `lines` as they are."""
-        self.stop()
-        self.print(lambda: "")
-        self.print(lambda: render_comparison(comparison, findings, self.width))
-        self.print(lambda: Frame([[(clean(line), "")] for line in ["", *lines]]))
 
     def _show(self, **changes: Any) -> StudyStatus:
         now, status = self._clock(), replace(self._status, **changes)

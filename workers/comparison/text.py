@@ -1,6 +1,5 @@
 """Wording of a study: its figures, and the names of its arms where there is little room."""
 
-import re
 from collections.abc import Callable, Sequence
 from math import inf, isfinite, isinf, isnan
 
@@ -11,10 +10,6 @@ from workers.console.text import clean
 
 UNKNOWN = "–"  # noqa: RUF001 - the dash of an empty cell
 NEVER = "not within the budget"
-CUT = "…"
-LONGEST_WORD = 12  # letters
-
-# -- figures ----------------------------------------------------------------------------------------------------------
 
 
 def number(value: float) -> str:
@@ -109,17 +104,10 @@ def budget_of(comparison: Comparison, arm: str) -> int:
 
 
 def shortened(names: Sequence[str], cells: int) -> list[str]:
-    """Different names in at most so many cells each, in the same order, still different.
-
-    Those that are too long lose their end; where that makes two of them the same, the ends of their words, so that
-    the values stay. Where that keeps them not apart either, each begins with its number.
-    """
+    """Different names in at most so many cells each, still different: numbered where a cut makes two the same."""
     whole = [clean(name) for name in names]
-    for cut in (_without_end, _abbreviated):
-        short = [cut(name, cells) for name in whole]
-        if len(set(short)) == len(short):
-            return short
-    return [_without_end(f"{place} {name}", cells) for place, name in enumerate(whole, 1)]
+    short = [_cut(name, cells) for name in whole]
+    return short if len(set(short)) == len(short) else [_cut(f"{n} {name}", cells) for n, name in enumerate(whole, 1)]
 
 
 def short_names(names: Sequence[str], cells: int) -> Callable[[str], str]:
@@ -128,13 +116,5 @@ def short_names(names: Sequence[str], cells: int) -> Callable[[str], str]:
     return lambda name: known.get(name, clean(name))
 
 
-def _without_end(name: str, cells: int) -> str:
-    return name if cell_len(name) <= cells else set_cell_size(name, cells - 1) + CUT
-
-
-def _abbreviated(name: str, cells: int) -> str:
-    """learning_rate 0.01: l… 0.01."""
-    for letters in range(LONGEST_WORD, 0, -1):
-        if cell_len(name) > cells:
-            name = re.sub(rf"([a-z_]{{{letters}}})[a-z_{CUT}]{{2,}}", rf"\1{CUT}", name)
-    return _without_end(name, cells)
+def _cut(name: str, cells: int) -> str:
+    return name if cell_len(name) <= cells else set_cell_size(name, cells - 1) + "…"
