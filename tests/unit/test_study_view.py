@@ -22,7 +22,7 @@ from workers.comparison.medians import median_curve, median_env_steps, median_se
 from workers.comparison.progress import ArmProgress, StudyStatus
 from workers.comparison.results import Comparison, Interval, LostUpdates, Passage, Run
 from workers.comparison.study_dashboard import StudyView, remaining_seconds, run_words
-from workers.comparison.tables import render_comparison, share_words
+from workers.comparison.tables import render_comparison
 from workers.comparison.view import clock_words, render_study
 from workers.console.drawing import UNKNOWN, Chart, Series
 from workers.runs.records import Event
@@ -467,10 +467,10 @@ COMPARISONS = {
 }
 
 
-@pytest.mark.parametrize("width", [40, 60, 80, 110, 120, 200])
-@pytest.mark.parametrize("name", COMPARISONS)
-def test_the_tables_fit(name: str, width: int) -> None:
-    assert_fits(table_text(COMPARISONS[name], width, ["word " * 60, "w" * 300]), width, 500)
+def test_the_tables_fit() -> None:
+    for whole in COMPARISONS.values():
+        for width in (40, 60, 80, 110, 120, 200):
+            assert_fits(table_text(whole, width, ["word " * 60, "w" * 300]), width, 500)
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -482,7 +482,7 @@ def test_the_tables_hold_every_figure(width: int) -> None:
     assert re.search(r"^async +6 of 6 .*\d,\d{3} \[\d", text, re.MULTILINE)
     assert re.search(r"^sync .* > 20,000 ", text, re.MULTILINE)
     assert "not reached" in text
-    assert "1.2 %" in text
+    assert "1.23 %" in text
     assert "nan" not in text
     assert "inf" not in text
 
@@ -498,14 +498,6 @@ def test_what_is_not_known_is_never_a_number(value: str) -> None:
     text = table_text(COMPARISONS[value], 120)
     assert ("not reached" in text) == (value == "inf")
     assert UNKNOWN in text or value == "inf"
-
-
-@pytest.mark.parametrize(
-    ("share", "words"),
-    [(0.0, "0.0 %"), (0.0517, "5.2 %"), (0.0004, "0.04 %"), (1e-7, "< 0.001 %"), (math.nan, UNKNOWN)],
-)
-def test_a_small_share_is_not_rounded_to_nothing(share: float, words: str) -> None:
-    assert share_words(share) == words
 
 
 def test_without_a_target_the_best_returns_are_compared() -> None:
