@@ -1,48 +1,29 @@
-"""What a study shows in plain sentences, what it does not show, and how it was made."""
+"""What a study shows, and what it does not tell, in plain sentences."""
 
-from collections.abc import Iterator, Sequence
-from math import isfinite
-from typing import Any
+from collections.abc import Iterator
+from itertools import chain
+from math import comb, isfinite, isnan, nan
 
-from workers.comparison.entropy import entropy_findings
-from workers.comparison.results import ArmResult, Comparison, Interval
+from workers.comparison.results import ArmResult, Comparison, Contrast, Interval
 from workers.comparison.stored_runs import diverged, version_runs
-from workers.comparison.text import budget_of, estimate, percent, plural, runs_of, target_of
-from workers.comparison.verdicts import contrast_findings, enough_runs, scaling_findings
+from workers.comparison.text import (
+    budget_of,
+    estimate,
+    inverse,
+    percent,
+    plural,
+    probability,
+    ratio,
+    runs_of,
+    target_of,
+    times,
+)
 
 FEW_RUNS = 10  # an arm with fewer gets a sentence on how little they tell
 FEWEST_COVERED = 5  # with fewer, no interval between samples can hold a median 95 times in 100
-
-METHOD: tuple[str, ...] = (
-    "Solved: the greedy policy of one consistent snapshot reaches the target as the mean of 100 episodes, and then "
-    "again as the mean of 100 episodes with fresh seeds. The env steps and seconds of a run are those at which that "
-    "snapshot was taken.",
-    "Censoring: a run that spends its budget unsolved, or diverges, counts as one that takes infinitely long. It is "
-    "never left out, and never counted as if it had arrived at the budget. A median over runs is “not within the "
-    "budget” where half of them or more are censored. The interquartile mean (IQM) is the mean of the middle half of "
-    "the runs, and infinite where one of these is censored.",
-    "Intervals hold 95 %. Those of medians and IQMs are percentile bootstrap intervals, expanded for few runs "
-    "(Hesterberg 2015); those of ratios of medians are plain percentile bootstrap intervals; those of shares of "
-    "solved runs are Wilson's score intervals. In simulations they cover the truth 92 to 98 times in 100 from five "
-    "runs on. For three runs no interval between samples covers a median more often than 75 times in 100.",
-    "The probability that a run of one arm beats a run of another is the Mann-Whitney estimate: the share of all pairs "
-    "of their runs in which it does. Ties count half, and two censored runs tie. Its interval is Newcombe's score "
-    "interval (2006, method 5). Two arms are told apart only where it leaves out 0.5, and where there are enough runs "
-    "for a clean sweep to be no chance result.",
-    "Learning curves: a run is a step function, its last evaluation stands until the next one, and after a solved run "
-    "its last evaluation stands. A curve begins where every run of the arm has been evaluated; runs that never were, "
-    "and returns that are not finite, are left out. The line is the IQM over the seeds of an arm; the band is its 95 % "
-    "interval at each point by itself, not of the curve as a whole.",
-    "The share of runs solved so far is the Kaplan-Meier estimate with its pointwise 95 % band. The log-rank test "
-    "compares two of these curves as a whole, so it can disagree with the probability above.",
-    "Runs go one at a time. Arms are interleaved, and their order is rotated from seed to seed, so that a machine that "
-    "grows slow or busy does so for all of them.",
-    "Seconds are seconds of training, from the moment the first worker is ready to act. Starting the program and its "
-    "processes is left out.",
-    "Staleness is the number of shared updates made by anyone between a worker's pull and its push. Overlapped pushes "
-    "and torn pulls are counted in the runs, and are upper bounds: of the updates that may have lost elements, and of "
-    "the pulls that may have mixed two generations. Overwritten element updates are measured exactly, in a run of "
-    "their own beside the study.",
+MEASURES = (  # how the winner reached the target, the same in a question, and what the loser needs so many times as
+    ("with fewer env steps", "with fewer env steps", "many"),
+    ("in less time", "sooner", "long"),
 )
 
 
@@ -50,115 +31,114 @@ def findings(comparison: Comparison) -> list[str]:
     """What the data show and what they do not tell, most important first; plain text, not markup."""
     if not comparison.runs:
         return ["No run has finished yet: there is nothing to tell."]
-    sentences = [*_unfinished(comparison), *_mixed(comparison)]
+    parts = [_provenance(comparison)]
     if comparison.target_return is None:
-        sentences += _best_returns(comparison)
+        parts.append(_best_returns(comparison))
     else:
-        for contrast in comparison.contrasts:
-            sentences += contrast_findings(comparison, contrast)
-        sentences += [*_arrivals(comparison), *_medians(comparison)]
-    sentences += [*_diverged(comparison), *_unevaluated(comparison)]
-    sentences += [*scaling_findings(comparison), *entropy_findings(comparison), *_precision(comparison)]
-    return sentences + [sentence for arm in comparison.arms for sentence in _races(comparison, arm)]
+        parts += [_contrast(comparison, contrast) for contrast in comparison.contrasts]
+        parts += [_arrivals(comparison), _medians(comparison)]
+    parts += [_exceptions(comparison), _scaling(comparison), _precision(comparison)]
+    parts += [_races(comparison, arm) for arm in comparison.arms]
+    return list(chain.from_iterable(parts))
 
 
-def limits(comparison: Comparison) -> list[str]:
-    """What cannot be concluded from the study."""
-    cores = cores_of(comparison.machine)
-    known = "one machine" if cores is None else f"one machine with {plural(cores, 'core')}"
-    machines = {(version.facts.get("platform"), version.facts.get("cpus")) for version in comparison.versions}
-    machine = known if len(machines) < 2 else f"{len(machines)} machines, which are not comparable"
-    return [
-        f"This is one environment ({comparison.env_id}), one network and these settings. Nothing here carries over to "
-        "others by itself.",
-        _settings_limit(comparison),
-        f"Seconds and env steps per second are those of {machine}, with whatever else it did at the time. Where "
-        "workers run asynchronously, env steps to the target depend on the machine too: it decides whose push is next.",
-        *_crowding(comparison, cores),
-        "All arms have the same seeds, and so the same first parameters and environments. Asynchronous runs with the "
-        "same seed still differ every time, so runs are compared as independent ones, not as pairs.",
-        "That no difference was found does not mean that there is none: the interval says how large it may still be.",
-    ]
+def verdict(chance: Interval, runs: int, other_runs: int) -> int:
+    """1 where the data tell that the arm beats the other, -1 where it is beaten, 0 where they do not tell.
+
+    Too few runs never tell, whatever their interval: that each of three runs is faster than each of three others
+    happens by chance in one of ten studies, counting both ways round.
+    """
+    if isnan(chance.low) or isnan(chance.high) or not enough_runs(runs, other_runs):
+        return 0
+    return int(chance.low > 0.5) - int(chance.high < 0.5)
 
 
-def cores_of(machine: dict[str, Any]) -> int | None:
-    """CPU cores, where they are known."""
-    cores = machine.get("cpus")
-    return cores if isinstance(cores, int) else None
+def enough_runs(runs: int, other_runs: int) -> bool:
+    """Whether a clean sweep, either way, has a chance of at most 5 % among all orders of equally good runs."""
+    return 2 / comb(runs + other_runs, runs) <= 0.05
 
 
-def _settings_limit(comparison: Comparison) -> str:
-    if comparison.tuned:
-        return (
-            "Each arm started from the best setting found for its mode. The searches were finite: the arms are "
-            "compared at these settings, not at the best there are."
-        )
-    sentence = "All arms have the same hyper-parameters, which may suit one of them better than another."
-    if "mode" not in comparison.factors:
-        return sentence
-    return (
-        f"{sentence} The program's defaults were found by a search with asynchronous workers; where they were "
-        "kept, the comparison may favour async."
-    )
+def arms_of(comparison: Comparison, contrast: Contrast) -> tuple[ArmResult, ArmResult]:
+    """The arm of a contrast, and its reference."""
+    by_name = {arm.name: arm for arm in comparison.arms}
+    return by_name[contrast.arm], by_name[contrast.reference]
 
 
-def _crowding(comparison: Comparison, cores: int | None) -> Iterator[str]:
-    counts = [arm.values.get("workers", comparison.options.get("workers")) for arm in comparison.arms]
-    workers = max((workers for workers in counts if isinstance(workers, int)), default=0)
-    if cores is not None and workers > cores:
-        yield (
-            f"Up to {workers} workers, and the monitor beside them, took turns on {plural(cores, 'core')}. This "
-            "says little about as many workers with a core each."
-        )
-
-
-def _unfinished(comparison: Comparison) -> Iterator[str]:
+def _provenance(comparison: Comparison) -> Iterator[str]:
     if len(comparison.runs) < comparison.planned_runs:
         yield (
             f"The study is not finished: {len(comparison.runs)} of {plural(comparison.planned_runs, 'planned run')} "
             "are there. What follows may change."
         )
-
-
-def _mixed(comparison: Comparison) -> Iterator[str]:
     if len(comparison.versions) > 1:
-        told = "; ".join(version_runs(version) for version in comparison.versions)
         yield (
             f"The runs were made by {len(comparison.versions)} versions of the program or its packages, or on other "
-            f"machines, so arms may differ for that reason alone: {told} (every run: runs.csv)."
+            "machines, so arms may differ for that reason alone: "
+            f"{'; '.join(map(version_runs, comparison.versions))} (every run: runs.csv)."
         )
 
 
-def _diverged(comparison: Comparison) -> Iterator[str]:
-    for arm in comparison.arms:
-        if many := sum(diverged(run.summary) for run in runs_of(comparison, arm.name)):
-            yield (
-                f"{many} of {plural(arm.runs, 'run')} of {arm.name} diverged: numbers did not stay finite. That is "
-                "an outcome, and counts as never having reached a target."
-            )
+def _best_returns(comparison: Comparison) -> Iterator[str]:
+    """Without a target: the best evaluations, and whether their intervals keep apart."""
+    arms = [arm for arm in comparison.arms if isfinite(arm.best_return.value)]
+    if arms:
+        yield (
+            "There was no target that all arms share. Mean return of the best evaluation, median over runs "
+            f"(95 % interval): {'; '.join(f'{arm.name}: {estimate(arm.best_return)}' for arm in arms)}."
+        )
+    for arm in arms[1:]:
+        worse, better = sorted((arms[0], arm), key=lambda result: result.best_return.value)
+        if better.best_return.low > worse.best_return.high and enough_runs(arm.runs, arms[0].runs):
+            yield f"{better.name} reached the higher best return: its interval and that of {worse.name} do not overlap."
+        else:
+            yield f"The data do not tell whether {arms[0].name} or {arm.name} reaches the higher best return."
 
 
-def _unevaluated(comparison: Comparison) -> Iterator[str]:
-    for arm in comparison.arms:
-        if many := sum(not run.evaluations for run in runs_of(comparison, arm.name)):
-            yield (
-                f"{many} of {plural(arm.runs, 'run')} of {arm.name} ended without an evaluation: the learning "
-                "curve and the best return are those of the others."
-            )
+def _contrast(comparison: Comparison, contrast: Contrast) -> Iterator[str]:
+    """Two arms by env steps, by seconds, and whether these go opposite ways."""
+    arm, reference = arms_of(comparison, contrast)
+    target = target_of(comparison)
+    if arm.solved_runs == reference.solved_runs == 0:
+        yield f"Neither {reference.name} nor {arm.name} ever reached {target}: the data do not tell which is faster."
+        return
+    verdicts = []
+    chances = (contrast.fewer_env_steps, contrast.env_steps_ratio), (contrast.sooner, contrast.seconds_ratio)
+    for (better, question, much), (chance, factor) in zip(MEASURES, chances, strict=True):
+        verdicts.append(verdict(chance, arm.runs, reference.runs))
+        ahead, behind = arm.name, reference.name
+        if not chance.value > 0.5:  # said from the other side
+            ahead, behind, factor = behind, ahead, inverse(factor)
+            chance = Interval(1 - chance.value, 1 - chance.high, 1 - chance.low)
+        beats = (
+            f"a run of {ahead} beats one of {behind} with probability {probability(chance.value)} (95 % interval "
+            f"{probability(chance.low)} to {probability(chance.high)})"
+        )
+        if isnan(chance.value):
+            yield f"Whether {ahead} or {behind} reaches {target} {question} is not known yet."
+        elif not verdicts[-1]:
+            yield f"The data do not tell whether {ahead} or {behind} reaches {target} {question}: {beats}."
+        else:
+            medians = f"; in the median {behind} needs {times(factor)} as {much}" if times(factor) else ""
+            yield f"{ahead} reached {target} {better} than {behind}: {beats}{medians}."
+    if verdicts in ([1, -1], [-1, 1]):
+        frugal, quick = (arm.name, reference.name) if verdicts[0] > 0 else (reference.name, arm.name)
+        yield (
+            f"So the two measures go opposite ways: {frugal} needs fewer env steps, and {quick} is there sooner all "
+            "the same, because it makes its env steps faster."
+        )
 
 
 def _arrivals(comparison: Comparison) -> Iterator[str]:
-    """How many runs got to the target, arm by arm where some did not."""
+    """How many runs reached the target, arm by arm where some did not."""
     target = target_of(comparison)
     if all(run.summary.status == "solved" for run in comparison.runs):
         yield f"Every run reached {target}: {len(comparison.runs)} of {len(comparison.runs)}."
     for arm in comparison.arms:
         unsolved, within = arm.runs - arm.solved_runs, f"within {budget_of(comparison, arm.name):,} env steps"
-        count = "they count" if unsolved > 1 else "it counts"
         if unsolved and arm.solved_runs:
             yield (
-                f"{unsolved} of {plural(arm.runs, 'run')} of {arm.name} never reached {target} {within}; {count} as "
-                "infinitely long, not left out."
+                f"{unsolved} of {plural(arm.runs, 'run')} of {arm.name} never reached {target} {within}; "
+                f"{'they count' if unsolved > 1 else 'it counts'} as infinitely long, not left out."
             )
         elif unsolved:
             yield f"None of the {plural(arm.runs, 'run')} of {arm.name} reached {target} {within}."
@@ -166,45 +146,57 @@ def _arrivals(comparison: Comparison) -> Iterator[str]:
 
 def _medians(comparison: Comparison) -> Iterator[str]:
     arms = [arm for arm in comparison.arms if arm.runs]
-    if not any(arm.solved_runs for arm in arms):
-        return
-    for unit, passages in (
-        ("env steps", [arm.env_steps for arm in arms]),
-        ("seconds of training", [arm.seconds for arm in arms]),
-    ):
-        told = [f"{arm.name}: {estimate(passage.median)}" for arm, passage in zip(arms, passages, strict=True)]
-        yield f"Median {unit} to {target_of(comparison)} (95 % interval): {'; '.join(told)}."
+    if any(arm.solved_runs for arm in arms):
+        steps = "; ".join(f"{arm.name}: {estimate(arm.env_steps.median)}" for arm in arms)
+        seconds = "; ".join(f"{arm.name}: {estimate(arm.seconds.median)}" for arm in arms)
+        yield f"Median env steps to {target_of(comparison)} (95 % interval): {steps}."
+        yield f"Median seconds of training to {target_of(comparison)} (95 % interval): {seconds}."
 
 
-def _best_returns(comparison: Comparison) -> Iterator[str]:
-    """Without a target: the best evaluations, and whether their intervals keep apart."""
-    arms = [arm for arm in comparison.arms if isfinite(arm.best_return.value)]
-    if not arms:
-        return
-    told = [f"{arm.name}: {estimate(arm.best_return)}" for arm in arms]
-    yield (
-        "There was no target that all arms share. Mean return of the best evaluation, median over runs "
-        f"(95 % interval): {'; '.join(told)}."
-    )
-    for arm in arms[1:]:
-        yield _best_contrast(arms[0], arm)
+def _exceptions(comparison: Comparison) -> Iterator[str]:
+    for arm in comparison.arms:
+        runs = runs_of(comparison, arm.name)
+        if many := sum(diverged(run.summary) for run in runs):
+            yield (
+                f"{many} of {plural(arm.runs, 'run')} of {arm.name} diverged: numbers did not stay finite. That is "
+                "an outcome, and counts as never having reached a target."
+            )
+        if many := sum(not run.evaluations for run in runs):
+            yield (
+                f"{many} of {plural(arm.runs, 'run')} of {arm.name} ended without an evaluation: the learning "
+                "curve and the best return are those of the others."
+            )
 
 
-def _best_contrast(reference: ArmResult, arm: ArmResult) -> str:
-    worse, better = sorted((reference, arm), key=lambda result: result.best_return.value)
-    if better.best_return.low > worse.best_return.high and enough_runs(arm.runs, reference.runs):
-        return f"{better.name} reached the higher best return: its interval and that of {worse.name} do not overlap."
-    return f"The data do not tell whether {reference.name} or {arm.name} reaches the higher best return."
+def _scaling(comparison: Comparison) -> Iterator[str]:
+    """The speed-up, for arms that differ from the first in their workers alone."""
+    for contrast in comparison.contrasts if "workers" in comparison.factors else ():
+        arm, reference = arms_of(comparison, contrast)
+        if {**arm.values, "workers": None} != {**reference.values, "workers": None}:
+            continue
+        speed_ups, rate = [], reference.steps_per_second.value
+        if comparison.target_return is not None and isfinite(contrast.seconds_ratio.value):
+            factor = estimate(contrast.seconds_ratio, ratio)
+            speed_ups.append(f"{factor} in the median seconds to {target_of(comparison)}")
+        if isfinite(faster := arm.steps_per_second.value / rate if rate else nan):
+            speed_ups.append(f"{ratio(faster)} in env steps per second")
+        ideal = ratio(arm.values["workers"] / reference.values["workers"])
+        what = (
+            f"a speed-up of {' and '.join(speed_ups)}, where {ideal} is ideal" if speed_ups else "no speed-up is known"
+        )
+        yield f"{arm.name} against {reference.name}: {what}."
 
 
 def _precision(comparison: Comparison) -> Iterator[str]:
-    """What few runs and many looks do to the intervals."""
+    """What few runs and many contrasts do to the intervals."""
     fewest = min(arm.runs for arm in comparison.arms if arm.runs)
     contrasts = comparison.contrasts if comparison.target_return is not None else ()
     chances = [chance for contrast in contrasts for chance in (contrast.fewer_env_steps, contrast.sooner)]
     widths = [chance.high - chance.low for chance in chances if isfinite(chance.low)]
     if fewest < FEW_RUNS:
-        yield f"With only {plural(fewest, 'run')} in an arm the intervals are wide{_width_words(widths)}."
+        mean = sum(widths) / max(len(widths), 1)
+        wide = f": those of the probabilities are {mean:.2f} wide on average, and 1 would say nothing" if widths else ""
+        yield f"With only {plural(fewest, 'run')} in an arm the intervals are wide{wide}."
     if 1 < fewest < FEWEST_COVERED:
         covered = 100 * (1 - 2 ** (1 - fewest))  # that not all runs lie on one side of the truth
         yield (
@@ -216,17 +208,11 @@ def _precision(comparison: Comparison) -> Iterator[str]:
             f"{plural(fewest, 'run')} against {fewest} cannot tell two arms apart: that every run of one beats "
             "every run of the other happens by chance too often."
         )
-    if len(comparison.arms) > 2 and comparison.target_return is not None:
+    if len(comparison.arms) > 2 and contrasts:
         yield (
             f"The intervals are not corrected for looking at {len(contrasts)} contrasts, each by env steps and by "
             "seconds: the more one looks at, the sooner one of them leaves out 0.5 by chance."
         )
-
-
-def _width_words(widths: Sequence[float]) -> str:
-    if not widths:
-        return ""
-    return f": those of the probabilities are {sum(widths) / len(widths):.2f} wide on average, and 1 would say nothing"
 
 
 def _races(comparison: Comparison, arm: ArmResult) -> Iterator[str]:
@@ -236,18 +222,13 @@ def _races(comparison: Comparison, arm: ArmResult) -> Iterator[str]:
     if arm.staleness_max == 0:
         yield f"{arm.name}: no gradient was stale when it was applied."
         return
-    age = (
-        f"{arm.name}: a gradient was on average {arm.staleness_mean:.1f} updates old when it was applied (95 % at "
-        f"most {arm.staleness_p95:.0f}, none above {arm.staleness_max})"
-    )
-    met = (
-        f"{_part(arm.overlapped_pushes)} of the pushes overlapped another one and {_part(arm.torn_pulls)} of the "
-        "pulls were torn"
+    pushes, pulls = (
+        "none" if share.value == 0 else percent(share.value) for share in (arm.overlapped_pushes, arm.torn_pulls)
     )
     lost = arm.lost_updates
     overwritten = f"; measured apart, {percent(lost.lost)} of all element updates were overwritten" if lost else ""
-    yield f"{age}; {met}{overwritten}."
-
-
-def _part(share: Interval) -> str:
-    return "none" if share.value == 0 else percent(share.value)
+    yield (
+        f"{arm.name}: a gradient was on average {arm.staleness_mean:.1f} updates old when it was applied (95 % at "
+        f"most {arm.staleness_p95:.0f}, none above {arm.staleness_max}); {pushes} of the pushes overlapped another one "
+        f"and {pulls} of the pulls were torn{overwritten}."
+    )

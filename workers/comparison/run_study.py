@@ -201,13 +201,12 @@ def show_comparison(view: StudyView, comparison: Comparison, sentences: Sequence
 
 
 def _write_report(comparison: Comparison, path: Path) -> list[str]:
-    """Figures and report.html where matplotlib and scipy are installed; the names of the files."""
+    """Figures and report.html where their packages are installed; the names of the files."""
     try:
         from workers.comparison.figures import log_rank, save_figures
+        from workers.comparison.page import render_page
     except ImportError:
         return [f"(for figures and report.html: {install_command('report')})"]
-    from workers.comparison.page import render_page
-
     figures = save_figures(comparison, path / "figures")
     (path / "report.html").write_text(render_page(comparison, figures, log_rank(comparison)), encoding="utf-8")
     return ["report.html", f"figures/ ({len(figures)} files)"]
