@@ -36,5 +36,7 @@ def unpack(content: bytes) -> dict[str, Any]:
         dtype, shape, start = value[ARRAY]
         return np.frombuffer(content, dtype, math.prod(shape), end + start).reshape(shape).copy()
 
-    state: dict[str, Any] = json.loads(content[LENGTH:end], object_hook=array)
+    state = json.loads(content[LENGTH:end], object_hook=array)
+    if not isinstance(state, dict):
+        raise ValueError("not a worker's snapshot")
     return state

@@ -117,8 +117,7 @@ class FaultyOs:
         reads = bool(flags & os.O_NONBLOCK)
         self._maybe_fail("open", reads)
         descriptor = os.open(path, flags, mode)
-        if reads:
-            self._readers.add(descriptor)
+        (self._readers.add if reads else self._readers.discard)(descriptor)  # a number comes round again
         return descriptor
 
     def write(self, descriptor: int, content: memoryview) -> int:

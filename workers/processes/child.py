@@ -170,8 +170,12 @@ class Child:
                 self._measured = now, cpu_seconds
         if _size(self.log) > LARGEST_LOG:
             with suppress(OSError):
-                end = self.log.read_bytes()[-KEPT_LOG:]  # what is appended meanwhile may be lost
-                self.log.write_bytes(b"(the beginning of this log was dropped)\n" + end)
+                with open(self.log, "r+b") as file:  # what is appended meanwhile may be lost
+                    file.seek(-KEPT_LOG, os.SEEK_END)
+                    end = file.read()
+                    file.seek(0)
+                    file.write(b"(the beginning of this log was dropped)\n" + end)
+                    file.truncate()
                 self._log_start = 0
 
     def _allowed(self, longest_pause: float) -> float:
