@@ -58,10 +58,11 @@ class ClosedFormLearner(ClosedFormActor):
     def __init__(self, model: ActorCritic, objective: Objective, n_steps: int, count: int, watch: Stopwatch):
         super().__init__(model, n_steps, count)
         self._objective, self._lap, self._ones = objective, watch.lap, np.ones(n_steps * count, np.float32)
-        self._measure = MomentsMeter(n_steps * count).measure
+        self._measure, self._act = MomentsMeter(n_steps * count).measure, self._trunk.act
 
     def act(self, t: int, observations: NDArray[Any], out: Array) -> None:
-        self._policy(self._trunk.act(t, observations), out)
+        self._act(t, observations).dot(self._policy.transposed, out)
+        out += self._policy.bias
 
     def gradients(self, rollout: Rollout) -> Iterator[RolloutStatistics]:
         n_steps, count = rollout.rewards.shape

@@ -25,7 +25,7 @@ class Targets(NamedTuple):
 
     def flat(self) -> "Targets":
         """The same, [N] each."""
-        return Targets(*(array.reshape(-1) for array in self))
+        return Targets(self.returns.reshape(-1), self.advantages.reshape(-1), self.valid.reshape(-1))
 
 
 class LossTerms(NamedTuple):

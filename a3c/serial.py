@@ -65,21 +65,18 @@ class SerialEnvironments:
         return self._observations, {}
 
     def step(self, actions: NDArray[Any], /) -> Step:
-        given, plain = self._translated(actions)
-        for index, action in enumerate(given):
+        recorded = actions.tolist() if self._scalar else actions.reshape(len(actions), -1).tolist()
+        given = self.head.to_env(actions)
+        for index, action in enumerate(recorded if given is actions and self._scalar else self._listed(given)):
             if self._ended[index]:
                 self._begin(index, int(self._rng.integers(SEEDS)))
             else:
-                self._act(index, action, plain[index])
+                self._act(index, action, recorded[index])
         return self._observations, self._rewards, self._terminated, self._truncated, {}
 
-    def _translated(self, actions: NDArray[Any]) -> tuple[Iterable[Any], list[Any]]:
-        """Actions as the environments take them, and as they are recorded."""
-        given = self.head.to_env(actions)
-        if not self._scalar:
-            return given, actions.reshape(len(actions), -1).tolist()
-        plain = actions.tolist()
-        return (plain if given is actions else given.tolist()), plain
+    def _listed(self, given: NDArray[Any]) -> Iterable[Any]:
+        """Actions one by one, as an environment takes them: a number as Python's."""
+        return given.tolist() if self._scalar else given
 
     def _begin(self, index: int, seed: int) -> None:
         returned = self._run(self._environments[index].reset, seed=seed)
@@ -139,7 +136,8 @@ class SerialEnvironments:
             if len(actions) > REPLAYABLE_STEPS:
                 return False
             self._begin(index, seed)
-            for action, recorded in zip(*self._translated(actions), strict=True):
+            records = actions.tolist() if self._scalar else actions.reshape(len(actions), -1).tolist()
+            for action, recorded in zip(self._listed(self.head.to_env(actions)), records, strict=True):
                 if self._ended[index]:
                     return False
                 self._act(index, action, recorded)

@@ -138,7 +138,7 @@ class ClosedFormMLP:
         if not t:
             for copy, original in self._copies:
                 copy[...] = original
-        outputs = _flat(observations)
+        outputs = observations if observations.ndim == 2 else _flat(observations)
         for hidden, (weight, bias) in self._acting:
             outputs = outputs.dot(weight, hidden[t])
             outputs += bias
