@@ -150,7 +150,7 @@ def evaluate(command: str, place: Place) -> None:
 
 def play(command: str, place: Place) -> None:
     """Runs, for one episode, as fast as it goes."""
-    arguments = words(command, place.solved)[1:]
+    arguments = words(command, place.unfinished)[1:]
     assert "return" in here(*arguments, "--episodes", 1, "--speed", 0)
     if "--record" in arguments:
         assert Path(arguments[arguments.index("--record") + 1]).stat().st_size

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.process.command import FOREVER, ROOT, Program, run
+from tests.process.command import FOREVER, ROOT, Program, run_here
 from workers.processes.child import KEPT_LOG, LARGEST_LOG
 
 ENVIRONMENTS = """
@@ -80,7 +80,7 @@ def alive(pids: list[int]) -> list[int]:
 def test_a_simulator_ends_with_its_environment_or_else_with_its_worker(name: str, lab: Path) -> None:
     arguments = ("--env", f"leaving:{name}-v0", *SHORT, "--run-dir", lab / "run")
     with Program(*arguments, environment=variables(lab)) as program:
-        assert program.wait() == 0, program.text
+        assert program.process.wait(60) == 0, program.text  # a simulator that is forgotten keeps the pipe open
         assert len(simulators(lab)) >= 4  # of two workers, the look before the start, and evaluations
         assert len(alive(simulators(lab))) <= (name == "Forgetful")  # the look's own is the user's to close
 
@@ -128,10 +128,10 @@ def test_logs_of_an_environment_that_prints_stay_bounded(lab: Path) -> None:
 
 def test_without_evaluations_a_run_is_saved_and_resumed(tmp_path: Path) -> None:
     arguments = ("--workers", 2, "--eval-episodes", 0, "--max-env-steps", 2000, "--run-dir", tmp_path / "run")
-    code, output = run(*arguments)
+    code, output = run_here(*arguments)
     assert code == 0 and "no evaluations" in output
     assert not (tmp_path / "run" / "checkpoints" / "best.json").exists()
-    code, output = run("resume", tmp_path / "run", "--max-env-steps", 4000)
+    code, output = run_here("resume", tmp_path / "run", "--max-env-steps", 4000)
     summary = json.loads((tmp_path / "run" / "summary.json").read_bytes())
     assert code == 0 and summary["env_steps"] >= 4000 and summary["evaluation"] is None
 
