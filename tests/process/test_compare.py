@@ -51,7 +51,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def test_a_study_leaves_its_results_and_ordinary_run_directories(study: tuple[Path, str]) -> None:
     path, _ = study
-    assert {entry.name for entry in path.iterdir()} == RESULTS
+    assert {entry.name for entry in path.iterdir()} | {"forkserver.log"} == RESULTS  # this process may have had one
     runs = sorted(entry.name for entry in (path / "runs").iterdir())
     assert runs == [f"{mode}-seed-{seed}" for mode in ("async", "locked", "sync") for seed in (0, 1)]
     for name in runs:
