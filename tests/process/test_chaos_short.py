@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.chaos.chains import ALONE, BUSY, SYNC_2, chains
+from tests.chaos.chains import BUSY, SYNC_2, chains
 from tests.chaos.disks import disk_full_at_the_end
 from tests.chaos.evaluations import evaluation_faults
 from tests.chaos.outcome import Outcome
@@ -46,9 +46,9 @@ def test_a_run_that_loses_two_processes_at_once_on_a_busy_machine_goes_on(tmp_pa
 
 
 def test_signals_and_resumes_in_a_chain_leave_no_trace_in_the_results(tmp_path: Path) -> None:
-    outcome = chains(2, tmp_path, seed=43, settings=[(*BUSY, *setting, *SHORTER) for setting in (SYNC_2, ALONE)])
-    assert_survived(outcome, 2)
-    assert {"SIGINT", "SIGTERM"} <= outcome.facts.keys()  # one first link each; they end an evaluation under way
+    outcome = chains(1, tmp_path, seed=15, settings=[(*BUSY, *SYNC_2, *SHORTER)])  # of one worker: test_resume.py
+    assert_survived(outcome, 1)
+    assert "SIGTERM" in outcome.facts  # the first link, which ends an evaluation under way
 
 
 def test_a_run_finishes_and_saves_on_time_whatever_its_evaluations_do(tmp_path: Path) -> None:

@@ -36,18 +36,29 @@ def island(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ("evaluate", "run", "--episodes", 2),
-        ("play", "run", "--episodes", 1, "--render", "text"),
-        ("export", "run", "--episodes", 2),
-        ("resume", "run", "--max-env-steps", 4000),
-    ],
-    ids=lambda command: command[0],
-)
-def test_a_module_of_the_current_folder_need_not_be_named_again(command: tuple[object, ...], island: Path) -> None:
-    code, output = run(*command, cwd=island)
+COMMANDS = """
+import sys
+sys.path.append({root!r})
+import gymnasium
+import run_a3c
+
+paths = list(sys.path)
+for command in (
+    "evaluate run --episodes 2",
+    "play run --episodes 1 --render text",
+    "export run --episodes 2",
+    "resume run --max-env-steps 4000",
+):
+    assert "island" not in sys.modules
+    assert run_a3c.main(command.split()) == 0, command
+    sys.path[:] = paths  # none finds what another one has left
+    del sys.modules["island"], gymnasium.registry["Island-v0"]
+"""
+
+
+def test_a_module_of_the_current_folder_need_not_be_named_again(island: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere.py").write_text(COMMANDS.format(root=str(ROOT)))
+    code, output = run(tmp_path / "elsewhere.py", command=[sys.executable], cwd=island)
     assert code == 0, output
 
 

@@ -16,6 +16,7 @@ from a3c.checkpoint import load_training
 from tests.chaos.resuming import group_kills, rows, sync_kill_points
 from tests.process.command import Program, run_here
 from tests.process.test_saving import assert_survived
+from workers import resume, train
 from workers.actor_learner import annealed_learning_rate
 from workers.runs.directory import lock_directory
 
@@ -75,6 +76,19 @@ def copied(interrupted: Path, tmp_path: Path) -> Path:
 
 
 # -- bit for bit ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{"mode": "sync", "workers": 2}, {"workers": 1}], ids=str)
+def test_a_run_in_two_halves_is_the_run_in_one_piece(options: dict[str, Any], tmp_path: Path) -> None:
+    options |= {"seed": 3, "anneal": False, "target_return": 501.0, "eval_interval": 1000, "eval_episodes": 5}
+    whole, _ = (
+        train(run_dir=tmp_path / str(budget), max_env_steps=budget, dashboard="off", **options)
+        for budget in (4000, 2000)
+    )
+    resumed = resume(tmp_path / "2000", max_env_steps=4000, dashboard="off")
+    assert resumed is not None
+    for name in ("state_sha256", "env_steps", "updates", "episodes"):
+        assert getattr(resumed, name) == getattr(whole, name), name
 
 
 @pytest.mark.long
