@@ -22,7 +22,7 @@ import psutil
 
 import run_a3c
 from a3c import load_policy
-from workers.processes.start import context, inherited, start_forkserver
+from workers.processes.start import context, start_forkserver, start_process
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, str(ROOT / "run_a3c.py")]
@@ -162,9 +162,8 @@ def run_in_processes(target: Callable[..., None], arguments: Sequence[tuple[obje
     """Run a function in as many processes at once as there are tuples of arguments, all of which must end well."""
     start_forkserver()
     processes = [context().Process(target=target, args=args) for args in arguments]
-    with inherited():
-        for process in processes:
-            process.start()
+    for process in processes:
+        start_process(process)
     for process in processes:
         process.join(60)
         assert process.exitcode == 0

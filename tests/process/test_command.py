@@ -68,7 +68,7 @@ def test_piped_output_is_plain_lines(solved_run: SolvedRun) -> None:
 def test_evaluate_repeats_the_verified_evaluation_exactly(solved_run: SolvedRun) -> None:
     run_dir, _, summary = solved_run
     seed = summary["evaluation"]["seed"]
-    code, output = run("evaluate", run_dir, "--episodes", 100, "--seed", seed, "--json")
+    code, output = run_here("evaluate", run_dir, "--episodes", 100, "--seed", seed, "--json")
     assert code == 0, output
     result = json.loads(output)
     assert {name: result[name] for name in ("mean", "std", "min", "max", "episodes", "seed")} == {

@@ -16,7 +16,7 @@ import pytest
 
 import workers
 from a3c import Config
-from tests.process.command import ESCAPE, ROOT, Program, run, run_here
+from tests.process.command import ESCAPE, ROOT, Program, run_here
 from workers.comparison.lost_updates import measure_lost_updates
 from workers.comparison.results import Comparison
 from workers.processes.preflight import describe_environment
@@ -42,14 +42,16 @@ WITHOUT_EXTRA = [sys.executable, "-c", HIDE + "import run_a3c; run_a3c.command_l
 def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The directory and the output of a small finished study."""
     path = tmp_path_factory.mktemp("compare") / "study"
-    code, output = run("compare", "--modes", "async", "sync", "locked", "--seeds", "2", *SHORT, "--study-dir", path)
+    code, output = run_here(
+        "compare", "--modes", "async", "sync", "locked", "--seeds", "2", *SHORT, "--study-dir", path
+    )
     assert code == 0, output
     return path, output
 
 
 def test_a_study_leaves_its_results_and_ordinary_run_directories(study: tuple[Path, str]) -> None:
     path, _ = study
-    assert {entry.name for entry in path.iterdir()} == RESULTS
+    assert {entry.name for entry in path.iterdir()} | {"forkserver.log"} == RESULTS  # this process may have had one
     runs = sorted(entry.name for entry in (path / "runs").iterdir())
     assert runs == [f"{mode}-seed-{seed}" for mode in ("async", "locked", "sync") for seed in (0, 1)]
     for name in runs:
@@ -292,7 +294,7 @@ def test_a_study_from_python_says_how_to_call_it_again(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(
         "import workers\n"
         "if __name__ == '__main__':\n"
-        "    workers.compare(mode=['async', 'sync'], workers=1, seeds=1, env_latency_ms=50.0,\n"
+        "    workers.compare(mode=['async', 'sync'], workers=1, seeds=1, env_latency_ms=2.0,\n"
         "                    study_dir='my study', dashboard='off')\n"
     )
     command, variables = [sys.executable, str(tmp_path / "slow.py")], {"PYTHONPATH": str(ROOT)}
@@ -300,7 +302,7 @@ def test_a_study_from_python_says_how_to_call_it_again(tmp_path: Path) -> None:
         program.until(lambda: bool(program.workers()))
         program.process.send_signal(signal.SIGINT)
         program.wait()
-    call = "workers.compare(mode=['async', 'sync'], workers=1, env_latency_ms=50.0, seeds=1, study_dir='my study')"
+    call = "workers.compare(mode=['async', 'sync'], workers=1, env_latency_ms=2.0, seeds=1, study_dir='my study')"
     assert f"  resume  {call}\n" in program.text
 
 
@@ -308,7 +310,7 @@ def test_a_study_from_python_says_how_to_call_it_again(tmp_path: Path) -> None:
 def test_what_pushes_lose_is_counted_exactly(tmp_path: Path, mode: str, workers_: int, loses: bool) -> None:
     config = Config.from_options({"mode": mode, "workers": workers_, "n_steps": 1, "hidden_sizes": (256, 256)})
     start_forkserver()
-    lost = measure_lost_updates(config, describe_environment(config), tmp_path, seconds=1.0)
+    lost = measure_lost_updates(config, describe_environment(config), tmp_path, seconds=0.4)
     assert lost.updates > 20
     if loses:  # on one core as on many: a push is interrupted, too
         assert 0 < lost.lost < 0.5
@@ -322,15 +324,15 @@ def test_a_slow_environment_sleeps_and_its_evaluation_does_not(tmp_path: Path) -
     summary = workers.train(
         run_dir=tmp_path / "run",
         dashboard="off",
-        env_latency_ms=1000.0,
+        env_latency_ms=400.0,
         workers=8,
         n_steps=1,
         max_env_steps=8,
         eval_episodes=5,
     )
-    assert 1.0 <= summary.train_seconds < summary.env_steps  # eight asleep at once; one after the other, a second each
+    assert 0.4 <= summary.train_seconds < 0.4 * summary.env_steps  # asleep side by side, not one after the other
     assert summary.evaluation is not None and summary.evaluation.mean >= 8
-    assert summary.wall_seconds < 5 * 8  # five episodes of no fewer than eight steps
+    assert summary.wall_seconds < 0.4 * 5 * 8  # five episodes of no fewer than eight steps
 
 
 def test_training_is_logged_at_every_tenth_update(tmp_path: Path) -> None:

@@ -59,7 +59,17 @@ def snippets() -> list[Any]:
     found = [
         (path, code) for path in pages for code in re.findall(r"^```python\n(.*?)^```", path.read_text(), re.M | re.S)
     ]
-    return [pytest.param(code, id=f"{path.name}-{number}") for number, (path, code) in enumerate(found)]
+    return [
+        pytest.param(code, id=f"{path.name}-{number}")
+        for number, (path, code) in enumerate(found)
+        if not repeated(code, found)
+    ]
+
+
+def repeated(code: str, found: list[tuple[Path, str]]) -> bool:
+    """Whether a longer snippet has all that is done in this one."""
+    lines = [line for line in code.splitlines() if not line.startswith("from ")]
+    return any(len(code) < len(other) and all(line in other for line in lines) for _, other in found)
 
 
 COMMANDS = list(dict.fromkeys(RUN_DIR.sub("RUN_DIR", one) for path in PAGES for one in commands(path.read_text())))
@@ -150,7 +160,7 @@ def evaluate(command: str, place: Place) -> None:
 
 def play(command: str, place: Place) -> None:
     """Runs, for one episode, as fast as it goes."""
-    arguments = words(command, place.solved)[1:]
+    arguments = words(command, place.unfinished)[1:]
     assert "return" in here(*arguments, "--episodes", 1, "--speed", 0)
     if "--record" in arguments:
         assert Path(arguments[arguments.index("--record") + 1]).stat().st_size

@@ -115,6 +115,7 @@ def test_a_run_that_failed_can_be_gone_on_with(failed: tuple[Path, str, dict[str
     assert after["status"] == "budget_exhausted" and after["env_steps"] >= budget
 
 
+@pytest.mark.long  # test_terminal.py kills one parent, test_border.py looks at every kind of child
 def test_no_process_outlives_a_killed_parent(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     with Program(*FOREVER, "--run-dir", run_dir) as program:

@@ -23,14 +23,12 @@ DEADLY = {  # fault and place: what is told of it
     ("hang_in_python", STEP): "hung: no environment step for",
     ("hang_in_c", RESET): "hung: no environment step for",
     ("lose_licence", STEP): "died: RuntimeError: the simulator lost its licence",
-    ("lose_licence", RESET): "died: RuntimeError: the simulator lost its licence",
     ("raise_unpicklable", STEP): "SimulatorError: ('the scene fell apart', <unlocked _thread.lock",
     ("call_sys_exit", STEP): "died: SystemExit: 0",
     ("leave_without_a_word", STEP): "died: exit code 0 without a crash report",
     ("segfault", STEP): "died: killed by SIGSEGV",
     ("run_out_of_memory", STEP): "died: MemoryError",
     ("change_shape", STEP): "died: ValueError: observation of shape (5,), expected (4,)",
-    ("change_dtype", STEP): "died: ValueError: observation of dtype <U1, expected numbers",
 }
 MONITOR = "monitor"
 SPOILING = {"observe_nan": "observations", "pay_infinity": "rewards", "pay_much": "gradients"}  # and as what it counts

@@ -8,9 +8,10 @@ from pathlib import Path
 import gymnasium
 import pytest
 
+import run_a3c
 from a3c import load_policy
 from a3c.checkpoint import save_checkpoint
-from tests.process.command import COMMAND, ROOT, run
+from tests.process.command import COMMAND, ROOT, run, run_here
 from tests.process.odd import MODULE
 from tests.unit.networks import mlp
 
@@ -36,18 +37,29 @@ def island(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ("evaluate", "run", "--episodes", 2),
-        ("play", "run", "--episodes", 1, "--render", "text"),
-        ("export", "run", "--episodes", 2),
-        ("resume", "run", "--max-env-steps", 4000),
-    ],
-    ids=lambda command: command[0],
-)
-def test_a_module_of_the_current_folder_need_not_be_named_again(command: tuple[object, ...], island: Path) -> None:
-    code, output = run(*command, cwd=island)
+COMMANDS = """
+import sys
+sys.path.append({root!r})
+import gymnasium
+import run_a3c
+
+paths = list(sys.path)
+for command in (
+    "evaluate run --episodes 2",
+    "play run --episodes 1 --render text",
+    "export run --episodes 2",
+    "resume run --max-env-steps 4000",
+):
+    assert "island" not in sys.modules
+    assert run_a3c.main(command.split()) == 0, command
+    sys.path[:] = paths  # none finds what another one has left
+    del sys.modules["island"], gymnasium.registry["Island-v0"]
+"""
+
+
+def test_a_module_of_the_current_folder_need_not_be_named_again(island: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere.py").write_text(COMMANDS.format(root=str(ROOT)))
+    code, output = run(tmp_path / "elsewhere.py", command=[sys.executable], cwd=island)
     assert code == 0, output
 
 
@@ -82,17 +94,17 @@ def test_a_run_of_an_id_that_a_script_registered_is_found_by_its_entry_point(isl
 def test_an_id_that_nobody_knows_is_one_line_that_says_how_to_name_it(tmp_path: Path) -> None:
     facts = {"env_id": "Shore-v0", "max_episode_steps": 20, "updates": 3}
     save_checkpoint(tmp_path, "best", mlp(3, 3, [4]), facts)
-    code, output = run("evaluate", tmp_path)
+    code, output = run_here("evaluate", tmp_path)
     assert code == 2
     assert len(output.splitlines()) == 1 and "--env module:Shore-v0" in output
-    code, output = run("evaluate", tmp_path, "--episodes", 2, "--env", f"{MODULE}:StartOne-v0")
+    code, output = run_here("evaluate", tmp_path, "--episodes", 2, "--env", f"{MODULE}:StartOne-v0")
     assert code == 0, output
 
 
 @pytest.fixture(scope="module")
 def start_one(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("start") / "run"
-    code, output = run("--env", f"{MODULE}:StartOne-v0", *SHORT, "--max-env-steps", 8000, "--run-dir", run_dir)
+    code, output = run_here("--env", f"{MODULE}:StartOne-v0", *SHORT, "--max-env-steps", 8000, "--run-dir", run_dir)
     assert code == 0, output
     return run_dir
 
@@ -103,12 +115,13 @@ def test_a_loaded_policy_takes_the_environments_own_actions(start_one: Path) -> 
     assert sum(float(environment.step(int(policy(observation[None])[0]))[1]) for _ in range(20)) == 20
 
 
-def test_a_warning_tells_of_an_untrained_policy_once(tmp_path: Path) -> None:
+def test_a_warning_tells_of_an_untrained_policy_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     facts = {"env_id": "CartPole-v1", "max_episode_steps": 20, "updates": 0}
     save_checkpoint(tmp_path, "best", mlp(4, 2, [4]), facts)
-    result = subprocess.run([*COMMAND, "evaluate", str(tmp_path), "--json"], capture_output=True, text=True, timeout=60)
-    assert json.loads(result.stdout)["episodes"] == 100
-    assert result.stderr == f"run_a3c.py: warning: {tmp_path}/best.json is an untrained policy, of 0 updates\n"
+    assert run_a3c.main(["evaluate", str(tmp_path), "--json"]) == 0
+    output, errors = capsys.readouterr()
+    assert json.loads(output)["episodes"] == 100
+    assert errors == f"run_a3c.py: warning: {tmp_path}/best.json is an untrained policy, of 0 updates\n"
 
 
 @pytest.mark.parametrize("command", ["evaluate", "train"])
@@ -128,19 +141,20 @@ def test_standard_output_is_the_commands_whatever_an_environment_prints(command:
         assert json.loads(result.stdout)["episodes"] == 2
 
 
-def test_numbers_that_are_not_finite_are_null_in_json_and_told(tmp_path: Path) -> None:
+def test_numbers_that_are_not_finite_are_null_in_json_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     facts = {"env_id": f"{MODULE}:PaysNothingKnown-v0", "max_episode_steps": 20, "updates": 3}
     save_checkpoint(tmp_path, "best", mlp(3, 3, [4]), facts)
-    arguments = ["evaluate", str(tmp_path), "--episodes", "2"]
-    plain, as_json = (
-        subprocess.run([*COMMAND, *arguments, *more], capture_output=True, text=True, timeout=60, cwd=ROOT)
-        for more in ([], ["--json"])
-    )
-    assert "nan" in plain.stdout
-    statistics = json.loads(as_json.stdout, parse_constant=pytest.fail)
+    results = []
+    for more in ([], ["--json"]):
+        assert run_a3c.main(["evaluate", str(tmp_path), "--episodes", "2", *more]) == 0
+        results.append(capsys.readouterr())
+    plain, as_json = results
+    assert "nan" in plain.out
+    statistics = json.loads(as_json.out, parse_constant=pytest.fail)
     assert [statistics[name] for name in ("mean", "std", "min", "max", "mean_length")] == [None] * 4 + [20]
-    for result in (plain, as_json):
-        assert result.returncode == 0
-        assert result.stderr == (
+    for result in results:
+        assert result.err == (
             "run_a3c.py: warning: the returns of 2 of 2 episodes are not finite; check the environment's rewards\n"
         )

@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 from shared import PHASES
-from tests.process.command import run
+from tests.process.command import run_here
 
-BUDGET = ("--target-return", 501, "--max-env-steps", 20_000)
+BUDGET = ("--target-return", 501, "--max-env-steps", 8000)
 
 
 @pytest.mark.parametrize("mode", ["async", "sync"])
 def test_phases_of_every_worker_add_up_to_its_wall_time(mode: str, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    code, output = run("--mode", mode, "--workers", 3, *BUDGET, "--profile", "--run-dir", run_dir)
+    code, output = run_here("--mode", mode, "--workers", 3, *BUDGET, "--profile", "--run-dir", run_dir)
     assert code == 0, output
     profile = json.loads((run_dir / "summary.json").read_text())["profile"]
     assert len(profile) == 3

@@ -14,8 +14,9 @@ import run_a3c
 from a3c import Config
 from a3c.checkpoint import load_training
 from tests.chaos.resuming import group_kills, rows, sync_kill_points
-from tests.process.command import Program, run, run_here
+from tests.process.command import Program, run_here
 from tests.process.test_saving import assert_survived
+from workers import resume, train
 from workers.actor_learner import annealed_learning_rate
 from workers.runs.directory import lock_directory
 
@@ -64,7 +65,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def resumed(interrupted: Path) -> Path:
     """The same run, gone on with to the end of its budget."""
     run_dir = Path(shutil.copytree(interrupted, interrupted.parent / "resumed"))
-    code, output = run("resume", run_dir)
+    code, output = run_here("resume", run_dir)
     assert code == 0, output
     return run_dir
 
@@ -75,6 +76,19 @@ def copied(interrupted: Path, tmp_path: Path) -> Path:
 
 
 # -- bit for bit ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{"mode": "sync", "workers": 2}, {"workers": 1}], ids=str)
+def test_a_run_in_two_halves_is_the_run_in_one_piece(options: dict[str, Any], tmp_path: Path) -> None:
+    options |= {"seed": 3, "anneal": False, "target_return": 501.0, "eval_interval": 1000, "eval_episodes": 5}
+    whole, _ = (
+        train(run_dir=tmp_path / str(budget), max_env_steps=budget, dashboard="off", **options)
+        for budget in (4000, 2000)
+    )
+    resumed = resume(tmp_path / "2000", max_env_steps=4000, dashboard="off")
+    assert resumed is not None
+    for name in ("state_sha256", "env_steps", "updates", "episodes"):
+        assert getattr(resumed, name) == getattr(whole, name), name
 
 
 @pytest.mark.long
@@ -146,9 +160,8 @@ def test_the_learning_rate_goes_on_by_env_steps(interrupted: Path, resumed: Path
         assert rate == pytest.approx(annealed_learning_rate(config, env_steps), abs=behind)
 
 
-@pytest.mark.parametrize("workers", [2, 6])
-def test_async_goes_on_with_another_number_of_workers(interrupted: Path, copied: Path, workers: int) -> None:
-    before = summary(interrupted)
+def test_async_resumes_with_more_workers(interrupted: Path, copied: Path) -> None:
+    before, workers = summary(interrupted), 6
     budget = before["env_steps"] + 3000
     code, output = run_here("resume", copied, "--workers", workers, "--max-env-steps", budget)
     assert code == 0, output

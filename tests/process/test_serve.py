@@ -27,6 +27,7 @@ from a3c.config import CheckpointError
 from tests.process.command import COMMAND, run, run_here
 from tests.process.http_client import ServerProgram, received
 from tests.process.onnx_models import BALANCE, DIGEST, linear_model, model_metadata, write_model
+from tests.process.test_export import leaning, saved
 from workers.serving.metadata import Metadata, read_metadata
 from workers.serving.model import load_model
 from workers.serving.requests import BODY_LIMIT
@@ -504,12 +505,13 @@ def test_no_answer_is_of_two_models(tmp_path: Path) -> None:
     assert seen == {0, 1}
 
 
-def test_a_run_is_exported_checked_and_served(solved_run: SolvedRun) -> None:
+def test_a_run_is_exported_checked_and_served(tmp_path: Path) -> None:
+    run_dir = saved(tmp_path / "run", "CartPole-v1", leaning(), 15.0)  # episodes of 20 steps
     observations = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
-    with ServerProgram(solved_run[0], "--int8") as server:
+    with ServerProgram(run_dir, "--int8") as server:
         status, answer = server.act({"observations": observations.tolist()})
         assert status == 200
-        assert np.mean(np.array(answer["actions"]) == load_policy(solved_run[0])(observations)) > 0.9
+        assert np.mean(np.array(answer["actions"]) == load_policy(run_dir)(observations)) > 0.9
         assert server.ask("GET", "/healthz")[1]["model"]["precision"] == "int8"
         assert len(answer["values"]) == 50
         assert "torch" not in Path(f"/proc/{server.process.pid}/maps").read_text()

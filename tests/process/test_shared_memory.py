@@ -1,10 +1,11 @@
 """Shared memory seen from other processes: real ones, started the way the program starts them."""
 
 import gc
-import multiprocessing
 import os
 import sys
+from collections.abc import Callable
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from shared.optimizers import SharedAdam
 from shared.scoreboard import ROW, Scoreboard
 from shared.store import SharedStore
 from tests.process.command import run_in_processes
-from workers.processes.start import inherited
+from workers.processes.start import context, start_forkserver, start_process
 
 SIZE, WORKERS, PUSHES = 1000, 4, 500
 
@@ -37,6 +38,15 @@ def double(array: SharedArray, answer: Connection) -> None:
     answer.send((array.array.ctypes.data % os.sysconf("SC_PAGE_SIZE"), array.numbers.tolist()))
 
 
+def started(target: Callable[..., None], *arguments: object) -> tuple[Connection, BaseProcess]:
+    """A process that runs a function, as processes of a run are started, and what it answers by."""
+    receiver, sender = context().Pipe(duplex=False)
+    start_forkserver()
+    process = context().Process(target=target, args=(*arguments, sender))
+    start_process(process)
+    return receiver, process
+
+
 def descriptors() -> set[str]:
     """What the descriptors of this process lead to that are memory."""
     links = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
@@ -44,21 +54,12 @@ def descriptors() -> set[str]:
 
 
 @pytest.mark.parametrize("memory", ["file in memory", "file on disk"])
-@pytest.mark.parametrize("method", ["forkserver", "spawn"])
-def test_an_array_is_the_same_memory_in_another_process(
-    method: str, memory: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if method not in multiprocessing.get_all_start_methods():
-        pytest.skip(f"no {method} here")
+def test_an_array_is_the_same_memory_in_another_process(memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if memory == "file on disk":
         monkeypatch.delattr(os, "memfd_create", raising=False)
-    processes = multiprocessing.get_context(method)
     array = SharedArray((3,), "int64")
     array.array[:] = 1, 2, 3
-    receiver, sender = processes.Pipe(duplex=False)
-    with inherited():
-        process = processes.Process(target=double, args=(array, sender))  # type: ignore[attr-defined]
-        process.start()
+    receiver, process = started(double, array)
     assert receiver.poll(60)
     assert receiver.recv() == (0, [2, 4, 6])
     process.join(60)
@@ -93,19 +94,11 @@ def test_more_memory_than_there_is_is_refused_in_a_line(shape: tuple[int, ...]) 
         SharedArray(shape, "float32")
 
 
-@pytest.mark.parametrize("method", ["forkserver", "spawn"])
-def test_parameters_moments_and_rows_are_shared_and_local_parameters_are_not(method: str) -> None:
-    if method not in multiprocessing.get_all_start_methods():
-        pytest.skip(f"no {method} here")
-    processes = multiprocessing.get_context(method)
+def test_parameters_moments_and_rows_are_shared_and_local_parameters_are_not() -> None:
     scoreboard = Scoreboard(1)
     store = SharedStore(torch.zeros(SIZE), SharedAdam(SIZE), scoreboard)
     local = np.full(SIZE, 5, np.float32)
-    receiver, sender = processes.Pipe(duplex=False)
-    with inherited():
-        arguments = (store, scoreboard, torch.from_numpy(local.copy()), sender)
-        process = processes.Process(target=push_once, args=arguments)  # type: ignore[attr-defined]
-        process.start()
+    receiver, process = started(push_once, store, scoreboard, torch.from_numpy(local.copy()))
     assert receiver.poll(60)
     moments_there, local_there = receiver.recv()
     process.join(60)

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from a3c.actors import actor_for
@@ -174,8 +174,11 @@ def assert_same_gradients(actual, expected, tolerance=1e-5):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=tolerance * scale)
 
 
-@pytest.mark.parametrize(("steps", "count"), [(1, 1), (12, 1), (4, 3), (3, WIDE)])
-@pytest.mark.parametrize("hidden_sizes", [(128, 128), (32,), (16, 8, 4)])
+@settings(max_examples=15, deadline=None)
+@given(
+    st.lists(st.integers(1, 128), min_size=1, max_size=3), st.integers(1, 12), st.sampled_from([1, 3, WIDE - 1, WIDE])
+)
+@example([128, 128], 3, WIDE)
 def test_closed_form_trunk_is_autograds(hidden_sizes, steps, count):
     network, rng = model(hidden_sizes), np.random.default_rng(1)
     trunk, units = network.trunk, hidden_sizes[-1]
@@ -219,8 +222,10 @@ def cartpole_rollout(count, n_steps=16, max_episode_steps=12, seed=1):
     return copy(rollout)
 
 
-@pytest.mark.parametrize("count", [1, 3, 8])
-@pytest.mark.parametrize("config", [*CONFIGS, LossConfig(normalize_advantages=True), LossConfig(gae_lambda=1.0)])
+@settings(max_examples=18, deadline=None)
+@given(
+    st.integers(1, 8), st.sampled_from([*CONFIGS, LossConfig(normalize_advantages=True), LossConfig(gae_lambda=1.0)])
+)
 def test_closed_form_gradient_of_a_cartpole_rollout_is_autograds(count, config):
     rollout = cartpole_rollout(count)
     first, second = (model(value_scale=config.value_scale) for _ in range(2))

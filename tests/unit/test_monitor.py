@@ -1,5 +1,6 @@
 """The monitor: which snapshots it evaluates and how far, what failing environments do to that, how a run ends."""
 
+import copy
 import dataclasses
 import json
 import math
@@ -82,7 +83,7 @@ class Paid(gymnasium.Env[Any, Any]):
             return np.ones(1, np.float32), 0.0, True, False, {}
         pay = Paid.pays.get(numbers[0], Paid.otherwise)
         if isinstance(pay, BaseException):
-            raise pay
+            raise copy.copy(pay)  # a traceback would keep all that its frames hold, for good
         if isinstance(pay, list):
             pay = pay[(self.seed - evaluation_seed(SEED, numbers[0])) // 10]
         return np.ones(1, np.float32), float(pay() if callable(pay) else pay), True, False, {}

@@ -3,16 +3,13 @@
 import re
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "CONTRIBUTING.md", ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 POINTER = re.compile(r"`((?:(?:a3c|shared|workers|tests|benchmarks)/[\w/]+|run_a3c)\.py)`((?:,\s+`[A-Za-z_.]+`)*)")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_files_and_functions_exist(page: Path) -> None:
-    for file, names in POINTER.findall(page.read_text()):
+def test_files_and_functions_exist() -> None:
+    for file, names in (pointer for page in PAGES for pointer in POINTER.findall(page.read_text())):
         assert (ROOT / file).is_file(), file
         source = (ROOT / file).read_text()
         for name in re.findall(r"`([A-Za-z_.]+)`", names):

@@ -53,11 +53,14 @@ class Signals:
         sys.meta_path.insert(0, self)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, error: object, _traceback: object) -> None:
+        was_importing = self in sys.meta_path
         with suppress(ValueError):
             sys.meta_path.remove(self)
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if was_importing and isinstance(error, ImportError):  # as which C code passes on what `find_spec` has raised
+            self.find_spec()
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGUSR1:
