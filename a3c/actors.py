@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from a3c.heads import Array, Categorical, Head
+from a3c.heads import MASKED, Array, Categorical, Head
 from a3c.networks import ActorCritic
 from a3c.trunks import ClosedFormLinear
 
@@ -30,20 +30,42 @@ class Actor(Protocol):
 class ClosedFormActor(Actor):
     """Acts in NumPy on the network's parameters: an eighth of torch's time. With a rollout's sizes it can learn."""
 
-    def __init__(self, model: ActorCritic, n_steps: int = 0, count: int = 0):
-        self.head = model.head
-        self._trunk = model.trunk.closed_form(n_steps, count)  # type: ignore[attr-defined]
+    def __init__(self, model: ActorCritic, n_steps: int = 0, count: int = 0, batch: int = 0):
+        self.head, self._model, self._mask = model.head, model, model.observation.mask
+        self._trunk = model.trunk.closed_form(n_steps, count, batch)  # type: ignore[attr-defined]
         self._policy, self._value = ClosedFormLinear(model.policy_head), ClosedFormLinear(model.value_head)
-        self._value_scale = np.float32(model.value_scale)
+        self._outputs, self._normalizer = model.head.outputs, model.normalizer if model.normalizes else None
+        self._free = None if model.free is None else model.free.detach().numpy()
 
     def parameters(self, observations: NDArray[Any]) -> Array:
-        return self._policy(self._trunk(observations))
+        count = len(observations)
+        parameters = np.empty((count, self._outputs + self.head.free), np.float32)
+        self._finish(observations, self._policy(self._trunk(self._inputs(observations))), parameters)
+        return parameters
 
     def values(self, observations: NDArray[Any]) -> Array:
-        return self._values(self._trunk(observations))
+        return self._values(self._trunk(self._inputs(observations)))
 
     def _values(self, features: Array) -> Array:
-        return self._value(features)[:, 0] * self._value_scale
+        return self._value(features)[:, 0] * np.float32(self._model.unit)
+
+    def _inputs(self, observations: NDArray[Any], out: Array | None = None) -> NDArray[Any]:
+        """What the trunk is given of observations [B, *shape]: without their mask, normalised."""
+        if self._mask:
+            observations = observations[:, : -self._mask]
+        if self._normalizer is None:
+            return observations
+        flat = observations.reshape(len(observations), -1)
+        return self._normalizer.closed_form(flat, np.empty(flat.shape, np.float32) if out is None else out)
+
+    def _finish(self, observations: NDArray[Any], outputs: Array, parameters: Array) -> None:
+        """Write the head's parameters [B, outputs + free], given the policy layer's outputs."""
+        own = parameters[:, : self._outputs]
+        own[:] = outputs
+        if self._mask:
+            np.copyto(own, MASKED, where=observations[:, -self._mask :] == 0)
+        if self._free is not None:
+            parameters[:, self._outputs :] = self._free
 
 
 class ModuleActor(Actor):
@@ -81,9 +103,7 @@ class Policy(Actor):
         self.model, self.head, self.observation = model, model.head, model.observation
         self._actor = actor_for(model)
 
-    def __call__(
-        self, observations: Any, *, greedy: bool = True, rng: np.random.Generator | None = None
-    ) -> NDArray[Any]:
+    def __call__(self, observations: Any, *, greedy: bool = True, rng: np.random.Generator | None = None) -> Any:
         """Actions [B, *action_shape] for observations [B, *shape], as the environment takes them: the most probable
         ones, or sampled with `rng` where not greedy.
         """

@@ -20,9 +20,8 @@ from torch import Tensor
 
 from a3c.actors import Policy
 from a3c.config import CheckpointError
-from a3c.environments import sizes
 from a3c.files import json_object
-from a3c.heads import Categorical
+from a3c.heads import Categorical, Head, head_for
 from a3c.manifest import (
     FACTS,
     NUMBER_LIMIT,
@@ -40,8 +39,9 @@ from a3c.manifest import (
     save,
     whole_number,
 )
-from a3c.networks import ActorCritic
-from a3c.trunks import MLP, ObservationSpec
+from a3c.networks import ActorCritic, assemble
+from a3c.spaces import ObservationSpec, from_json, observation_spec
+from a3c.trunks import MLP
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +98,8 @@ def save_checkpoint(
         contents[TENSORS] = _pack(training.tensors)
         contents[FACTS] = json.dumps(training.facts, allow_nan=False, separators=(",", ":")).encode()
     trunk: Any = model.trunk
-    network = {**sizes(model.observation, model.head), "hidden_sizes": trunk.hidden_sizes}
-    network["value_scale"] = model.value_scale
+    network = {**(model.spaces or sizes(model.observation, model.head)), "hidden_sizes": trunk.hidden_sizes}
+    network |= {"value_scale": model.value_scale, "normalize_observations": model.normalizes}
     return save(directory, name, {**entries, "network": network}, contents, keep)
 
 
@@ -148,21 +148,42 @@ def _load_with_training(path: Path, skipped: tuple[str, ...]) -> tuple[Checkpoin
 def _model(network: dict[str, Any], weights: bytes) -> ActorCritic:
     """The network that a manifest describes, built only where the weights are as many as that takes."""
     hidden, value_scale = entry_of(network, "hidden_sizes", list), network.get("value_scale")
-    layers = [whole_number(network, "observation_size", 1)]
-    layers += [whole_number({"hidden_sizes": size}, "hidden_sizes", 1) for size in hidden]
-    start = whole_number({"action_start": 0, **network}, "action_start", -NUMBER_LIMIT)
-    head = Categorical(whole_number(network, "action_count", 1), start)
-    count = sum((fan_in + 1) * fan_out for fan_in, fan_out in [*pairwise(layers), (layers[-1], head.count + 1)])
+    hidden = [whole_number({"hidden_sizes": size}, "hidden_sizes", 1) for size in hidden]
+    observation, head = _sides(network)
+    layers, normalize = [observation.size, *hidden], network.get("normalize_observations", False) is True
+    if value_scale is not None and not (isinstance(value_scale, int | float) and 0 < value_scale <= sys.float_info.max):
+        raise ValueError("'value_scale' is out of range")
+    count = sum((fan_in + 1) * fan_out for fan_in, fan_out in [*pairwise(layers), (layers[-1], head.outputs + 1)])
     if 4 * count > len(weights):
         raise ValueError("its weights are fewer than its network's")
-    if not isinstance(value_scale, int | float) or not 0 < value_scale <= sys.float_info.max:
-        raise ValueError("'value_scale' is missing or out of range")
-    model = ActorCritic(MLP(ObservationSpec((layers[0],)), hidden), head, value_scale)
+    model = assemble(MLP(observation, hidden), head, value_scale, normalize, _spaces(network))
     state, own = _unpack(weights), model.state_dict()
     if {name: (t.shape, t.dtype) for name, t in state.items()} != {name: (t.shape, t.dtype) for name, t in own.items()}:
         raise ValueError("its weights do not fit its network")
     model.load_state_dict(state)
     return model
+
+
+def _spaces(network: dict[str, Any]) -> dict[str, Any] | None:
+    """The spaces that a manifest describes; None in one that has only their sizes."""
+    names = ("observation_space", "action_space", "info_mask")
+    return {name: network[name] for name in names} if "action_space" in network else None
+
+
+def _sides(network: dict[str, Any]) -> tuple[ObservationSpec, Head]:
+    """What a manifest's network observes, and how it acts."""
+    if (spaces := _spaces(network)) is not None:
+        head = head_for(from_json(spaces["action_space"]))
+        return observation_spec(from_json(spaces["observation_space"]), head.outputs, spaces["info_mask"] is True), head
+    start = whole_number({"action_start": 0, **network}, "action_start", -NUMBER_LIMIT)
+    size, count = (whole_number(network, name, 1) for name in ("observation_size", "action_count"))
+    return ObservationSpec((size,)), Categorical(count, start)
+
+
+def sizes(observation: ObservationSpec, head: Head) -> dict[str, int]:
+    """A flat observation and a discrete action as the manifests of networks without spaces describe them."""
+    start: int = getattr(head, "start", 0)
+    return {"observation_size": observation.size, "action_count": head.outputs, "action_start": start}
 
 
 def _pack(tensors: dict[str, Tensor]) -> bytes:

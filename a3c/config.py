@@ -41,6 +41,7 @@ class NetworkConfig:
     """The two-head actor-critic (a3c.networks)."""
 
     hidden_sizes: tuple[int, ...] = option((128, 128), "units of each ReLU layer of the shared trunk", low=1)
+    normalize_observations: bool = option(True, "scale observations by the running mean and deviation of each number")
     gradients: str = option(
         "closed-form",
         "closed-form: the exact derivative written out in NumPy, 2 to 8 times faster; autograd: torch's own",
@@ -50,14 +51,29 @@ class NetworkConfig:
 
 @dataclass(frozen=True, slots=True)
 class LossConfig:
-    """What a rollout is turned into (a3c.objectives, a3c.losses)."""
+    """What a rollout is turned into (a3c.objectives)."""
 
-    gamma: float = option(0.97, "discount per environment step", low=0, high=1)
-    gae_lambda: float = option(0.98, "lambda of the returns; 1 is the paper's n-step return, 0 is TD(0)", low=0, high=1)
+    objective: str = option(
+        "a2c",
+        "a2c: the policy gradient, each rollout used once; ppo: the clipped surrogate, several passes over it",
+        choices=("a2c", "ppo"),
+    )
+    gamma: float = option(0.99, "discount per environment step", low=0, high=1)
+    gae_lambda: float = option(0.95, "lambda of the returns; 1 is the paper's n-step return, 0 is TD(0)", low=0, high=1)
     entropy_coef: float = option(0.01, "weight of the entropy bonus", low=0)
     value_coef: float = option(0.5, "weight of the value loss", low=0)
-    value_scale: float = option(20.0, "unit in which the critic learns returns; 1 leaves them as they are", above=0)
-    normalize_advantages: bool = option(False, "scale the advantages of a rollout to mean 0 and deviation 1")
+    value_scale: float | None = option(
+        None,
+        "unit in which the critic learns returns; 1 leaves them as they are; default: their running spread",
+        above=0,
+    )
+    normalize_advantages: bool = option(True, "scale the advantages of a rollout to mean 0 and deviation 1")
+    clip: float = option(0.2, "ppo: how far the ratio of new to acting policy may be from 1", above=0)
+    passes: int = option(4, "ppo: passes over each rollout", low=1, high=1000)
+    minibatches: int = option(4, "ppo: minibatches of each pass, one update each", low=1, high=65536)
+    value_clip: float | None = option(
+        None, "ppo: how far a value may move in one rollout, in units of value; default: any", above=0
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from a3c.config import Config
 from a3c.heads import Head
 from a3c.serial import SerialEnvironments, Step, close_all
-from a3c.trunks import ObservationSpec
+from a3c.spaces import ObservationSpec, to_json
 
 NAP_SECONDS = 0.5  # asleep without a heartbeat
 
@@ -81,6 +81,7 @@ class EnvironmentSpec:
     spec: EnvSpec  # carries the entry point, so that a process that never registered the id can make it too
     observation: ObservationSpec
     head: Head
+    spaces: dict[str, Any]  # its own, as JSON
     max_episode_steps: int | None
     module: str | None = None  # registers the id where it is imported; None: the id is known without
     kept: dict[str, Any] | None = None  # the spec as JSON, where its id alone does not find it
@@ -108,14 +109,19 @@ class EnvironmentSpec:
 
     def description(self) -> dict[str, Any]:
         """What config.json keeps."""
-        kept = {**self.identity(), **sizes(self.observation, self.head)}
-        return {**kept, "reward_threshold": self.spec.reward_threshold}
+        return {**self.identity(), **self.spaces, "reward_threshold": self.spec.reward_threshold}
 
     def differences(self, description: Any) -> list[str]:
         """How it differs from the environment of a `description`; how an environment is found may have changed."""
-        before = {"action_start": 0, **(description if isinstance(description, dict) else {})}
+        before = dict(description) if isinstance(description, dict) else {}
         before["env_id"] = split(str(before.get("env_id")))[1]
         now = {**self.description(), "env_id": self.spec.id}
+        if "observation_size" in before:  # written when all were vectors and one of n actions
+            for name in self.spaces:
+                del now[name]
+            start = getattr(self.head, "start", 0)
+            now |= {"observation_size": self.observation.size, "action_count": self.head.outputs, "action_start": start}
+            before = {"action_start": 0, **before}
         return [
             f"{name} was {before.get(name)!r} and is {value!r}"
             for name, value in now.items()
@@ -142,7 +148,7 @@ class EnvironmentSpec:
                 for _ in range(count):
                     environments.append(context.run(self.make_one))
                     beat()
-                batch = SerialEnvironments(environments, beat, context)
+                batch = SerialEnvironments(environments, beat, context, self.observation)
         except BaseException:
             close_all(environments)
             raise
@@ -167,15 +173,18 @@ def describe(
 
         return describe_other(env_id, max_episode_steps, kept, step)
     spec = gymnasium.spec(env_id)
-    one = SerialEnvironments([make_scalar(spec, max_episode_steps)])
+    scalar = make_scalar(spec, max_episode_steps)
+    one = SerialEnvironments([scalar])
     one.close()
-    return EnvironmentSpec(spec, one.observation, one.head, max_episode_steps or spec.max_episode_steps, native=True)
+    spaces = spaces_of(scalar, one.observation)
+    limit = max_episode_steps or spec.max_episode_steps
+    return EnvironmentSpec(spec, one.observation, one.head, spaces, limit, native=True)
 
 
-def sizes(observation: ObservationSpec, head: Head) -> dict[str, int]:
-    """A flat observation and a discrete action as config.json and manifests describe them."""
-    start: int = getattr(head, "start", 0)
-    return {"observation_size": observation.size, "action_count": head.outputs, "action_start": start}
+def spaces_of(environment: gymnasium.Env[Any, Any], observation: ObservationSpec) -> dict[str, Any]:
+    """What config.json and manifests keep of an environment's spaces."""
+    spaces = {f"{kind}_space": to_json(getattr(environment, f"{kind}_space")) for kind in ("observation", "action")}
+    return {**spaces, "info_mask": observation.info_mask}
 
 
 def make_scalar(

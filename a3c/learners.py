@@ -1,18 +1,18 @@
 """Learners: from a rollout to the gradient of the objective."""
 
 import math
-from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from a3c.actors import Actor, ClosedFormActor, actor_for, has_closed_form
 from a3c.config import Config, NumericsError
 from a3c.moments import Moments, MomentsMeter
 from a3c.networks import ActorCritic
-from a3c.objectives import A2C, LossTerms, Objective
+from a3c.objectives import LossTerms, Objective, objective_for
 from a3c.rollouts import Rollout, Stopwatch
 
 Array = NDArray[np.float32]
@@ -39,59 +39,103 @@ class RolloutStatistics(NamedTuple):
         return math.isfinite(sum(self.terms) + magnitude + sum(target) + sum(error_square))
 
 
+Rows = NDArray[np.int64] | None  # the steps of a minibatch; None: all, in their order
+
+
 class Learner(Actor, Protocol):
     """An actor that learns from what it did."""
 
     def act(self, t: int, observations: NDArray[Any], out: Array) -> None:
-        """Write the distribution parameters [B, outputs] of step t's observations [B, *shape]."""
+        """Write the distribution parameters [B, outputs + free] of step t's observations [B, *shape]."""
 
-    def gradients(self, rollout: Rollout) -> Iterator[RolloutStatistics]:
-        """Learn from the rollout of the last T steps: write a gradient into those of the model, then yield."""
+    def prepare(self, rollout: Rollout) -> list[Rows]:
+        """Compute the targets of the rollout of the last T steps; return the minibatches to learn from, in order."""
+
+    def gradient(self, rows: Rows) -> RolloutStatistics:
+        """Write the gradient of a minibatch of that rollout into those of the model."""
 
 
 class ClosedFormLearner(ClosedFormActor):
     """The exact derivative written out: by the chain rule a sum of those of trunk, head and objective.
 
-    An eighth to a quarter of autograd's time (docs/decisions/0003). The forward pass is the one that acted.
+    An eighth to a quarter of autograd's time (docs/decisions/0003). The first forward pass is the one that acted.
     """
 
-    def __init__(self, model: ActorCritic, objective: Objective, n_steps: int, count: int, watch: Stopwatch):
-        super().__init__(model, n_steps, count)
-        self._objective, self._lap, self._ones = objective, watch.lap, np.ones(n_steps * count, np.float32)
-        self._measure, self._act = MomentsMeter(n_steps * count).measure, self._trunk.act
+    def __init__(
+        self, model: ActorCritic, objective: Objective, n_steps: int, count: int, watch: Stopwatch, rng: Generator
+    ):
+        steps = n_steps * count
+        batch = steps // objective.minibatches
+        super().__init__(model, n_steps, count, batch)
+        self._objective, self._rng, self._lap, self._ones = objective, rng, watch.lap, np.ones(batch, np.float32)
+        self._measure, self._act = MomentsMeter(batch).measure, self._trunk.act
+        self._is_plain = not (self._mask or self._normalizer or self.head.free)
+        if not self._is_plain:
+            self._kept = np.zeros((n_steps + 1, count, model.observation.size), np.float32)
 
     def act(self, t: int, observations: NDArray[Any], out: Array) -> None:
-        self._act(t, observations).dot(self._policy.transposed, out)
-        out += self._policy.bias
+        if self._is_plain:
+            self._act(t, observations).dot(self._policy.transposed, out)
+            out += self._policy.bias
+        else:
+            self._finish(observations, self._policy(self._act(t, self._keep(t, observations))), out)
 
-    def gradients(self, rollout: Rollout) -> Iterator[RolloutStatistics]:
+    def _keep(self, t: int, observations: NDArray[Any]) -> Array:
+        """What the trunk is given of step t's observations, kept for `gradient`."""
+        kept: Array = self._kept[t]
+        inputs = self._inputs(observations, kept)
+        if inputs is not kept:
+            kept[:] = inputs.reshape(kept.shape)
+        return kept
+
+    def prepare(self, rollout: Rollout) -> list[Rows]:
         n_steps, count = rollout.rewards.shape
-        steps = n_steps * count
-        self._trunk.act(n_steps, rollout.observations[-1])
-        features = self._trunk.features
-        all_values = self._values(features)  # [(T + 1) * B]
-        features, values = features[:steps], all_values[:steps]
-        evaluated = self.head.evaluate(rollout.parameters.reshape(steps, -1), rollout.flat_actions)
+        steps, last, self._rollout = n_steps * count, rollout.observations[-1], rollout
+        self._trunk.act(n_steps, last if self._is_plain else self._keep(n_steps, last))
+        self._values_kept = self._values(self._trunk.features)  # [(T + 1) * B]
+        flat = rollout.flat_observations if self._is_plain else self._kept[:-1].reshape(steps, -1)
+        self._outputs_kept = self._trunk.kept(flat)
+        self._evaluated = self.head.evaluate(rollout.parameters.reshape(steps, -1), rollout.flat_actions)
         self._lap("forward")
-        targets = self._objective.targets(rollout, all_values.reshape(n_steps + 1, count)).flat()
+        values = self._values_kept.reshape(n_steps + 1, count)
+        log_prob = self._evaluated.log_prob.reshape(n_steps, count)
+        self._targets = self._objective.targets(rollout, values, log_prob, self._model.unit).flat()
         self._lap("returns")
+        return minibatches(self._objective, steps, self._rng)
+
+    def gradient(self, rows: Rows) -> RolloutStatistics:
+        targets, evaluated, outputs = self._targets, self._evaluated, self._outputs_kept
+        if rows is None:
+            values = self._values_kept[: len(targets.returns)]
+        else:
+            rollout, targets = self._rollout, targets.take(rows)
+            outputs = self._trunk.forward(outputs[0][rows])
+            parameters = np.empty((len(rows), rollout.parameters.shape[-1]), np.float32)
+            self._finish(rollout.flat_observations[rows], self._policy(outputs[-1]), parameters)
+            evaluated, values = self.head.evaluate(parameters, rollout.flat_actions[rows]), self._values(outputs[-1])
+            self._lap("forward")
         terms, derivative = self._objective.derivative(evaluated.log_prob, evaluated.entropy, values, targets)
         d_parameters = evaluated.backward(derivative.log_prob, derivative.entropy)
-        d_value = (derivative.values * self._value_scale)[:, None]
-        self._policy.backward(features, d_parameters, self._ones)
-        self._value.backward(features, d_value, self._ones)
+        d_value = (derivative.values * np.float32(targets.unit))[:, None]
+        if self._free is not None:
+            self._model.free.grad.numpy()[:] = np.add.reduce(d_parameters[:, self._outputs :])  # type: ignore[union-attr]
+            d_parameters = d_parameters[:, : self._outputs]
+        self._policy.backward(outputs[-1], d_parameters, self._ones)
+        self._value.backward(outputs[-1], d_value, self._ones)
         weights = np.concatenate((self._policy.weight, self._value.weight))
-        self._trunk.backward(rollout.flat_observations, np.concatenate((d_parameters, d_value), 1), weights)
+        self._trunk.backward(outputs, np.concatenate((d_parameters, d_value), 1), weights)
         self._lap("backward")
-        yield RolloutStatistics(terms, self._measure(targets.returns, values, targets.valid))
+        return RolloutStatistics(terms, self._measure(targets.returns, values, targets.valid))
 
 
 class AutogradLearner:
     """The same by torch's automatic differentiation: slower, and right for any network."""
 
-    def __init__(self, model: ActorCritic, objective: Objective, n_steps: int, count: int, watch: Stopwatch):
-        self._model, self._objective, self._lap = model, objective, watch.lap
-        self._measure = MomentsMeter(n_steps * count).measure
+    def __init__(
+        self, model: ActorCritic, objective: Objective, n_steps: int, count: int, watch: Stopwatch, rng: Generator
+    ):
+        self._model, self._objective, self._rng, self._lap = model, objective, rng, watch.lap
+        self._measure = MomentsMeter(n_steps * count // objective.minibatches).measure
         actor = actor_for(model)
         self.head, self.parameters, self.greedy, self.values = actor.head, actor.parameters, actor.greedy, actor.values
 
@@ -99,40 +143,64 @@ class AutogradLearner:
         out[...] = self.parameters(observations)
 
     @torch.enable_grad()  # an environment may have turned it off
-    def gradients(self, rollout: Rollout) -> Iterator[RolloutStatistics]:
-        self._model.zero_grad(set_to_none=False)  # the gradients are views of one vector: keep them
-        parameters, values = self._model(torch.from_numpy(rollout.observations))  # [T + 1, B, outputs], [T + 1, B]
-        log_prob, entropy = self.head.log_prob_entropy(parameters[:-1], torch.from_numpy(rollout.actions))
+    def prepare(self, rollout: Rollout) -> list[Rows]:
+        self._rollout = rollout
+        batches = minibatches(self._objective, rollout.rewards.size, self._rng)
+        with torch.set_grad_enabled(batches == [None]):  # then this is the forward pass to learn from
+            parameters, values = self._model(torch.from_numpy(rollout.observations))  # [T + 1, B, ...]
+        self._forward = parameters[:-1].flatten(0, 1), values[:-1].flatten()
         self._lap("forward")
-        targets = self._objective.targets(rollout, values.detach().numpy())
+        self._targets = self._objective.targets(rollout, values.detach().numpy(), None, self._model.unit).flat()
         self._lap("returns")
-        loss, terms = self._objective.loss(log_prob, entropy, values[:-1], targets)
+        return batches
+
+    @torch.enable_grad()
+    def gradient(self, rows: Rows) -> RolloutStatistics:
+        self._model.zero_grad(set_to_none=False)  # the gradients are views of one vector: keep them
+        actions, targets, (parameters, values) = self._rollout.flat_actions, self._targets, self._forward
+        if rows is not None:
+            parameters, values = self._model(torch.from_numpy(self._rollout.flat_observations[rows]))
+            actions, targets = actions[rows], targets.take(rows)
+        log_prob, entropy = self.head.log_prob_entropy(parameters, torch.from_numpy(actions))
+        self._lap("forward")
+        loss, terms = self._objective.loss(log_prob, entropy, values, targets)
         loss.backward()  # type: ignore[no-untyped-call]
         self._lap("backward")
-        returns, _, valid = targets.flat()
-        yield RolloutStatistics(terms, self._measure(returns, values[:-1].detach().numpy().reshape(-1), valid))
+        return RolloutStatistics(terms, self._measure(targets.returns, values.detach().numpy(), targets.valid))
 
 
-def learner_for(model: ActorCritic, config: Config, watch: Stopwatch) -> Learner:
+def minibatches(objective: Objective, steps: int, rng: Generator) -> list[Rows]:
+    """Every pass over a rollout's steps in another order, in minibatches of one size; a remainder is left out."""
+    if objective.passes == objective.minibatches == 1:
+        return [None]
+    size = steps // objective.minibatches
+    orders = (rng.permutation(steps) for _ in range(objective.passes))
+    return [order[start * size :][:size] for order in orders for start in range(objective.minibatches)]
+
+
+def learner_for(model: ActorCritic, config: Config, watch: Stopwatch, rng: Generator) -> Learner:
     """The learner of a run: by the closed form where it is wanted and the network has one, else by autograd."""
     closed = config.network.gradients == "closed-form" and has_closed_form(model)
     kind = ClosedFormLearner if closed else AutogradLearner
-    return kind(model, A2C(config.loss), config.n_steps, config.envs_per_worker, watch)
+    return kind(model, objective_for(config.loss), config.n_steps, config.envs_per_worker, watch, rng)
 
 
-def clipped_gradients(
-    learner: Learner, rollout: Rollout, gradient: Array, max_norm: float
-) -> Iterator[tuple[RolloutStatistics, float]]:
-    """Have a learner write its gradients into `gradient` [P]; clip each; yield its statistics and its norm before.
-
-    NonFiniteError: the rollout, or what it leads to, is not finite; it must not reach the shared parameters.
-    """
+def prepared(learner: Learner, rollout: Rollout) -> list[Rows]:
+    """As `Learner.prepare`; NonFiniteError: the rollout must not reach the shared parameters."""
     if (fault := rollout.fault()) is not None:
         raise NonFiniteError(fault)
-    for statistics in learner.gradients(rollout):
-        if not statistics.is_finite:
-            raise NonFiniteError("gradients")
-        yield statistics, clip_by_global_norm(gradient, max_norm)
+    return learner.prepare(rollout)
+
+
+def clipped_gradient(learner: Learner, rows: Rows, gradient: Array, max_norm: float) -> tuple[RolloutStatistics, float]:
+    """Have a learner write a gradient into `gradient` [P], and clip it; its statistics, and its norm before.
+
+    NonFiniteError: what the rollout leads to is not finite; it must not reach the shared parameters.
+    """
+    statistics = learner.gradient(rows)
+    if not statistics.is_finite:
+        raise NonFiniteError("gradients")
+    return statistics, clip_by_global_norm(gradient, max_norm)
 
 
 def clip_by_global_norm(gradient: Array, max_norm: float) -> float:

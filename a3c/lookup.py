@@ -19,9 +19,11 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from a3c.config import ConfigError, did_you_mean
-from a3c.environments import Environments, EnvironmentSpec, Pace, make_scalar, split
+from a3c.environments import Environments, EnvironmentSpec, Pace, make_scalar, spaces_of, split
+from a3c.heads import MASKED, head_for
 from a3c.native import NativeEnvironments, make_native
 from a3c.serial import RESET_RETURNS, STEP_RETURNS, SerialEnvironments, brief
+from a3c.spaces import MASK, ObservationSpec, mask_of, observation_spec
 
 LARGEST_SPEC = 2**16  # characters of JSON
 OWN_MODULES = ("gymnasium.",)  # whose environments every process knows by their id
@@ -50,7 +52,7 @@ def describe_other(
         pace = Pace(time.monotonic() - began)
         with _closed(one):
             try:
-                serial = SerialEnvironments([one])
+                serial = SerialEnvironments([one], observation=_with_info_mask(env_id, one))
             except ValueError as error:
                 raise ConfigError(f"env: '{env_id}' {error}") from error
             pace = Pace(pace.make_seconds, *_try(env_id, serial)) if step else Pace()
@@ -58,7 +60,22 @@ def describe_other(
     module, _ = split(env_id)
     limit = spec.max_episode_steps if max_episode_steps is None else max_episode_steps
     written = to_json(spec) if module is None else None
-    return EnvironmentSpec(spec, serial.observation, serial.head, limit, module, written, native, pace)
+    spaces = spaces_of(one, serial.observation)
+    return EnvironmentSpec(spec, serial.observation, serial.head, spaces, limit, module, written, native, pace)
+
+
+def _with_info_mask(env_id: str, one: gymnasium.Env[Any, Any]) -> ObservationSpec | None:
+    """The observations of an environment whose `info` has a mask of its actions; None where it has none."""
+    head = head_for(one.action_space)
+    observation_spec(one.observation_space, head.outputs)  # refused before anything is called
+    with refused(env_id, "fails in reset"):
+        returned: Any = one.reset(seed=SEED)
+        info = returned[1] if isinstance(returned, tuple | list) and len(returned) == 2 else {}
+    if not isinstance(info, dict) or MASK not in info or mask_of(one.observation_space) is not None:
+        return None
+    if not head.groups:
+        raise ValueError(f"gives an '{MASK}', which its actions cannot have")
+    return observation_spec(one.observation_space, head.outputs, info_mask=True)
 
 
 def find(env_id: str, kept: dict[str, Any] | None = None) -> EnvSpec:
@@ -161,11 +178,17 @@ def _has_native(
 def _try(env_id: str, environments: Environments, whose: str = "") -> tuple[float, ...]:
     """Reset and step once; how many seconds each took."""
     seconds = list[float]()
-    actions = environments.head.mode(np.zeros((environments.num_envs, environments.head.outputs), np.float32))
+    head = environments.head
     for call in ("reset", "step"):
         began = time.monotonic()
         with refused(env_id, f"fails in {call}{whose}"):
-            observations: Any = (environments.reset(seed=SEED) if call == "reset" else environments.step(actions))[0]
+            if call == "reset":
+                observations: Any = environments.reset(seed=SEED)[0]
+            else:
+                parameters = np.zeros((environments.num_envs, head.outputs + head.free), np.float32)
+                if mask := environments.observation.mask:
+                    parameters[:, :mask] = np.where(observations[:, -mask:] == 0, MASKED, 0)
+                observations = environments.step(head.mode(parameters))[0]
             seconds.append(time.monotonic() - began)
             with np.errstate(all="ignore"):
                 numbers = np.asarray(observations, np.float32)

@@ -12,8 +12,8 @@ from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
 from a3c.heads import head_for
-from a3c.serial import BOOLEANS, NUMBERS, Step, array_from_json, close_all, expect
-from a3c.trunks import observation_spec
+from a3c.serial import BOOLEANS, Step, array_from_json, close_all
+from a3c.spaces import NUMBERS, expect, is_array, observation_spec
 
 Vector = gymnasium.vector.VectorEnv[Any, Any, Any]
 CONSTANTS = (gymnasium.Space, EnvSpec)
@@ -23,6 +23,8 @@ class NativeEnvironments:
     """A vector environment of Gymnasium's own; its code runs in `context`, as that of `SerialEnvironments`."""
 
     def __init__(self, environments: Vector, context: Context | None = None):
+        if not is_array(environments.single_observation_space):
+            raise ValueError("is stepped as a batch only where its observations are plain arrays")
         self.observation = observation_spec(environments.single_observation_space)
         self.head = head_for(environments.single_action_space)
         self._environments, self._run = environments, (context or copy_context()).run

@@ -1,38 +1,89 @@
 """The actor-critic: a trunk shared ("tied") by a policy layer and a value layer (Mnih et al. 2016, section 4)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from a3c.config import Config
 from a3c.environments import EnvironmentSpec
-from a3c.heads import Head
-from a3c.trunks import MLP, ObservationSpec, Trunk, linear
+from a3c.heads import MASKED, Head
+from a3c.normalization import Normalizer
+from a3c.spaces import ObservationSpec
+from a3c.trunks import MLP, Trunk, linear
 
 LINE = 16  # float32 values in a cache line of 64 bytes: each parameter tensor starts at one
 
 
 class ActorCritic(nn.Module):
-    """Parameters of the head's distribution, and the value, of an observation; `value_scale` is the value's unit."""
+    """Parameters of the head's distribution, and the value, of an observation.
 
-    def __init__(self, trunk: Trunk, head: Head, value_scale: float = 1.0):
+    Args:
+        value_scale: the unit of the value; None: the spread of the returns, which the normaliser has.
+        normalizer: statistics of the run, None where neither observations nor returns are scaled by them.
+        normalize: whether observations are.
+        spaces: what `a3c.environments.spaces_of` says of the environment.
+    """
+
+    def __init__(
+        self,
+        trunk: Trunk,
+        head: Head,
+        value_scale: float | None = 1.0,
+        normalizer: Normalizer | None = None,
+        normalize: bool = True,
+        spaces: dict[str, Any] | None = None,
+    ):
         super().__init__()
+        assert value_scale is not None or normalizer is not None
         self.trunk, self.head, self.value_scale = trunk, head, value_scale
         self.policy_head, self.value_head = linear(trunk.features, head.outputs), linear(trunk.features, 1)
+        self.free = nn.Parameter(torch.zeros(head.free, device="cpu", dtype=torch.float32)) if head.free else None
+        self.normalizer, self.normalizes, self.spaces = normalizer, normalizer is not None and normalize, spaces
 
     @property
     def observation(self) -> ObservationSpec:
         return self.trunk.observation
 
     def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
-        """Parameters [..., outputs] of the head's distribution and values [...] of observations [..., *shape]."""
-        features = self.trunk(observations)
-        return self.policy_head(features), self.value_head(features).squeeze(-1) * self.value_scale
+        """Parameters [..., outputs + free] of the head's distribution, values [...], of observations [..., *shape]."""
+        masked, inputs = self.observation.mask, observations
+        if masked:
+            inputs, allowed = observations[..., :-masked], observations[..., -masked:]
+        if self.normalizer is not None and self.normalizes:
+            inputs = self.normalizer(inputs.flatten(inputs.dim() - len(self.observation.shape)))
+            inputs = inputs.unflatten(-1, (self.observation.size,) if masked else self.observation.shape)
+        features = self.trunk(inputs)
+        parameters = self.policy_head(features)
+        if masked:
+            parameters = torch.where(allowed > 0, parameters, parameters.new_tensor(MASKED))
+        if self.free is not None:
+            parameters = torch.cat((parameters, self.free.expand(*parameters.shape[:-1], -1)), -1)
+        unit: Any = self.value_scale
+        if unit is None and self.normalizer is not None:
+            unit = self.normalizer.statistics[-1]
+        return parameters, self.value_head(features).squeeze(-1) * unit
+
+    @property
+    def unit(self) -> float:
+        """The value's unit now."""
+        return self.value_scale if self.value_scale is not None else self.normalizer.unit  # type: ignore[union-attr]
 
 
 def build(config: Config, environment: EnvironmentSpec) -> ActorCritic:
     """The network of a run."""
     trunk = MLP(environment.observation, config.network.hidden_sizes)
-    return ActorCritic(trunk, environment.head, config.loss.value_scale)
+    return assemble(
+        trunk, environment.head, config.loss.value_scale, config.network.normalize_observations, environment.spaces
+    )
+
+
+def assemble(
+    trunk: Trunk, head: Head, value_scale: float | None, normalize: bool, spaces: dict[str, Any] | None
+) -> ActorCritic:
+    """An actor-critic with a normaliser where it needs one."""
+    normalizer = Normalizer(trunk.observation.size) if normalize or value_scale is None else None
+    return ActorCritic(trunk, head, value_scale, normalizer, normalize, spaces)
 
 
 def initialize(model: ActorCritic, seed: int) -> None:

@@ -4,9 +4,11 @@ An objective sees log-probabilities, entropies, values and a rollout's rewards; 
 It states the loss for torch, and its derivative for the closed form; a test holds them together.
 """
 
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -22,10 +24,21 @@ class Targets(NamedTuple):
     returns: Array
     advantages: Array
     valid: Array  # 1 where the step counts, 0 at autoreset transitions
+    log_prob: Array | None  # of the policy that acted, where the objective has a use for it
+    values: Array | None  # V(s) when the targets were computed, likewise
+    unit: float  # of the value
 
     def flat(self) -> "Targets":
         """The same, [N] each."""
-        return Targets(self.returns.reshape(-1), self.advantages.reshape(-1), self.valid.reshape(-1))
+        return self._each(lambda part: part.reshape(-1))
+
+    def take(self, rows: NDArray[np.int64]) -> "Targets":
+        """Those of some steps, [M] each."""
+        return self._each(lambda part: part[rows])
+
+    def _each(self, change: Callable[[Array], Array]) -> "Targets":
+        arrays: Any = {name: change(part) for name, part in self._asdict().items() if isinstance(part, np.ndarray)}
+        return self._replace(**arrays)
 
 
 class LossTerms(NamedTuple):
@@ -45,13 +58,22 @@ class Derivative(NamedTuple):
 
 
 class Objective(Protocol):
-    """What a learner minimises."""
+    """What a learner minimises, in so many passes over a rollout, each in so many minibatches."""
 
-    def targets(self, rollout: Rollout, values: Array) -> Targets:
-        """What the loss of a rollout regards as constant, given V(s_0) ... V(s_T), [T + 1, B]."""
+    passes: int
+    minibatches: int
+
+    def targets(self, rollout: Rollout, values: Array, log_prob: Array | None, unit: float) -> Targets:
+        """What the loss of a rollout regards as constant.
+
+        Args:
+            values: V(s_0) ... V(s_T), [T + 1, B].
+            log_prob: of the policy that acted, [T, B].
+            unit: of the value.
+        """
 
     def loss(self, log_prob: Tensor, entropy: Tensor, values: Tensor, targets: Targets) -> tuple[Tensor, LossTerms]:
-        """The loss of T steps of B environments, [T, B] each, for autograd."""
+        """The loss of N steps, [N] each, for autograd."""
 
     def derivative(
         self, log_prob: Array, entropy: Array, values: Array, targets: Targets
@@ -63,44 +85,125 @@ class A2C:
     """Policy gradient, value regression and entropy bonus (Mnih et al. 2016, section 4; means instead of sums).
 
     L = mean_t[ -log pi(a_t|s_t) * A_t ]
-        + value_coef * mean_t[ 1/2 * ((G_t - V(s_t)) / value_scale)^2 ]
+        + value_coef * mean_t[ 1/2 * ((G_t - V(s_t)) / unit)^2 ]
         - entropy_coef * mean_t[ H(pi(.|s_t)) ]
+
+    Where the unit is the spread of the returns, rather than a number that the user has chosen, A_t is in it too.
     """
+
+    passes = minibatches = 1
 
     def __init__(self, config: LossConfig):
         self._config = config
 
-    def targets(self, rollout: Rollout, values: Array) -> Targets:
+    def targets(self, rollout: Rollout, values: Array, log_prob: Array | None, unit: float) -> Targets:
         config = self._config
         discounts = np.float32(config.gamma) * (~rollout.terminated).astype(np.float32)
         lambdas = np.float32(config.gae_lambda) * (~rollout.truncated).astype(np.float32)
         returns, valid = lambda_returns(rollout.rewards, discounts, lambdas, values), rollout.valid.astype(np.float32)
         advantages = returns - values[:-1]
-        return Targets(returns, normalize(advantages, valid) if config.normalize_advantages else advantages, valid)
+        if config.normalize_advantages:
+            advantages = normalize(advantages, valid)
+        elif config.value_scale is None:
+            advantages = advantages / np.float32(unit)
+        return Targets(returns, advantages, valid, None, None, unit)
 
     def loss(self, log_prob: Tensor, entropy: Tensor, values: Tensor, targets: Targets) -> tuple[Tensor, LossTerms]:
-        returns, advantages, valid = map(values.new_tensor, targets)
+        returns, valid = values.new_tensor(targets.returns), values.new_tensor(targets.valid)
         assert log_prob.shape == entropy.shape == values.shape == returns.shape
         count = valid.sum().clamp(min=1)
-        policy_loss = -(log_prob * advantages * valid).sum() / count
-        value_loss = 0.5 * (((values - returns) / self._config.value_scale).square() * valid).sum() / count
+        policy_loss = (self._policy_loss(log_prob, targets) * valid).sum() / count
+        value_loss = 0.5 * (self._squared_error(values, returns, targets) * valid).sum() / count
         mean_entropy = (entropy * valid).sum() / count
         loss = policy_loss + self._config.value_coef * value_loss - self._config.entropy_coef * mean_entropy
         return loss, LossTerms(policy_loss.item(), value_loss.item(), mean_entropy.item())
+
+    def _policy_loss(self, log_prob: Tensor, targets: Targets) -> Tensor:
+        return -log_prob * log_prob.new_tensor(targets.advantages)
+
+    def _squared_error(self, values: Tensor, returns: Tensor, targets: Targets) -> Tensor:
+        return ((values - returns) / targets.unit).square()
 
     def derivative(
         self, log_prob: Array, entropy: Array, values: Array, targets: Targets
     ) -> tuple[LossTerms, Derivative]:
         config = self._config
-        returns, advantages, valid = targets
-        weight = valid / max(np.add.reduce(valid), 1)
-        d_log_prob, d_entropy = -(advantages * weight), np.float32(-config.entropy_coef) * weight
-        error = (values - returns) * np.float32(1 / config.value_scale)
-        weighted_error = error * weight
-        policy_loss, value_loss = float(log_prob.dot(d_log_prob)), 0.5 * float(error.dot(weighted_error))
+        weight = targets.valid / max(np.add.reduce(targets.valid), 1)
+        policy_loss, d_log_prob = self._policy_derivative(log_prob, weight, targets)
+        d_entropy = np.float32(-config.entropy_coef) * weight
+        error, weighted_error = self._errors(values, weight, targets)
+        value_loss = 0.5 * float(error.dot(error * weight))
         terms = LossTerms(policy_loss, value_loss, float(entropy.dot(weight)))
-        d_values = weighted_error * np.float32(config.value_coef / config.value_scale)
+        d_values = weighted_error * np.float32(config.value_coef / targets.unit)
         return terms, Derivative(d_log_prob, d_entropy, d_values)
+
+    def _policy_derivative(self, log_prob: Array, weight: Array, targets: Targets) -> tuple[float, Array]:
+        d_log_prob = -(targets.advantages * weight)
+        return float(log_prob.dot(d_log_prob)), d_log_prob
+
+    def _errors(self, values: Array, weight: Array, targets: Targets) -> tuple[Array, Array]:
+        """The errors whose squares are the loss, and half its derivative by the values; in units, weighted."""
+        error = (values - targets.returns) * np.float32(1 / targets.unit)
+        return error, error * weight
+
+
+class PPO(A2C):
+    """The clipped surrogate of proximal policy optimisation (Schulman et al. 2017, equation 7), with ratio
+    rho_t = pi(a_t|s_t) / mu(a_t|s_t) to the policy mu that acted; its value loss may be clipped likewise.
+
+    -log pi(a_t|s_t) * A_t becomes -min(rho_t * A_t, clip(rho_t, 1 - clip, 1 + clip) * A_t), and several passes are made
+    over a rollout, in minibatches of another random order each.
+    """
+
+    def __init__(self, config: LossConfig):
+        super().__init__(config)
+        self.passes, self.minibatches = config.passes, config.minibatches
+
+    def targets(self, rollout: Rollout, values: Array, log_prob: Array | None, unit: float) -> Targets:
+        targets = super().targets(rollout, values, log_prob, unit)
+        acted = rollout.behavior_log_probs if log_prob is None else log_prob
+        return targets._replace(log_prob=acted, values=values[:-1].copy())
+
+    def _policy_loss(self, log_prob: Tensor, targets: Targets) -> Tensor:
+        advantages, acted = log_prob.new_tensor(targets.advantages), log_prob.new_tensor(targets.log_prob)
+        ratio, clip = torch.exp(log_prob - acted), self._config.clip
+        return -torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
+
+    def _policy_derivative(self, log_prob: Array, weight: Array, targets: Targets) -> tuple[float, Array]:
+        clip, advantages = np.float32(self._config.clip), targets.advantages
+        assert targets.log_prob is not None
+        ratio: Array = np.exp(log_prob - targets.log_prob)
+        clipped = np.clip(ratio, 1 - clip, 1 + clip)
+        free = ratio * advantages <= clipped * advantages
+        policy_loss = -float((np.where(free, ratio, clipped) * advantages).dot(weight))
+        return policy_loss, -(np.where(free, ratio, np.float32(0)) * advantages * weight)
+
+    def _squared_error(self, values: Tensor, returns: Tensor, targets: Targets) -> Tensor:
+        error, clip = super()._squared_error(values, returns, targets), self._config.value_clip
+        if clip is None:
+            return error
+        before = values.new_tensor(targets.values)
+        near = before + (values - before).clamp(-clip * targets.unit, clip * targets.unit)
+        return torch.maximum(error, super()._squared_error(near, returns, targets))
+
+    def _errors(self, values: Array, weight: Array, targets: Targets) -> tuple[Array, Array]:
+        error, weighted = super()._errors(values, weight, targets)
+        if self._config.value_clip is None:
+            return error, weighted
+        assert targets.values is not None
+        reach = np.float32(self._config.value_clip * targets.unit)
+        near = targets.values + np.clip(values - targets.values, -reach, reach)
+        clipped = (near - targets.returns) * np.float32(1 / targets.unit)
+        is_free = np.abs(error) >= np.abs(clipped)
+        return np.where(is_free, error, clipped), np.where(is_free, weighted, np.float32(0))
+
+
+OBJECTIVES: dict[str, type[A2C]] = {"a2c": A2C, "ppo": PPO}
+
+
+def objective_for(config: LossConfig) -> Objective:
+    """The objective of a run."""
+    return OBJECTIVES[config.objective](config)
 
 
 def lambda_returns(rewards: Array, discounts: Array, lambdas: Array, values: Array) -> Array:

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from a3c.environments import Environments
 from a3c.heads import Array, Head
+from a3c.normalization import RunningStatistics
 from a3c.serial import SEEDS, array_from_json
-from a3c.trunks import ObservationSpec
+from a3c.spaces import ObservationSpec
 
-# Step t, observations [B, *shape], and where the distribution parameters [B, outputs] go.
+# Step t, observations [B, *shape], and where the distribution parameters [B, outputs + free] go.
 Act = Callable[[int, NDArray[Any], Array], None]
 RECENT_EPISODES = 100
 TOTALS = ("env_steps", "episodes", "return_sum")
@@ -27,7 +28,7 @@ class Rollout:
 
     head: Head
     observations: NDArray[Any]  # [T + 1, B, *shape]; the last row is what follows the last step
-    parameters: Array  # [T, B, outputs], of the distributions that the actions were sampled from
+    parameters: Array  # [T, B, outputs + free], of the distributions that the actions were sampled from
     actions: NDArray[Any]  # [T, B, *action_shape]
     rewards: Array  # [T, B]
     terminated: NDArray[np.bool_]  # [T, B]
@@ -40,7 +41,7 @@ class Rollout:
         return cls(
             head=head,
             observations=np.zeros((n_steps + 1, count, *observation.shape), observation.dtype),
-            parameters=np.zeros((*steps, head.outputs), np.float32),
+            parameters=np.zeros((*steps, head.outputs + head.free), np.float32),
             actions=np.zeros((*steps, *head.action_shape), head.action_dtype),
             rewards=np.zeros(steps, np.float32),
             terminated=np.zeros(steps, np.bool_),
@@ -104,6 +105,7 @@ class Collector:
     Args:
         beat: called after every environment step and after every reset of them all, as a sign of life.
         watch: books the phases "forward", "sampling" and "env".
+        statistics: takes every rollout, where there are any.
     """
 
     def __init__(
@@ -113,9 +115,10 @@ class Collector:
         rng: np.random.Generator,
         beat: Callable[[], None] = lambda: None,
         watch: Stopwatch | None = None,
+        statistics: RunningStatistics | None = None,
     ):
         self._environments, self._rng, self._beat = environments, rng, beat
-        self._watch = watch or Stopwatch()
+        self._watch, self.statistics = watch or Stopwatch(), statistics
         count, self._head = environments.num_envs, environments.head
         self._rollout = Rollout.empty(n_steps, count, environments.observation, environments.head)
         self._noise = np.empty((n_steps, count, *self._head.noise_shape), np.float32)
@@ -129,6 +132,8 @@ class Collector:
         self._observations = self._environments.reset(seed=int(self._rng.integers(SEEDS)))[0]
         self._ended[:] = False
         self._running_returns = np.zeros(len(self._observations))  # of the episodes under way
+        if self.statistics is not None:
+            self.statistics.restart()
         self._beat()
 
     def state(self) -> dict[str, Any]:
@@ -141,6 +146,7 @@ class Collector:
             "ended": self._ended[-1].tolist(),
             "running_returns": self._running_returns.tolist(),
             "environments": self._environments.state(),
+            **({} if self.statistics is None else {"statistics": self.statistics.state()}),
         }
 
     def restore(self, state: dict[str, Any]) -> bool:
@@ -158,6 +164,8 @@ class Collector:
             return False
         self._observations = observations
         self._ended[-1], self._running_returns = state["ended"], np.array(state["running_returns"])
+        if self.statistics is not None:
+            self.statistics.restore(state["statistics"])
         return True
 
     def collect(self, act: Act) -> Rollout:
@@ -190,6 +198,8 @@ class Collector:
         self.env_steps += int(np.count_nonzero(rollout.valid))
         if rollout.fault() is not None:
             return
+        if self.statistics is not None:
+            self.statistics.update(rollout, ended)
         if not np.count_nonzero(ended):
             self._running_returns += np.add.reduce(rollout.rewards, 0, np.float64)  # float32 would overflow at 3e38
             return

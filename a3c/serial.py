@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a3c.heads import head_for
-from a3c.trunks import observation_spec
+from a3c.spaces import MASK, NUMBERS, ObservationSpec, expect, observation_spec, write_mask, writer
 
 # observations, rewards, terminated, truncated, info
 Step = tuple[NDArray[Any], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
@@ -21,7 +21,7 @@ SEEDS = 2**31  # one more than the largest seed drawn
 REPLAYABLE_STEPS = 100_000  # longer episodes are neither recorded to their end nor replayed: memory is bounded
 RESET_RETURNS = "reset must return the two values (observation, info)"
 STEP_RETURNS = "step must return the five values (observation, reward, terminated, truncated, info)"
-NUMBERS, BOOLEANS = "biuf", "biu"  # kinds of NumPy dtypes: 0 and 1 may stand for False and True
+BOOLEANS = "biu"  # kinds of NumPy dtypes: 0 and 1 may stand for False and True
 
 
 class SerialEnvironments:
@@ -37,16 +37,22 @@ class SerialEnvironments:
         environments: list[gymnasium.Env[Any, Any]],
         beat: Callable[[], None] = lambda: None,
         context: Context | None = None,
+        observation: ObservationSpec | None = None,
     ):
-        self.observation = observation_spec(environments[0].observation_space)
+        space = environments[0].observation_space
         self.head = head_for(environments[0].action_space)
+        self.observation = observation or observation_spec(space, self.head.outputs)
+        self._write = writer(space, self.observation)
         self._environments, self._beat = environments, beat
         self._run = (context or copy_context()).run
         self._steps = [environment.step for environment in environments]
         self.num_envs = count = len(environments)
-        self._shape, self._dtype = self.observation.shape, np.dtype(self.observation.dtype)
-        self._kinds = NUMBERS if self._dtype.kind == "f" else BOOLEANS
-        self._observations, self._rewards = np.zeros((count, *self._shape), self._dtype), np.zeros(count, np.float32)
+        self._shape, dtype = self.observation.shape, np.dtype(self.observation.dtype)
+        # An observation of this dtype and shape is taken as it is; None: all are written by `_write`.
+        self._as_it_is = space.dtype if isinstance(space, gymnasium.spaces.Box) and space.shape == self._shape else None
+        self._observations, self._rewards = np.zeros((count, *self._shape), dtype), np.zeros(count, np.float32)
+        self._masks = self._observations[:, -self.observation.mask :] if self.observation.mask else None
+        self._ends_of_groups = np.cumsum((0, *self.head.groups))[:-1]
         self._terminated, self._truncated = np.zeros((2, count), np.bool_)
         self._ended = [False] * count
         self._seeds = [0] * count  # of the episodes under way
@@ -82,9 +88,8 @@ class SerialEnvironments:
         returned = self._run(self._environments[index].reset, seed=seed)
         if not isinstance(returned, tuple | list) or len(returned) != 2:
             raise ValueError(RESET_RETURNS)
-        observation, _ = returned
-        expect("observation", observation, self._shape, self._kinds)
-        self._observations[index] = observation
+        observation, info = returned
+        self._observe(index, observation, info)
         self._rewards[index] = 0.0
         self._terminated[index] = self._truncated[index] = self._ended[index] = False
         self._seeds[index] = seed
@@ -94,24 +99,36 @@ class SerialEnvironments:
     def _act(self, index: int, action: Any, recorded: Any) -> None:
         returned = self._run(self._steps[index], action)
         try:
-            observation, reward, terminated, truncated, _ = returned
+            observation, reward, terminated, truncated, info = returned
         except (TypeError, ValueError):
             raise ValueError(STEP_RETURNS) from None
         # What nearly all environments return is let through here: the full check costs several times as much.
-        if getattr(observation, "dtype", None) is not self._dtype or observation.shape != self._shape:
-            expect("observation", observation, self._shape, self._kinds)
+        if getattr(observation, "dtype", self) is self._as_it_is and observation.shape == self._shape:
+            self._observations[index] = observation
+        else:
+            self._observe(index, observation, info)
         if not isinstance(reward, float):
             expect("reward", reward, (), NUMBERS)
         if not (isinstance(terminated, bool) and isinstance(truncated, bool)):
             expect("terminated", terminated, (), BOOLEANS)
             expect("truncated", truncated, (), BOOLEANS)
-        self._observations[index] = observation
         self._rewards[index] = reward
         if terminated or truncated:  # all three are False since the episode began
             self._terminated[index], self._truncated[index], self._ended[index] = terminated, truncated, True
         actions = self._actions[index]
         if len(actions) <= self._longest:
             self._record(actions, recorded)
+
+    def _observe(self, index: int, observation: Any, info: Any) -> None:
+        """Check an observation, and write it down with its mask."""
+        spec = self.observation
+        if not spec.info_mask:
+            self._write(observation, self._observations[index])
+        else:
+            self._write(observation, self._observations[index, : -spec.mask])
+            write_mask(info.get(MASK) if isinstance(info, dict) else None, self._observations[index, -spec.mask :])
+        if self._masks is not None and not np.maximum.reduceat(self._masks[index], self._ends_of_groups).all():
+            raise ValueError(f"{MASK} allows no action")
 
     def close(self) -> None:
         close_all(self._environments)
@@ -143,15 +160,6 @@ class SerialEnvironments:
                 self._act(index, action, recorded)
                 beat()
         return self._ended == state["ended"] and self._observations.tobytes() == observations.tobytes()
-
-
-def expect(name: str, value: Any, shape: tuple[int, ...], kinds: str) -> None:
-    """Refuse with a ValueError what NumPy would quietly broadcast or convert: another shape, or no dtype of `kinds`."""
-    values = np.asarray(value)
-    if values.shape != shape:
-        raise ValueError(f"{name} of shape {values.shape}, expected {shape}")
-    if values.dtype.kind not in kinds:
-        raise ValueError(f"{name} of dtype {values.dtype}, expected {'numbers' if 'f' in kinds else 'booleans'}")
 
 
 def close_all(environments: Iterable[Any]) -> None:

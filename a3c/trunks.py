@@ -8,42 +8,20 @@ With arrays this small the number of calls is the cost (docs/decisions/0003), an
 broadcast. With thousands of rows the cost is memory: a large new array is pages to clear, so learning reuses its own.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Protocol
 
-import gymnasium
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from a3c.spaces import ObservationSpec
+
 Array = NDArray[np.float32]
 ZERO = np.zeros((), np.float32)  # cheaper to compare with than Python's 0, which has to be converted each time
 WIDE = 16  # environments from which on acting on copies of the weights pays
-
-
-@dataclass(frozen=True, slots=True)
-class ObservationSpec:
-    """One observation: an array of this shape and dtype."""
-
-    shape: tuple[int, ...]
-    dtype: str = "float32"
-
-    @property
-    def size(self) -> int:
-        """How many numbers it holds."""
-        return math.prod(self.shape)
-
-
-def observation_spec(space: gymnasium.Space[Any]) -> ObservationSpec:
-    """What a space's observations become; a ValueError where it is not supported."""
-    if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1 or space.shape[0] == 0:
-        found = f"{type(space).__name__}{space.shape or ''}"
-        raise ValueError(f"observes {found}; supported is a Box with one dimension (a vector of at least one number)")
-    return ObservationSpec(space.shape)
 
 
 class Trunk(Protocol):
@@ -53,7 +31,7 @@ class Trunk(Protocol):
     features: int
 
     def __call__(self, observations: Tensor) -> Tensor:
-        """Features [..., F] of observations [..., *shape]."""
+        """Features [..., F] of observations [..., *shape], or [..., size] where a mask has been cut off."""
 
 
 class MLP(nn.ModuleList):
@@ -74,9 +52,9 @@ class MLP(nn.ModuleList):
     def layers(self) -> list[nn.Linear]:
         return [layer for layer in self if isinstance(layer, nn.Linear)]
 
-    def closed_form(self, n_steps: int = 0, count: int = 0) -> "ClosedFormMLP":
-        """The same in NumPy; with a rollout's T steps of B environments it also learns."""
-        return ClosedFormMLP(self, n_steps, count)
+    def closed_form(self, n_steps: int = 0, count: int = 0, batch: int = 0) -> "ClosedFormMLP":
+        """The same in NumPy; acting in T steps of B environments, it also learns from `batch` of them at once."""
+        return ClosedFormMLP(self, n_steps, count, batch)
 
 
 class ClosedFormLinear:
@@ -109,13 +87,13 @@ class ClosedFormMLP:
     quarters of the time, and of the biases, a row for each environment, which NumPy adds in a third.
     """
 
-    def __init__(self, trunk: MLP, n_steps: int, count: int):
-        steps, hidden_sizes = n_steps * count, trunk.hidden_sizes
+    def __init__(self, trunk: MLP, n_steps: int, count: int, batch: int):
+        hidden_sizes = trunk.hidden_sizes
         self._layers = [ClosedFormLinear(layer) for layer in trunk.layers]
         self._hidden = [np.empty((n_steps + 1, count, units), np.float32) for units in hidden_sizes]
-        self._active = [np.empty((steps, units), np.bool_) for units in hidden_sizes]
-        self._d_hidden = [np.empty((steps, units), np.float32) for units in hidden_sizes]
-        self._ones = np.ones(steps, np.float32)
+        self._active = [np.empty((batch, units), np.bool_) for units in hidden_sizes]
+        self._d_hidden = [np.empty((batch, units), np.float32) for units in hidden_sizes]
+        self._ones = np.ones(batch, np.float32)
         originals = [(layer.transposed, layer.bias) for layer in self._layers]
         self._copies: list[tuple[Array, Array]] = []  # each with its original
         if count >= WIDE:
@@ -127,10 +105,14 @@ class ClosedFormMLP:
 
     def __call__(self, observations: Array) -> Array:
         """Features [B, F] of observations [B, *shape]."""
-        outputs = _flat(observations)
+        return self.forward(observations)[-1]
+
+    def forward(self, observations: Array) -> list[Array]:
+        """What every layer gives, the features last, [B, units] each; the observations themselves come first."""
+        outputs = [_flat(observations)]
         for layer in self._layers:
-            outputs = layer(outputs)
-            np.maximum(outputs, ZERO, out=outputs)
+            units = layer(outputs[-1])
+            outputs.append(np.maximum(units, ZERO, out=units))
         return outputs
 
     def act(self, t: int, observations: Array) -> Array:
@@ -150,16 +132,19 @@ class ClosedFormMLP:
         """What `act` has kept of a rollout, [(T + 1) * B, F]."""
         return _rows(self._hidden[-1])
 
-    def backward(self, observations: Array, d_outputs: Array, weight: Array) -> None:
-        """Write dL/dparameters into the module's gradients.
+    def kept(self, observations: Array) -> list[Array]:
+        """As `forward`, of the first observations [N, *shape] of those that `act` was given."""
+        return [_flat(observations), *(_rows(hidden)[: len(observations)] for hidden in self._hidden)]
 
-        The product of d_outputs [T * B, K] and weight [K, F] is dL/dfeatures; observations are [T * B, *shape].
+    def backward(self, outputs: list[Array], d_outputs: Array, weight: Array) -> None:
+        """Write dL/dparameters into the module's gradients, given what `forward` or `kept` has returned of a batch.
+
+        The product of d_outputs [N, K] and weight [K, F] is dL/dfeatures.
         """
-        inputs = [_flat(observations), *(_rows(hidden)[: len(observations)] for hidden in self._hidden)]
         for index in range(len(self._layers) - 1, -1, -1):
             d_outputs = d_outputs.dot(weight, self._d_hidden[index])
-            d_outputs *= np.greater(inputs[index + 1], ZERO, out=self._active[index])  # ReLU
-            self._layers[index].backward(inputs[index], d_outputs, self._ones)
+            d_outputs *= np.greater(outputs[index + 1], ZERO, out=self._active[index])  # ReLU
+            self._layers[index].backward(outputs[index], d_outputs, self._ones)
             weight = self._layers[index].weight
 
 

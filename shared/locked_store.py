@@ -9,6 +9,7 @@ from torch import Tensor
 from shared.memory import NamelessFile
 from shared.optimizers import SharedOptimizer
 from shared.scoreboard import Scoreboard
+from shared.statistics import SharedStatistics
 from shared.store import Pulled, SharedStore
 
 LOCK_PAUSE = 5e-5  # between two attempts to get the lock: a push holds it for about as long
@@ -21,8 +22,14 @@ class LockedStore(SharedStore):
     where this system has none.
     """
 
-    def __init__(self, initial: Tensor, optimizer: SharedOptimizer, scoreboard: Scoreboard):
-        super().__init__(initial, optimizer, scoreboard)
+    def __init__(
+        self,
+        initial: Tensor,
+        optimizer: SharedOptimizer,
+        scoreboard: Scoreboard,
+        statistics: SharedStatistics | None = None,
+    ):
+        super().__init__(initial, optimizer, scoreboard, statistics)
         self._lock = NamelessFile(0)
         fcntl.lockf(self._lock.descriptor, fcntl.LOCK_UN)
 

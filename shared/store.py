@@ -13,6 +13,7 @@ from shared.checkpoint_barrier import CheckpointBarrier
 from shared.memory import SharedArray
 from shared.optimizers import SharedOptimizer
 from shared.scoreboard import RUN, Scoreboard, fold
+from shared.statistics import SharedStatistics
 
 COPY_SECONDS = 0.25  # for a moment at which nobody pushes; a pusher may be off its core for a while
 COPY_PAUSE = 1e-4  # between two attempts, so that it may have ours
@@ -57,8 +58,14 @@ class SharedStore:
     incarnation = 0  # of the worker whose process this is: how many came before it
     waited = 0.0  # seconds in which this process waited for other workers, since it was last set to 0
 
-    def __init__(self, initial: Tensor, optimizer: SharedOptimizer, scoreboard: Scoreboard):
-        self.optimizer, self._scoreboard = optimizer, scoreboard
+    def __init__(
+        self,
+        initial: Tensor,
+        optimizer: SharedOptimizer,
+        scoreboard: Scoreboard,
+        statistics: SharedStatistics | None = None,
+    ):
+        self.optimizer, self._scoreboard, self.statistics = optimizer, scoreboard, statistics
         self._parameters = SharedArray(tuple(initial.shape), "float32")
         self._parameters.array[:] = initial.detach().numpy()
         self._begun, *counters = (SharedArray((scoreboard.workers,)) for _ in range(5))
@@ -69,6 +76,7 @@ class SharedStore:
         """Copy the shared parameters into [P]; return how far training had come just before."""
         updates, env_steps = self.updates, self.env_steps
         np.copyto(into.numpy(), self._parameters.array)
+        self._fill(into)
         return Pulled(updates, env_steps, sum(self._begun.numbers) > updates, self._stopped())
 
     def push(
@@ -91,6 +99,15 @@ class SharedStore:
         self._torn.numbers[worker_index] += pulled.torn
         self._done.numbers[worker_index] += 1
         return before - pulled.updates
+
+    def first(self, pulled: Pulled, minibatches: int) -> int:
+        """The minibatch of its rollout that a worker begins with, after a pull."""
+        return 0
+
+    def _fill(self, parameters: Tensor) -> None:
+        """Write the statistics of all workers where they lie in a copy of the parameters [P]: at its end."""
+        if self.statistics is not None:
+            self.statistics.write_into(parameters.numpy())
 
     def close_push(self, worker_index: int) -> None:
         """Close the push in the middle of which a worker has died, if it has: it does not count as a step."""
@@ -179,6 +196,8 @@ class SharedStore:
         for counts, array in zip(tensors["counters"].numpy(), self._counters, strict=True):
             fold(counts, array.array)
         self._begun.array[:] = self._done.array
+        if self.statistics is not None:
+            self.statistics.restore(tensors["statistics"].numpy())
 
     def roll_back(self, tensors: dict[str, Tensor]) -> None:
         """Set parameters and moments back to a capture's while others may push; the counters continue."""
@@ -195,10 +214,12 @@ class SharedStore:
             begun = sum(self._begun.numbers)
             if is_last or begun == self.updates:
                 tensors = {name: vector.clone() for name, vector in vectors.items()}
+                self._fill(tensors["parameters"])
+                rows = {} if self.statistics is None else {"statistics": torch.from_numpy(self.statistics.rows())}
                 counters = np.stack([array.array for array in self._counters])
                 updates, env_steps, *_ = counters.sum(1).tolist()
                 consistent = begun == updates == sum(self._begun.numbers)
                 if is_last or consistent:
                     snapshot = Snapshot(tensors["parameters"], updates, env_steps, time.monotonic(), consistent)
-                    return Capture(snapshot, {**tensors, "counters": torch.from_numpy(counters)})
+                    return Capture(snapshot, {**tensors, **rows, "counters": torch.from_numpy(counters)})
             time.sleep(COPY_PAUSE)

@@ -10,6 +10,7 @@ from torch import Tensor
 from shared.memory import Notifier, SharedArray
 from shared.optimizers import SharedOptimizer
 from shared.scoreboard import RUN, Scoreboard
+from shared.statistics import SharedStatistics
 from shared.store import Capture, Pulled, SharedStore, Snapshot
 
 QUEUE_SLOTS = 32
@@ -31,15 +32,23 @@ class SyncStore(SharedStore):
     rollouts, where no step is under way: there worker 0 makes the checkpoint's request due and every worker answers it,
     full or not. The monitor, which makes room, and the checkpointer wait for no worker.
     A snapshot is queued every `interval` env steps, from 20 intervals on every twentieth of the steps so far; never
-    where that is None.
+    where that is None. Of a rollout of several minibatches, each is a step; nothing is decided before the last.
     """
 
     queues = True
 
-    def __init__(self, initial: Tensor, optimizer: SharedOptimizer, scoreboard: Scoreboard, interval: int | None):
-        super().__init__(initial, optimizer, scoreboard)
+    def __init__(
+        self,
+        initial: Tensor,
+        optimizer: SharedOptimizer,
+        scoreboard: Scoreboard,
+        statistics: SharedStatistics | None = None,
+        interval: int | None = None,
+        minibatches: int = 1,
+    ):
+        super().__init__(initial, optimizer, scoreboard, statistics)
         size, workers = len(initial), scoreboard.workers
-        self._interval = interval
+        self._interval, self._minibatches = interval, minibatches
         self._gradients = SharedArray((workers, size), "float32")
         self._handed_in = SharedArray((workers,))  # the number of the step that a gradient is for
         self._totals = SharedArray((2,))  # env steps of all workers as of the last even step, and the last odd
@@ -53,6 +62,8 @@ class SyncStore(SharedStore):
         self._captured_vectors = SharedArray((len(self.vectors()), size), "float32")
         self._captured_counters = SharedArray((len(self._counters), workers))
         self._captured_moment = SharedArray((5,))  # updates, env steps, queued, due
+        if statistics is not None:
+            self._captured_statistics = SharedArray(statistics.rows().shape, "float64")
         self._notifiers = [Notifier() for _ in range(workers)]
 
     # -- training -------------------------------------------------------------------------------------------------
@@ -79,6 +90,12 @@ class SyncStore(SharedStore):
             other.notify()
         return 0
 
+    def first(self, pulled: Pulled, minibatches: int) -> int:
+        return pulled.updates % minibatches  # a worker that has dropped a rollout, or replaces another one, catches up
+
+    def _fill(self, parameters: Tensor) -> None:
+        """The shared parameters have the statistics, as of the last step."""
+
     def _step(self, learning_rate: float, step: int) -> None:
         """Step along the average of all gradients; all others wait until it counts as done."""
         average = self._gradients.array[0].copy()
@@ -88,7 +105,9 @@ class SyncStore(SharedStore):
         self._begun.numbers[0] += 1
         self.optimizer.step(self.parameters, torch.from_numpy(average), learning_rate, step)
         self._totals.numbers[step % 2] = sum(self._env_steps.numbers)  # true as soon as the step counts, not before
-        self._between_steps(step)
+        super()._fill(self.parameters)
+        if step % self._minibatches == 0:
+            self._between_steps(step)
         self._done.numbers[0] += 1
 
     def _between_steps(self, step: int) -> None:
@@ -185,6 +204,8 @@ class SyncStore(SharedStore):
         self._captured_vectors.array[:] = [vector.numpy() for vector in self.vectors().values()]
         self._captured_counters.array[:] = [array.array for array in self._counters]
         self._captured_counters.array[0, 0] = self._begun.numbers[0]  # the step under way counts as done with this
+        if self.statistics is not None:
+            self._captured_statistics.array[:] = self.statistics.rows()
         self._captured_moment.array[:] = step, self._totals.numbers[step % 2], *self._queued.numbers, *self._due.numbers
 
     def capture(self, evaluated: Callable[[], int] = lambda: 0) -> Capture:
@@ -202,6 +223,8 @@ class SyncStore(SharedStore):
             vectors = torch.from_numpy(self._captured_vectors.array.copy())
             tensors = dict(zip(self.vectors(), vectors, strict=True))
             tensors["counters"] = torch.from_numpy(self._captured_counters.array.copy())
+            if self.statistics is not None:
+                tensors["statistics"] = torch.from_numpy(self._captured_statistics.array.copy())
             snapshot = Snapshot(tensors["parameters"], updates, env_steps, time.monotonic(), consistent=True)
         numbers = np.arange(self._released.numbers[0], queued)
         queue, moments = self._queue.array[numbers % QUEUE_SLOTS], self._queue_moments.array[numbers % QUEUE_SLOTS]

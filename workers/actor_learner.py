@@ -7,8 +7,9 @@ import numpy as np
 
 from a3c.config import Config
 from a3c.environments import EnvironmentSpec
-from a3c.learners import NonFiniteError, clipped_gradients, learner_for
+from a3c.learners import NonFiniteError, clipped_gradient, learner_for, prepared
 from a3c.networks import bind, build, flat_zeros
+from a3c.normalization import RunningStatistics
 from a3c.rollouts import Collector, Stopwatch
 from shared.scoreboard import Scoreboard
 from shared.store import SharedStore
@@ -41,10 +42,11 @@ def learn(worker_index: int, config: Config, environment: EnvironmentSpec, link:
     parameters, gradient = flat_zeros(model), flat_zeros(model)
     bind(model, parameters, gradient)
     max_norm, watch = config.optimizer.max_grad_norm, Stopwatch()
-    learner = learner_for(model, config, watch)
-    environments = environment.make(config.envs_per_worker, link.beat, config.env_latency_ms)
     rng = np.random.default_rng(seeds(config.seed, worker_index, link.incarnation))
-    collector = Collector(environments, config.n_steps, rng, link.beat, watch)
+    learner = learner_for(model, config, watch, rng)
+    environments = environment.make(config.envs_per_worker, link.beat, config.env_latency_ms)
+    statistics = None if model.normalizer is None else RunningStatistics(config, model.normalizer.size)
+    collector = Collector(environments, config.n_steps, rng, link.beat, watch, statistics)
     link.join(collector, watch)
     while True:
         pulled = link.pull(parameters)
@@ -56,14 +58,19 @@ def learn(worker_index: int, config: Config, environment: EnvironmentSpec, link:
         rollout = collector.collect(learner.act)
         link.start_learning()
         try:
-            for statistics, norm in clipped_gradients(learner, rollout, gradient.numpy(), max_norm):
+            minibatches = prepared(learner, rollout)
+            for index in range(link.first(pulled, len(minibatches)), len(minibatches)):
+                if index:
+                    pulled = link.pull_again(parameters)
+                    watch.lap("pull")
+                measured, norm = clipped_gradient(learner, minibatches[index], gradient.numpy(), max_norm)
                 watch.lap("clip")
                 staleness = link.push(gradient, learning_rate, pulled)
                 if staleness is None:
                     return
                 watch.lap("push")
                 watch.move(link.waited(), "push", "idle")
-                link.publish(statistics, norm, staleness, learning_rate)
+                link.publish(measured, norm, staleness, learning_rate)
                 watch.lap("publish")
         except NonFiniteError as fault:
             link.drop(fault.what)

@@ -32,6 +32,12 @@ class Link(Protocol):
     def pull(self, into: Tensor) -> Pulled:
         """Copy the shared parameters into [P], between two rollouts; return how far training had come just before."""
 
+    def first(self, pulled: Pulled, minibatches: int) -> int:
+        """The minibatch of a rollout to begin with: where all step together, the one that the others are at."""
+
+    def pull_again(self, into: Tensor) -> Pulled:
+        """As `pull`, between two minibatches of a rollout."""
+
     def start_learning(self) -> None:
         """Note that the rollout is collected: until the next pull no environment is waited for."""
 
@@ -94,6 +100,8 @@ class SharedMemoryLink:
             collector.episodes, collector.return_sum = int(before["episodes"]), before["return_sum"]
         elif not collector.restore(unpack(snapshot)["collector"]):
             self._scoreboard.count_dropped(self._worker_index, "episodes")
+        if self._store.statistics is not None and collector.statistics is not None:
+            collector.statistics.row = self._store.statistics.row(self._worker_index)
         collector.env_steps = max(collector.env_steps, self._store.env_steps_of(self._worker_index))
         self._started = before["started"] or time.monotonic()
         self._staleness_max = int(before["staleness_max"])
@@ -109,10 +117,18 @@ class SharedMemoryLink:
         self._hand_in_due()
         return self._store.pull(into)
 
+    def first(self, pulled: Pulled, minibatches: int) -> int:
+        return self._store.first(pulled, minibatches)
+
+    def pull_again(self, into: Tensor) -> Pulled:
+        return self._store.pull(into)
+
     def start_learning(self) -> None:
         self._scoreboard.set_learning(self._worker_index, True)
 
     def push(self, gradient: Tensor, learning_rate: float, pulled: Pulled) -> int | None:
+        if self._store.statistics is not None and self._collector.statistics is not None:
+            self._store.statistics.write(self._worker_index, self._collector.statistics.row)
         return self._store.push(self._worker_index, gradient, learning_rate, self._collector.env_steps, pulled)
 
     def publish(self, statistics: RolloutStatistics, norm: float, staleness: int, learning_rate: float) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from a3c.environments import EnvironmentSpec
     from shared.optimizers import SharedOptimizer
     from shared.scoreboard import Scoreboard
+    from shared.statistics import SharedStatistics
     from shared.store import SharedStore
     from workers.runs.log import View
     from workers.runs.resume import Resumed
@@ -242,6 +243,7 @@ def build_store(
     `optimizer` makes another one than the configuration's; ConfigError: they do not fit into memory.
     """
     from a3c.networks import bind, build, flat_zeros, initialize
+    from a3c.objectives import objective_for
 
     try:
         model = build(config, environment)
@@ -249,26 +251,42 @@ def build_store(
         vector = flat_zeros(model)
         bind(model, vector)
         stepped = optimizer(len(vector)) if optimizer else build_optimizer(config.optimizer, len(vector))
+        statistics = None
+        if model.normalizer is not None:
+            statistics = build_statistics(config.workers, model.normalizer.size, len(vector))
         if config.mode == "sync" or config.workers == 1:  # a single worker is reproducible too
             from shared.sync_store import SyncStore
 
             interval = config.evaluation.eval_interval if config.evaluation.eval_episodes else None
-            return SyncStore(vector, stepped, scoreboard, interval)
+            objective = objective_for(config.loss)
+            updates = objective.passes * objective.minibatches
+            return SyncStore(vector, stepped, scoreboard, statistics, interval, updates)
         if config.mode == "locked":
             from shared.locked_store import LockedStore
 
             try:
-                return LockedStore(vector, stepped, scoreboard)
+                return LockedStore(vector, stepped, scoreboard, statistics)
             except OSError as error:
                 raise ConfigError(f"mode: locked needs file locks ({error.strerror}); choose --mode async") from error
         from shared.store import SharedStore
 
-        return SharedStore(vector, stepped, scoreboard)
+        return SharedStore(vector, stepped, scoreboard, statistics)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "allocate memory" not in str(error):  # torch has no class of its own
             raise
         reason = str(error).partition("\n")[0]
         raise ConfigError(f"hidden_sizes: the network and its copies do not fit into memory: {reason}") from error
+
+
+def build_statistics(workers: int, size: int, parameters: int) -> SharedStatistics:
+    """The running statistics of a run that observes so many numbers; they lie at the end of the parameters."""
+    from a3c.networks import LINE
+    from a3c.normalization import combined, row_size
+    from shared.statistics import SharedStatistics
+
+    end = 2 * size + 1
+    start = parameters - -(-end // LINE) * LINE
+    return SharedStatistics(workers, row_size(size), functools.partial(combined, size=size), slice(start, start + end))
 
 
 def build_optimizer(options: OptimizerConfig, size: int) -> SharedOptimizer:

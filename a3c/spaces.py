@@ -1,0 +1,262 @@
+"""Gymnasium's spaces: how an observation becomes numbers, and spaces as JSON. A new kind of observation goes here.
+
+An observation that is one Box is taken as it is. Any other is written out as a vector, in Gymnasium's own order: what
+is discrete one-hot, the parts of a Dict or Tuple one after the other.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+Space = gymnasium.Space[Any]
+Write = Callable[[Any, NDArray[Any]], None]  # an observation, and the row of numbers that it becomes
+MASK = "action_mask"  # the key of a Dict observation, or of an info, that says which actions are allowed
+IMAGE_SIDE = 16  # bytes with two sides of at least so many are an image
+LEFT_OUT = ("MissionSpace",)  # minigrid's text, which is the same at every step of most of its tasks
+NUMBERS, BOOLEANS = "biuf", "biu"  # kinds of NumPy dtypes: 0 and 1 may stand for False and True
+
+
+@dataclass(frozen=True, slots=True)
+class ObservationSpec:
+    """One observation as the network sees it: an array of this shape and dtype, whose last numbers may be a mask.
+
+    The mask says for every output of the policy whether it may be chosen. It travels with the observation, so that
+    whoever acts on an observation has it; it is no input of the network.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    mask: int = 0  # how many numbers at the end are the mask
+    info_mask: bool = False  # whether the environment gives it in `info`, not in the observation
+    left_out: tuple[str, ...] = ()  # parts that the network does not see
+
+    @property
+    def size(self) -> int:
+        """How many numbers are inputs of the network."""
+        return math.prod(self.shape) - self.mask
+
+
+def observation_spec(space: Space, outputs: int = 0, info_mask: bool = False) -> ObservationSpec:
+    """What a space's observations become; a ValueError where it is not supported.
+
+    Args:
+        outputs: of the policy: how many numbers a mask must have.
+        info_mask: whether the environment gives a mask in `info`.
+    """
+    mask = mask_of(space)
+    if is_array(space) and space.shape and not info_mask:
+        _size(None, space)
+        return ObservationSpec(space.shape)
+    left_out = tuple(name for name, part in _parts(space).items() if type(part).__name__ in LEFT_OUT)
+    size = sum(_size(name, part) for name, part in _parts(space).items() if name not in left_out)
+    if not size:
+        raise ValueError("observes nothing but an action mask or text")
+    if mask is not None and _size(MASK, mask) != outputs:
+        raise ValueError(f"has an action mask of {_size(MASK, mask)} numbers; its actions need {outputs}")
+    masked = outputs if info_mask or mask is not None else 0
+    return ObservationSpec((size + masked,), "float32", masked, info_mask and mask is None, left_out)
+
+
+def writer(space: Space, observation: ObservationSpec) -> Write:
+    """How one observation is checked and written as numbers; a ValueError names the part that is not of the space."""
+    return _writer("observation", space, observation.left_out)
+
+
+def write_mask(value: Any, out: NDArray[Any]) -> None:
+    """Write an info's mask, whose parts may be nested as the actions are."""
+    if value is None:
+        raise ValueError(f"info without its '{MASK}'")
+    numbers = np.concatenate(list(_flat(value)))
+    if numbers.shape != out.shape or numbers.dtype.kind not in NUMBERS:
+        raise ValueError(f"{MASK} of {numbers.size} numbers, expected {out.size}")
+    out[:] = numbers != 0
+
+
+def mask_of(space: Space) -> Space | None:
+    """The part of a Dict observation that says which actions are allowed."""
+    return space.spaces.get(MASK) if isinstance(space, spaces.Dict) else None
+
+
+def _flat(value: Any) -> Any:
+    if isinstance(value, dict | tuple | list) and not all(np.isscalar(part) for part in value):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _flat(part)
+    else:
+        yield np.asarray(value).reshape(-1)
+
+
+def _parts(space: Space) -> dict[Any, Space]:
+    """The parts of a Dict or Tuple, its mask left out; of another space itself, without a name."""
+    if isinstance(space, spaces.Dict):
+        return {name: part for name, part in space.spaces.items() if name != MASK}
+    return dict(enumerate(space.spaces)) if isinstance(space, spaces.Tuple) else {None: space}
+
+
+def _size(name: Any, space: Space) -> int:
+    """How many numbers an observation of the space becomes; a ValueError where it is not supported."""
+    where = "" if name is None else f" (part {name!r})"
+    if is_image(space):
+        raise ValueError(f"observes images{where}, {_named(space)}, which are not supported yet")
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        sizes = [_size(name if name is not None else part, one) for part, one in _parts(space).items()]
+        return sum(sizes)
+    if isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+        size = int(spaces.utils.flatdim(space))
+        if size and (not isinstance(space, spaces.Box) or space.dtype.kind in NUMBERS):
+            return size
+    raise ValueError(
+        f"observes {_named(space)}{where}; supported are Box, Discrete, MultiDiscrete, MultiBinary, and Dict and Tuple "
+        "of them"
+    )
+
+
+def is_array(space: Space) -> bool:
+    """Whether an observation is taken as it is."""
+    return isinstance(space, spaces.Box) and space.shape != ()
+
+
+def is_image(space: Space) -> bool:
+    """Whether observations are bytes with two long sides."""
+    return (
+        isinstance(space, spaces.Box)
+        and space.dtype == np.uint8
+        and sum(side >= IMAGE_SIDE for side in space.shape) >= 2
+    )
+
+
+def _writer(name: str, space: Space, left_out: tuple[Any, ...] = ()) -> Write:
+    """How one part is checked and written; a mask comes last."""
+    if isinstance(space, spaces.Box):
+        shape, kinds = space.shape, NUMBERS if space.dtype.kind == "f" else BOOLEANS
+
+        def write_box(value: Any, out: NDArray[Any]) -> None:
+            expect(name, value, shape, kinds)
+            out[...] = np.asarray(value).reshape(out.shape)
+
+        return write_box
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        return _nested(name, space, left_out)
+    if isinstance(space, spaces.MultiBinary):
+        binary = space.shape
+
+        def write_binary(value: Any, out: NDArray[Any]) -> None:
+            expect(name, value, binary, BOOLEANS)
+            numbers = np.asarray(value).reshape(-1)
+            if ((numbers != 0) & (numbers != 1)).any():
+                raise ValueError(f"{name} of numbers other than 0 and 1")
+            out[:] = numbers
+
+        return write_binary
+    if isinstance(space, spaces.Discrete):
+        counts, starts = np.array([space.n]), np.array([space.start])
+        wanted: tuple[int, ...] = ()
+    else:
+        assert isinstance(space, spaces.MultiDiscrete)
+        counts, starts, wanted = space.nvec.reshape(-1), np.asarray(space.start).reshape(-1), space.shape
+    begins = np.cumsum(counts) - counts
+
+    def write_one_hot(value: Any, out: NDArray[Any]) -> None:
+        expect(name, value, wanted, "biu")
+        numbers = np.asarray(value).reshape(-1) - starts
+        if (numbers < 0).any() or (numbers >= counts).any():
+            raise ValueError(f"{name} {value!r} outside of its space {space}")
+        out[:] = 0
+        out[begins + numbers] = 1
+
+    return write_one_hot
+
+
+def _nested(name: str, space: Space, left_out: tuple[Any, ...]) -> Write:
+    parts, mask = _parts(space), mask_of(space)
+    if mask is not None:
+        parts[MASK] = mask
+    end, writers = 0, list[tuple[Any, slice, Write]]()
+    for part, one in parts.items():
+        if part not in left_out:
+            size = _size(part, one)
+            writers.append((part, slice(end, end + size), _writer(f"{name}[{part!r}]", one)))
+            end += size
+
+    def write(value: Any, out: NDArray[Any]) -> None:
+        for part, place, one in writers:
+            try:
+                given = value[part]
+            except (KeyError, IndexError, TypeError):
+                raise ValueError(f"{name} without its part {part!r}") from None
+            one(given, out[place])
+
+    return write
+
+
+def expect(name: str, value: Any, shape: tuple[int, ...], kinds: str) -> None:
+    """Refuse with a ValueError what NumPy would quietly broadcast or convert: another shape, or no dtype of `kinds`."""
+    values = np.asarray(value)
+    if values.shape != shape:
+        raise ValueError(f"{name} of shape {values.shape}, expected {shape}")
+    if values.dtype.kind not in kinds:
+        raise ValueError(f"{name} of dtype {values.dtype}, expected {'numbers' if 'f' in kinds else 'whole numbers'}")
+
+
+def _named(space: Space) -> str:
+    return f"{type(space).__name__}{space.shape or ''}"
+
+
+# -- as JSON ----------------------------------------------------------------------------------------------------
+
+
+def to_json(space: Space) -> dict[str, Any]:
+    """A space as plain JSON, from which `from_json` makes it again."""
+    kind = type(space).__name__
+    if isinstance(space, spaces.Dict):
+        return {"space": "Dict", "spaces": {name: to_json(part) for name, part in space.spaces.items()}}
+    if isinstance(space, spaces.Tuple):
+        return {"space": "Tuple", "spaces": [to_json(part) for part in space.spaces]}
+    if isinstance(space, spaces.Box):
+        low, high = (_bounds(bound) for bound in (space.low, space.high))
+        return {"space": "Box", "low": low, "high": high, "shape": list(space.shape), "dtype": space.dtype.name}
+    if isinstance(space, spaces.Discrete):
+        return {"space": "Discrete", "n": int(space.n), "start": int(space.start)}
+    if isinstance(space, spaces.MultiDiscrete):
+        return {"space": "MultiDiscrete", "nvec": space.nvec.tolist(), "start": np.asarray(space.start).tolist()}
+    if isinstance(space, spaces.MultiBinary):
+        return {"space": "MultiBinary", "n": space.shape[0] if len(space.shape) == 1 else list(space.shape)}
+    return {"space": kind}
+
+
+def from_json(content: Any) -> Space:
+    """The space that `to_json` wrote; KeyError, TypeError or ValueError where it is none."""
+    kind = content["space"]
+    if kind == "Dict":
+        return spaces.Dict({str(name): from_json(part) for name, part in content["spaces"].items()})
+    if kind == "Tuple":
+        return spaces.Tuple([from_json(part) for part in content["spaces"]])
+    if kind == "Box":
+        shape, dtype = tuple(content["shape"]), np.dtype(content["dtype"])
+        bounds = (np.array(content[bound], np.float64).astype(dtype) for bound in ("low", "high"))
+        low, high = (np.broadcast_to(bound, shape) for bound in bounds)
+        return spaces.Box(low, high, shape, dtype.type)
+    if kind == "Discrete":
+        return spaces.Discrete(content["n"], start=content["start"])
+    if kind == "MultiDiscrete":
+        return spaces.MultiDiscrete(content["nvec"], start=content["start"])
+    if kind == "MultiBinary":
+        return spaces.MultiBinary(content["n"])
+    left_out: Space = type(str(kind), (gymnasium.Space,), {})()  # not observed: nothing but its kind is known
+    return left_out
+
+
+def _bounds(bound: NDArray[Any]) -> Any:
+    """One number where all are equal; infinite ones as text, which JSON has no number for."""
+    if bound.size and (bound == bound.reshape(-1)[0]).all():
+        return _number(bound.reshape(-1)[0].item())
+    return np.vectorize(_number, otypes=[object])(bound).tolist()
+
+
+def _number(number: Any) -> Any:
+    return number if math.isfinite(number) else str(number)
