@@ -151,6 +151,8 @@ def _model(network: dict[str, Any], weights: bytes) -> ActorCritic:
     hidden = [whole_number({"hidden_sizes": size}, "hidden_sizes", 1) for size in hidden]
     observation, head = _sides(network)
     layers, normalize = [observation.size, *hidden], network.get("normalize_observations", False) is True
+    if "value_scale" not in network:
+        raise ValueError("'value_scale' is missing")
     if value_scale is not None and not (isinstance(value_scale, int | float) and 0 < value_scale <= sys.float_info.max):
         raise ValueError("'value_scale' is out of range")
     count = sum((fan_in + 1) * fan_out for fan_in, fan_out in [*pairwise(layers), (layers[-1], head.outputs + 1)])

@@ -27,6 +27,7 @@ class NumericsError(ArithmeticError):
     """The run's own numbers are not finite, and stay so (exit code 5); an environment's FloatingPointError is none."""
 
 
+FORMER = {"preset": "none", "objective": "a2c", "normalize_observations": False}
 SYNC_WORKERS = 100  # each needs a socket pair, and a new process inherits 256 descriptors at most
 LARGEST_INT = 2**62  # of an option without a bound of its own
 
@@ -54,7 +55,7 @@ class LossConfig:
     """What a rollout is turned into (a3c.objectives)."""
 
     objective: str = option(
-        "a2c",
+        "ppo",
         "a2c: the policy gradient, each rollout used once; ppo: the clipped surrogate, several passes over it",
         choices=("a2c", "ppo"),
     )
@@ -67,7 +68,7 @@ class LossConfig:
         "unit in which the critic learns returns; 1 leaves them as they are; default: their running spread",
         above=0,
     )
-    normalize_advantages: bool = option(True, "scale the advantages of a rollout to mean 0 and deviation 1")
+    normalize_advantages: bool = option(False, "scale the advantages of a rollout to mean 0 and deviation 1")
     clip: float = option(0.2, "ppo: how far the ratio of new to acting policy may be from 1", above=0)
     passes: int = option(4, "ppo: passes over each rollout", low=1, high=1000)
     minibatches: int = option(4, "ppo: minibatches of each pass, one update each", low=1, high=65536)
@@ -81,13 +82,13 @@ class OptimizerConfig:
     """The shared optimizer (shared.optimizers) and what is done to a gradient before it is pushed."""
 
     optimizer: str = option("adam", "shared optimizer; rmsprop is the paper's", choices=("adam", "rmsprop"))
-    learning_rate: float = option(4e-3, "learning rate at the first environment step", above=0)
+    learning_rate: float = option(1e-3, "learning rate at the first environment step", above=0)
     anneal: bool = option(True, "lower the learning rate linearly to 0 over the env-step budget")
-    adam_beta1: float = option(0.0, "decay of Adam's first moment", low=0, below=1)
+    adam_beta1: float = option(0.9, "decay of Adam's first moment", low=0, below=1)
     adam_beta2: float = option(0.999, "decay of Adam's second moment", low=0, below=1)
     rmsprop_decay: float = option(0.99, "decay of RMSProp's squared gradient", low=0, below=1)
     epsilon: float = option(1e-5, "added to the denominator (Adam) or under the root (RMSProp)", above=0)
-    max_grad_norm: float = option(1.0, "global norm to which a gradient is clipped", above=0)
+    max_grad_norm: float = option(0.5, "global norm to which a gradient is clipped", above=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,18 +120,26 @@ class SupervisionConfig:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Everything one training run needs; two equal configs describe the same run."""
+    """Everything one training run needs; two equal configs describe the same run.
+
+    Only `from_options` applies a preset: here it is a name.
+    """
 
     env: str = option("CartPole-v1", "Gymnasium environment id", metavar="ID")
+    preset: str = option(
+        "auto",
+        "named setting to start from; auto: the one tuned for the environment, where there is one; none: the defaults",
+        metavar="NAME",
+    )
     mode: str = option(
         "async",
         "async: push without a lock; locked: one at a time; sync: average all workers' gradients (A2C)",
         choices=("async", "locked", "sync"),
     )
     workers: int = option(4, "actor-learner processes", low=1, high=1024)
-    envs_per_worker: int = option(1, "environments each worker steps together", low=1, high=65536)
-    n_steps: int = option(48, "environment steps per rollout (t_max), of each environment", low=1, high=1_000_000)
-    max_env_steps: int = option(200_000, "env-step budget of all workers together", low=1)
+    envs_per_worker: int = option(8, "environments each worker steps together", low=1, high=65536)
+    n_steps: int = option(64, "environment steps per rollout (t_max), of each environment", low=1, high=1_000_000)
+    max_env_steps: int = option(1_000_000, "env-step budget of all workers together", low=1)
     max_episode_steps: int | None = option(
         None, "cut episodes after so many steps; default: the environment's own", low=1
     )
@@ -153,7 +162,8 @@ class Config:
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> "Config":
-        """A config from flat option names, each checked; unknown names are refused with the nearest known one."""
+        """A config from a preset and flat option names, each checked; an unknown one is refused with the nearest."""
+        options = _with_preset(options)
         known = {spec.name: spec.section for spec in option_specs()}
         values: defaultdict[str, dict[str, Any]] = defaultdict(dict)  # by section
         for name, value in options.items():
@@ -167,6 +177,27 @@ class Config:
     def to_options(self) -> dict[str, Any]:
         """All options, defaults included, under their flat names: the inverse of `from_options`."""
         return {spec.name: spec.value_in(self) for spec in option_specs()}
+
+
+def _with_preset(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with those of their preset, and its name."""
+    from a3c.presets import names, resolved
+
+    name, env = options.get("preset", "auto"), options.get("env", "CartPole-v1")
+    if not (isinstance(name, str) and isinstance(env, str)):
+        return dict(options)  # which is refused by name
+    try:
+        name, found = resolved(name, env)
+    except KeyError:
+        known = names()
+        hint = did_you_mean(str(name), known) or f"; there are {', '.join(known)}"
+        raise ConfigError(f"preset: unknown preset {name!r}{hint}") from None
+    return {**found, **options, "preset": name}
+
+
+def stored_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that a run has kept, with those that its version did not have as they were then."""
+    return {**FORMER, **options}
 
 
 @dataclass(frozen=True, slots=True)

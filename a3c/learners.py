@@ -99,7 +99,7 @@ class ClosedFormLearner(ClosedFormActor):
         self._lap("forward")
         values = self._values_kept.reshape(n_steps + 1, count)
         log_prob = self._evaluated.log_prob.reshape(n_steps, count)
-        self._targets = self._objective.targets(rollout, values, log_prob, self._model.unit).flat()
+        self._targets = self._objective.targets(rollout, values, self._model.unit, log_prob).flat()
         self._lap("returns")
         return minibatches(self._objective, steps, self._rng)
 
@@ -150,7 +150,7 @@ class AutogradLearner:
             parameters, values = self._model(torch.from_numpy(rollout.observations))  # [T + 1, B, ...]
         self._forward = parameters[:-1].flatten(0, 1), values[:-1].flatten()
         self._lap("forward")
-        self._targets = self._objective.targets(rollout, values.detach().numpy(), None, self._model.unit).flat()
+        self._targets = self._objective.targets(rollout, values.detach().numpy(), self._model.unit).flat()
         self._lap("returns")
         return batches
 

@@ -53,6 +53,8 @@ def describe_other(
         with _closed(one):
             try:
                 serial = SerialEnvironments([one], observation=_with_info_mask(env_id, one))
+            except ConfigError:
+                raise
             except ValueError as error:
                 raise ConfigError(f"env: '{env_id}' {error}") from error
             pace = Pace(pace.make_seconds, *_try(env_id, serial)) if step else Pace()

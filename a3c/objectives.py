@@ -24,9 +24,9 @@ class Targets(NamedTuple):
     returns: Array
     advantages: Array
     valid: Array  # 1 where the step counts, 0 at autoreset transitions
-    log_prob: Array | None  # of the policy that acted, where the objective has a use for it
-    values: Array | None  # V(s) when the targets were computed, likewise
     unit: float  # of the value
+    log_prob: Array | None = None  # of the policy that acted, where the objective has a use for it
+    values: Array | None = None  # V(s) when the targets were computed, likewise
 
     def flat(self) -> "Targets":
         """The same, [N] each."""
@@ -63,13 +63,13 @@ class Objective(Protocol):
     passes: int
     minibatches: int
 
-    def targets(self, rollout: Rollout, values: Array, log_prob: Array | None, unit: float) -> Targets:
+    def targets(self, rollout: Rollout, values: Array, unit: float, log_prob: Array | None = None) -> Targets:
         """What the loss of a rollout regards as constant.
 
         Args:
             values: V(s_0) ... V(s_T), [T + 1, B].
-            log_prob: of the policy that acted, [T, B].
             unit: of the value.
+            log_prob: of the policy that acted, [T, B], where it is known.
         """
 
     def loss(self, log_prob: Tensor, entropy: Tensor, values: Tensor, targets: Targets) -> tuple[Tensor, LossTerms]:
@@ -96,7 +96,7 @@ class A2C:
     def __init__(self, config: LossConfig):
         self._config = config
 
-    def targets(self, rollout: Rollout, values: Array, log_prob: Array | None, unit: float) -> Targets:
+    def targets(self, rollout: Rollout, values: Array, unit: float, log_prob: Array | None = None) -> Targets:
         config = self._config
         discounts = np.float32(config.gamma) * (~rollout.terminated).astype(np.float32)
         lambdas = np.float32(config.gae_lambda) * (~rollout.truncated).astype(np.float32)
@@ -106,7 +106,7 @@ class A2C:
             advantages = normalize(advantages, valid)
         elif config.value_scale is None:
             advantages = advantages / np.float32(unit)
-        return Targets(returns, advantages, valid, None, None, unit)
+        return Targets(returns, advantages, valid, unit)
 
     def loss(self, log_prob: Tensor, entropy: Tensor, values: Tensor, targets: Targets) -> tuple[Tensor, LossTerms]:
         returns, valid = values.new_tensor(targets.returns), values.new_tensor(targets.valid)
@@ -159,8 +159,8 @@ class PPO(A2C):
         super().__init__(config)
         self.passes, self.minibatches = config.passes, config.minibatches
 
-    def targets(self, rollout: Rollout, values: Array, log_prob: Array | None, unit: float) -> Targets:
-        targets = super().targets(rollout, values, log_prob, unit)
+    def targets(self, rollout: Rollout, values: Array, unit: float, log_prob: Array | None = None) -> Targets:
+        targets = super().targets(rollout, values, unit)
         acted = rollout.behavior_log_probs if log_prob is None else log_prob
         return targets._replace(log_prob=acted, values=values[:-1].copy())
 

@@ -200,7 +200,9 @@ def expect(name: str, value: Any, shape: tuple[int, ...], kinds: str) -> None:
     if values.shape != shape:
         raise ValueError(f"{name} of shape {values.shape}, expected {shape}")
     if values.dtype.kind not in kinds:
-        raise ValueError(f"{name} of dtype {values.dtype}, expected {'numbers' if 'f' in kinds else 'whole numbers'}")
+        raise ValueError(
+            f"{name} of dtype {values.dtype}, expected {'numbers' if 'f' in kinds else 'booleans or whole numbers'}"
+        )
 
 
 def _named(space: Space) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from a3c.config import Config, NetworkConfig
+from a3c.config import Config
 from a3c.environments import describe
 from a3c.learners import Learner, learner_for
 from a3c.networks import ActorCritic, bind, build, flat_zeros, initialize
@@ -48,16 +48,16 @@ def prepared(n_steps: int, envs: int) -> tuple[dict[str, Learner], Rollout]:
     learners: dict[str, Learner] = {}
     vectors = []
     for name, gradients in WAYS.items():
-        config = Config(n_steps=n_steps, envs_per_worker=envs, network=NetworkConfig(gradients=gradients))
+        config = Config.from_options({"n_steps": n_steps, "envs_per_worker": envs, "gradients": gradients})
         model = build(config, environment)
         initialize(model, seed=0)
         vectors.append(_flat(model))
-        learners[name] = learner_for(model, config, Stopwatch())
+        learners[name] = learner_for(model, config, Stopwatch(), np.random.default_rng(0))
     rng = np.random.default_rng(0)
     collector = Collector(environment.make(envs), n_steps, rng)
     rollout = collector.collect(learners["closed_form_us"].act)
     for learner in learners.values():
-        list(learner.gradients(rollout))
+        learned(learner, rollout)
     closed, auto = vectors
     assert torch.allclose(closed, auto, rtol=1e-3, atol=1e-5), "the two gradients differ"
     return learners, rollout
@@ -67,8 +67,14 @@ def timed(learner: Learner, rollout: Rollout, calls: int) -> float:
     """Seconds that so many calls take."""
     started = time.perf_counter()
     for _ in range(calls):
-        list(learner.gradients(rollout))
+        learned(learner, rollout)
     return time.perf_counter() - started
+
+
+def learned(learner: Learner, rollout: Rollout) -> None:
+    """Have a learner write the gradient of a rollout."""
+    for rows in learner.prepare(rollout):
+        learner.gradient(rows)
 
 
 def _flat(model: ActorCritic) -> torch.Tensor:

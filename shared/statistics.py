@@ -28,7 +28,8 @@ class SharedStatistics:
 
     def row(self, worker_index: int) -> NDArray[np.float64]:
         """A copy of what this worker has written last."""
-        return self.rows()[worker_index]
+        row: NDArray[np.float64] = self.rows()[worker_index]
+        return row
 
     def write(self, worker_index: int, row: NDArray[np.float64]) -> None:
         """Replace this worker's row."""
@@ -39,7 +40,8 @@ class SharedStatistics:
     def rows(self) -> NDArray[np.float64]:
         """All rows as they were written last, [W, R]."""
         latest = self._versions.array % 2
-        return np.array(self._copies.array[latest, np.arange(len(latest))])
+        rows: NDArray[np.float64] = self._copies.array[latest, np.arange(len(latest))]
+        return rows
 
     def write_into(self, parameters: NDArray[np.float32]) -> None:
         """Write what they give together where it lies in parameters [P]."""

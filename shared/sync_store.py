@@ -42,8 +42,8 @@ class SyncStore(SharedStore):
         initial: Tensor,
         optimizer: SharedOptimizer,
         scoreboard: Scoreboard,
-        statistics: SharedStatistics | None = None,
         interval: int | None = None,
+        statistics: SharedStatistics | None = None,
         minibatches: int = 1,
     ):
         super().__init__(initial, optimizer, scoreboard, statistics)

@@ -12,12 +12,10 @@ from typing import Any, NoReturn
 
 from a3c.config import Config, ConfigError, OptionSpec, did_you_mean, option, option_specs
 from a3c.files import absolute_path, typed_path
-from a3c.presets import PRESETS
 
 SEED: dict[str, Any] = {"low": 0, "high": 2**32 - 1}
 DASHBOARD: dict[str, Any] = {"meaning": "live console, or plain lines", "choices": ("auto", "on", "off")}
 PROFILE: dict[str, Any] = {"meaning": "show at the end where each worker's time went"}
-PRESET: dict[str, Any] = {"meaning": "a named setting to start from", "choices": tuple(PRESETS)}
 RENDERERS = ("auto", "human", "text", "terminal")
 ENV: dict[str, Any] = {"meaning": "the environment, where the checkpoint's own id is not found", "metavar": "MODULE:ID"}
 POLICY: dict[str, Any] = {"meaning": "a run directory or a checkpoint's .json", "metavar": "RUN_DIR|CHECKPOINT"}
@@ -28,13 +26,12 @@ class Train:
     """Train until solved."""
 
     run_dir: Path | None = option(None, "where the run's files go (default: a new one under runs/)", metavar="DIR")
-    preset: str = option("none", **PRESET)
     dashboard: str = option("auto", **DASHBOARD)
     profile: bool = option(False, **PROFILE)
     training: dict[str, Any] = field(default_factory=dict)  # the options of Config that were typed
 
     def run(self) -> int:
-        config = Config.from_options({**PRESETS[self.preset], **self.training})
+        config = Config.from_options(self.training)
         from workers.processes.start import process_started
         from workers.training import train
 
@@ -73,15 +70,13 @@ class Compare:
     tuned: bool = option(False, "start each mode from its own best setting")
     study_dir: Path | None = option(None, "where the study's files go (default: its own under runs/)", metavar="DIR")
     any_version: bool = option(False, "keep runs of other versions of the program; the report lists them")
-    preset: str = option("none", **PRESET)
     dashboard: str = option("auto", **DASHBOARD)
     training: dict[str, list[Any]] = field(default_factory=dict)  # the values of each that was typed
 
     def run(self) -> int:
         from workers.comparison.study import plan
 
-        preset = {name: [value] for name, value in PRESETS[self.preset].items()}
-        study = plan({**preset, **self.training, "seed": [self.seed]}, self.seeds, self.tuned)
+        study = plan({**self.training, "seed": [self.seed]}, self.seeds, self.tuned)
         from workers.comparison.run_study import run
         from workers.runs.program import command
 

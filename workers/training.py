@@ -260,7 +260,7 @@ def build_store(
             interval = config.evaluation.eval_interval if config.evaluation.eval_episodes else None
             objective = objective_for(config.loss)
             updates = objective.passes * objective.minibatches
-            return SyncStore(vector, stepped, scoreboard, statistics, interval, updates)
+            return SyncStore(vector, stepped, scoreboard, interval, statistics, updates)
         if config.mode == "locked":
             from shared.locked_store import LockedStore
 

@@ -29,7 +29,7 @@ from workers.training import build_store
 PARTS: dict[str, tuple[Any, str]] = {
     "pull": (SharedStore, "pull"),
     "rollout": (Collector, "collect"),
-    "gradient": (actor_learner, "clipped_gradients"),
+    "gradient": (actor_learner, "clipped_gradient"),
     "push": (SharedStore, "push"),
     "publish": (SharedMemoryLink, "publish"),
 }

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from a3c.presets import PRESETS
 from workers import train
 from workers.runs.records import Summary
 
@@ -70,7 +69,7 @@ def drawn(rng: np.random.Generator) -> dict[str, Any]:
 def trial(options: dict[str, Any], seed: int) -> int | None:
     """Env steps until one run was solved; None where the budget was not enough."""
     with tempfile.TemporaryDirectory() as folder, open("/dev/null", "w") as silence, redirect_stdout(silence):
-        settings = {**PRESETS["a2c-tutorial"], "log_interval": 0, **options, "seed": seed, "max_env_steps": BUDGET}
+        settings = {"preset": "a2c-tutorial", "log_interval": 0, **options, "seed": seed, "max_env_steps": BUDGET}
         summary: Summary = train(run_dir=Path(folder) / "run", dashboard="off", **settings)
     return summary.solved_env_steps
 

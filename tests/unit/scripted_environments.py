@@ -12,7 +12,7 @@ from gymnasium.spaces import Box, Discrete
 from a3c.environments import EnvironmentSpec, describe
 from a3c.heads import Categorical
 from a3c.rollouts import Rollout
-from a3c.trunks import ObservationSpec
+from a3c.spaces import ObservationSpec
 
 _NUMBERS = itertools.count()
 

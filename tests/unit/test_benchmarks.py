@@ -6,7 +6,6 @@ import math
 
 import pytest
 
-from a3c.presets import PRESETS
 from benchmarks import __main__ as command
 from benchmarks.bars import ASKED, asked_rows
 from benchmarks.benchmark import Benchmark, Size
@@ -318,8 +317,7 @@ def test_records_survive_the_file(tmp_path):
 def test_every_published_study_is_one_that_compare_can_make(name: str) -> None:
     options, figures = STUDIES[name]
     command = parse(["compare", *options.split()])
-    preset = {key: [value] for key, value in PRESETS[command.preset].items()}
-    assert plan({**preset, **command.training}, command.seeds, command.tuned).factors
+    assert plan(command.training, command.seeds, command.tuned).factors
     assert figures
 
 

@@ -13,15 +13,16 @@ from gymnasium.spaces import Box, Discrete
 from torch import nn
 
 from a3c import networks, objectives
-from a3c.config import Config, LossConfig
+from a3c.config import Config
 from a3c.environments import describe
 from a3c.heads import Categorical
 from a3c.learners import AutogradLearner, ClosedFormLearner
 from a3c.networks import ActorCritic, initialize
 from a3c.rollouts import Rollout, Stopwatch
-from a3c.trunks import MLP, ObservationSpec
+from a3c.spaces import ObservationSpec
+from a3c.trunks import MLP
 from shared.store import Pulled
-from tests.unit.networks import learn
+from tests.unit.networks import a2c_loss, learn
 from workers import actor_learner
 
 PAGE = Path(__file__).parents[2] / "CONTRIBUTING.md"
@@ -46,7 +47,7 @@ def gradients(learner_type, model, objective, seed=0):
     rollout.valid[:] = True
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    learner = learner_type(model, objective, 6, 3, Stopwatch())
+    learner = learner_type(model, objective, 6, 3, Stopwatch(), rng)
     noise = np.empty((3, *model.head.noise_shape), np.float32)
     for t in range(6):
         learner.act(t, rollout.observations[t], rollout.parameters[t])
@@ -60,7 +61,7 @@ def gradients(learner_type, model, objective, seed=0):
 def test_closed_form_of_the_new_head_and_objective_is_autograds(examples, head, objective):
     chosen = examples.Bernoulli(4) if head == "Bernoulli" else Categorical(4)
     model = ActorCritic(MLP(ObservationSpec((5,)), [16]), chosen)
-    loss = getattr(examples, objective)(LossConfig())
+    loss = getattr(examples, objective)(a2c_loss())
     closed, auto = (gradients(kind, model, loss) for kind in (ClosedFormLearner, AutogradLearner))
     assert closed.any()
     np.testing.assert_allclose(closed, auto, rtol=1e-3, atol=1e-4 * np.abs(auto).max())
@@ -68,11 +69,13 @@ def test_closed_form_of_the_new_head_and_objective_is_autograds(examples, head, 
 
 def test_new_trunk_learns_by_autograd(examples):
     model = ActorCritic(examples.Tanh(ObservationSpec((2, 3))), Categorical(2))
-    assert gradients(AutogradLearner, model, objectives.A2C(LossConfig())).all()
+    assert gradients(AutogradLearner, model, objectives.A2C(a2c_loss())).all()
 
 
 def test_worker_learns_the_new_environment_over_the_new_link(examples):
-    config = Config.from_options({"env": "Corridor-v0", "max_env_steps": 60_000, "n_steps": 20, "learning_rate": 0.03})
+    config = Config.from_options(
+        {"env": "Corridor-v0", "max_env_steps": 60_000, "n_steps": 20, "learning_rate": 0.03, "envs_per_worker": 1}
+    )
     environment = describe("Corridor-v0")
     model = networks.build(config, environment)
     initialize(model, 0)

@@ -60,5 +60,11 @@ def test_from_python_a_command_is_proposed_that_can_be_typed_anywhere(tmp_path: 
 
 
 def test_options_that_are_the_defaults_are_not_named() -> None:
-    assert changed_options(Config()) == []
-    assert changed_options(Config(workers=2, mode="sync")) == ["--mode", "sync", "--workers", "2"]
+    assert changed_options(Config.from_options({})) == []
+    assert changed_options(Config.from_options({"workers": 2, "mode": "sync"})) == ["--mode", "sync", "--workers", "2"]
+    assert changed_options(Config.from_options({"preset": "none", "gamma": 0.5})) == [
+        "--preset",
+        "none",
+        "--gamma",
+        "0.5",
+    ]

@@ -10,22 +10,22 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from a3c.actors import actor_for
-from a3c.config import LossConfig
 from a3c.environments import describe
 from a3c.heads import Categorical
 from a3c.learners import NonFiniteError, clip_by_global_norm
 from a3c.networks import ActorCritic, initialize
 from a3c.objectives import A2C, Targets
 from a3c.rollouts import Collector, Rollout, Stopwatch
-from a3c.trunks import WIDE, ObservationSpec
-from tests.unit.networks import GRADIENTS, learn, learner_of, mlp
+from a3c.spaces import ObservationSpec
+from a3c.trunks import WIDE
+from tests.unit.networks import GRADIENTS, a2c_loss, learn, learner_of, mlp
 from tests.unit.scripted_environments import copy, random_rollout
 
 CONFIGS = [
-    LossConfig(),
-    LossConfig(entropy_coef=0.0, value_coef=1.0, value_scale=1.0),
-    LossConfig(entropy_coef=0.3, value_coef=0.25, value_scale=20.0),
-    LossConfig(entropy_coef=0.1, value_coef=0.0, value_scale=0.5),
+    a2c_loss(),
+    a2c_loss(entropy_coef=0.0, value_coef=1.0, value_scale=1.0),
+    a2c_loss(entropy_coef=0.3, value_coef=0.25, value_scale=20.0),
+    a2c_loss(entropy_coef=0.1, value_coef=0.0, value_scale=0.5),
 ]
 
 
@@ -64,7 +64,7 @@ def torch_loss(arguments, config):
     logits, values = (torch.from_numpy(array).clone().requires_grad_() for array in (logits, values))
     log_prob, entropy = Categorical(logits.shape[-1]).log_prob_entropy(logits, torch.from_numpy(actions))
     advantages, returns, valid = constants
-    loss, terms = A2C(config).loss(log_prob, entropy, values, Targets(returns, advantages, valid))
+    loss, terms = A2C(config).loss(log_prob, entropy, values, Targets(returns, advantages, valid, config.value_scale))
     loss.backward()
     return loss.item(), terms, logits.grad.numpy(), values.grad.numpy()
 
@@ -73,7 +73,7 @@ def closed_form(arguments, config):
     """The same written out: terms, and the derivatives by logits and values."""
     logits, values, actions, advantages, returns, valid = arguments
     evaluated = Categorical(logits.shape[-1]).evaluate(logits, actions)
-    targets = Targets(returns, advantages, valid)
+    targets = Targets(returns, advantages, valid, config.value_scale)
     terms, derivative = A2C(config).derivative(evaluated.log_prob, evaluated.entropy, values, targets)
     return terms, evaluated.backward(derivative.log_prob, derivative.entropy), derivative.values
 
@@ -108,14 +108,14 @@ def test_invalid_steps_contribute_nothing(config):
 def test_uniform_logits_have_the_entropy_of_a_uniform_choice():
     arguments = random_arguments(0, (3, 2), 5)
     arguments[0][:] = 4.0
-    assert torch_loss(arguments, LossConfig())[1].entropy == pytest.approx(math.log(5))
+    assert torch_loss(arguments, a2c_loss())[1].entropy == pytest.approx(math.log(5))
 
 
 def test_mismatched_shapes_are_refused():
     arguments = random_arguments(0, (6, 4), 3)
     arguments[1] = arguments[1][..., None]  # [T, B, 1] would broadcast in silence
     with pytest.raises(AssertionError):
-        torch_loss(arguments, LossConfig())
+        torch_loss(arguments, a2c_loss())
 
 
 @PROPERTY
@@ -132,8 +132,8 @@ def test_closed_form_loss_and_gradients_are_autograds(config, count, actions, se
 def test_closed_form_is_finite_where_logits_are_extreme():
     arguments = random_arguments(0, (4,), 3)
     arguments[0][:] = [[1000, -1000, 0], [-300, 300, 299], [0, 0, -800], [80, 0, 0]]
-    _, terms, d_logits, d_values = torch_loss(arguments, LossConfig())
-    closed_terms, closed_d_logits, closed_d_values = closed_form(arguments, LossConfig())
+    _, terms, d_logits, d_values = torch_loss(arguments, a2c_loss())
+    closed_terms, closed_d_logits, closed_d_values = closed_form(arguments, a2c_loss())
     assert closed_terms == pytest.approx(terms, rel=1e-6)
     np.testing.assert_allclose(closed_d_logits, d_logits, rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(closed_d_values, d_values, rtol=1e-6, atol=1e-9)
@@ -182,7 +182,7 @@ def assert_same_gradients(actual, expected, tolerance=1e-5):
 def test_closed_form_trunk_is_autograds(hidden_sizes, steps, count):
     network, rng = model(hidden_sizes), np.random.default_rng(1)
     trunk, units = network.trunk, hidden_sizes[-1]
-    closed = trunk.closed_form(steps, count)
+    closed = trunk.closed_form(steps, count, steps * count)
     for _ in range(2):  # the second with other parameters than the first
         with torch.no_grad():
             for parameter in network.parameters():
@@ -192,7 +192,7 @@ def test_closed_form_trunk_is_autograds(hidden_sizes, steps, count):
         d_outputs = rng.normal(size=(steps * count, 3)).astype(np.float32)
         acted = np.array([closed.act(t, observations[t]) for t in range(steps + 1)])
         np.testing.assert_array_equal(closed.features, acted.reshape(-1, units))
-        closed.backward(observations[:-1].reshape(-1, 4), d_outputs, weight)
+        closed.backward(closed.kept(observations[:-1].reshape(-1, 4)), d_outputs, weight)
         closed_gradients = gradients(trunk)
 
         trunk.zero_grad(set_to_none=False)
@@ -214,7 +214,7 @@ def cartpole_rollout(count, n_steps=16, max_episode_steps=12, seed=1):
     """The third rollout of CartPole with the model's own policy: past the first ends, which fall inside it."""
     environment, rng = describe("CartPole-v1", max_episode_steps), np.random.default_rng(seed)
     collector = Collector(environment.make(count), n_steps, rng)
-    learner = learner_of(model(), "closed-form", n_steps, count, LossConfig())
+    learner = learner_of(model(), "closed-form", n_steps, count, a2c_loss())
     for _ in range(3):
         rollout = collector.collect(learner.act)
     assert not rollout.valid.all()
@@ -223,9 +223,7 @@ def cartpole_rollout(count, n_steps=16, max_episode_steps=12, seed=1):
 
 
 @settings(max_examples=18, deadline=None)
-@given(
-    st.integers(1, 8), st.sampled_from([*CONFIGS, LossConfig(normalize_advantages=True), LossConfig(gae_lambda=1.0)])
-)
+@given(st.integers(1, 8), st.sampled_from([*CONFIGS, a2c_loss(normalize_advantages=True), a2c_loss(gae_lambda=1.0)]))
 def test_closed_form_gradient_of_a_cartpole_rollout_is_autograds(count, config):
     rollout = cartpole_rollout(count)
     first, second = (model(value_scale=config.value_scale) for _ in range(2))
@@ -243,7 +241,7 @@ def test_closed_form_gradient_of_a_cartpole_rollout_is_autograds(count, config):
 def test_learning_books_all_of_its_time(way):
     watch, rollout = Stopwatch(), cartpole_rollout(3)
     started = time.perf_counter()
-    learner = learner_for(way, model(), LossConfig(), rollout, watch)
+    learner = learner_for(way, model(), a2c_loss(), rollout, watch)
     watch.start()
     for _ in range(20):
         learned(learner, rollout)
@@ -256,7 +254,7 @@ def test_learning_books_all_of_its_time(way):
 
 @pytest.mark.parametrize("way", GRADIENTS)
 def test_statistics_are_sums_over_the_valid_steps(way):
-    network, config = model(), LossConfig(gae_lambda=1.0, gamma=0.9)
+    network, config = model(), a2c_loss(gae_lambda=1.0, gamma=0.9)
     rollout = cartpole_rollout(3)
     statistics = learned(learner_for(way, network, config, rollout), rollout)
     with torch.no_grad():
@@ -288,7 +286,7 @@ def test_statistics_are_sums_over_the_valid_steps(way):
 
 @pytest.mark.parametrize("way", GRADIENTS)
 def test_gradients_are_overwritten_and_neither_frozen_nor_accumulated(way):
-    network, config = model(), LossConfig()
+    network, config = model(), a2c_loss()
     addresses = [parameter.grad.data_ptr() for parameter in network.parameters()]
     first, second = (cartpole_rollout(3, seed=seed) for seed in (0, 1))
     learner = learner_for(way, network, config, first)
@@ -307,7 +305,7 @@ def test_gradients_are_overwritten_and_neither_frozen_nor_accumulated(way):
 def test_no_gradient_flows_through_the_bootstrap_value(way):
     rollout = random_rollout(np.random.default_rng(0), 1, 1, ends=0.0)
     rollout.rewards[:] = 3.0
-    config = LossConfig(gamma=0.9, entropy_coef=0.0, value_scale=1.0, value_coef=1.0)
+    config = a2c_loss(gamma=0.9, entropy_coef=0.0, value_scale=1.0, value_coef=1.0)
     network = model((4,), observations=3, value_scale=1.0)
     learned(learner_for(way, network, config, rollout), rollout)
     with torch.no_grad():
@@ -323,7 +321,7 @@ def test_rollout_without_a_valid_step_has_gradient_0(way, normalize_advantages):
     rollout.rewards[:] = 0.0
     rollout.valid[:] = False
     network = model(observations=3)
-    loss = LossConfig(normalize_advantages=normalize_advantages)
+    loss = a2c_loss(normalize_advantages=normalize_advantages)
     statistics = learned(learner_for(way, network, loss, rollout), rollout)
     assert not any(gradient.any() for gradient in gradients(network))
     assert statistics.terms == (0.0, 0.0, 0.0)
@@ -369,7 +367,7 @@ def test_reward_that_is_not_finite_reaches_no_parameter(way, poison):
     rollout.rewards[2, 0] = poison
     rollout.valid[2, 0] = True
     with np.errstate(invalid="ignore"):
-        learned(learner_for(way, network, LossConfig(), rollout), rollout)
+        learned(learner_for(way, network, a2c_loss(), rollout), rollout)
         flat = np.concatenate([gradient.reshape(-1) for gradient in gradients(network)])
         with pytest.raises(NonFiniteError):
             clip_by_global_norm(flat, 1.0)
@@ -396,7 +394,7 @@ def test_network_without_a_closed_form_acts_and_learns_by_torch():
     rollout.actions[:] = rng.integers(3, size=rollout.actions.shape)
     rollout.rewards[:] = 1.0
     rollout.valid[:] = True
-    learned(learner_of(network, "closed-form", 4, 2, LossConfig()), rollout)
+    learned(learner_of(network, "closed-form", 4, 2, a2c_loss()), rollout)
     expected = network(torch.from_numpy(rollout.observations[:-1]))[0].detach()
     np.testing.assert_allclose(rollout.parameters, expected, rtol=1e-5, atol=1e-6)
     assert all(gradient.any() for gradient in gradients(network))

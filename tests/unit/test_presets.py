@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from a3c import Config
+from a3c import Config, ConfigError
 from a3c.actors import actor_for
 from a3c.environments import describe
 from a3c.evaluation import evaluate
 from a3c.networks import bind, build, flat_zeros, initialize
-from a3c.presets import PRESETS
+from a3c.presets import presets
 from benchmarks.tuning import serial
 from benchmarks.tuning.search import ENV_STEPS_FIXED, RESULTS, env_steps_search, trial_process
 from shared.store import Snapshot
@@ -28,15 +28,32 @@ def env_steps_of_a_trial():
     trial_process.cache_clear()
 
 
-def test_a_preset_leaves_the_task_the_seed_and_the_budget_to_the_user():
-    for options in PRESETS.values():
-        assert not {"env", "seed", "max_env_steps", "target_return", "eval_episodes"} & set(options)
+def test_a_preset_is_a_setting_that_leaves_the_task_and_the_seed_to_the_user_and_says_where_it_is_from():
+    for name, preset in presets().items():
+        Config.from_options({"preset": name})
+        assert not {"env", "seed", "target_return", "eval_episodes", "preset"} & set(preset["options"])
+        assert {"about", "figure", "seeds"} <= set(preset)
+
+
+def test_the_environments_own_preset_is_taken_where_nothing_else_is_typed():
+    assert Config.from_options({}).preset == "CartPole-v1"
+    assert Config.from_options({"env": "Acrobot-v1"}).preset in ("none", "Acrobot-v1")
+    assert Config.from_options({"preset": "none"}) == Config(preset="none")
+    assert Config.from_options({"gamma": 0.5}).loss.gamma == 0.5
+    again = Config.from_options({"n_steps": 7})
+    assert Config.from_options(again.to_options()) == again
+    with pytest.raises(ConfigError, match=r"unknown preset 'CartPol-v1'; did you mean CartPole-v1"):
+        Config.from_options({"preset": "CartPol-v1"})
 
 
 def test_sample_efficient_is_the_best_setting_of_its_search():
     best = env_steps_search().ranked("confirm", "decide")[0]
     assert len(best["trials"]) == 128
-    assert Config.from_options(PRESETS["sample-efficient"]) == Config.from_options(best["options"] | ENV_STEPS_FIXED)
+    assert _options("sample-efficient") == _options("CartPole-v1", **best["options"] | ENV_STEPS_FIXED)
+
+
+def _options(preset, **options):
+    return {**Config.from_options({"preset": preset, **options}).to_options(), "preset": ""}
 
 
 def test_no_setting_was_tuned_on_a_reported_seed():
@@ -46,7 +63,7 @@ def test_no_setting_was_tuned_on_a_reported_seed():
 
 
 def test_a_trial_takes_the_env_steps_of_a_run(tmp_path: Path, env_steps_of_a_trial):
-    options = {**PRESETS["sample-efficient"], "seed": 5010, "target_return": 100.0, "eval_episodes": 4}
+    options = {"preset": "sample-efficient", "seed": 5010, "target_return": 100.0, "eval_episodes": 4}
     summary = train(run_dir=tmp_path / "run", dashboard="off", **options)
     assert summary.status == "solved"
     assert env_steps_of_a_trial(options) == summary.solved_env_steps

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from a3c.config import LossConfig
 from a3c.objectives import A2C, lambda_returns, normalize
+from tests.unit.networks import a2c_loss
 from tests.unit.scripted_environments import random_rollout
 
 
@@ -57,7 +57,7 @@ def flags(rollout):
 
 
 def targets(rollout, values, config):
-    return A2C(config).targets(rollout, values)
+    return A2C(config).targets(rollout, values, config.value_scale)
 
 
 PROPERTY = settings(max_examples=60, deadline=None)
@@ -69,7 +69,7 @@ fractions = st.one_of(st.sampled_from([0.0, 1.0]), st.floats(0, 1))
 @given(cases, fractions)
 def test_with_lambda_1_the_returns_are_the_n_step_returns(case, gamma):
     rollout, values = case
-    result = targets(rollout, values, LossConfig(gamma=gamma, gae_lambda=1.0))
+    result = targets(rollout, values, a2c_loss(gamma=gamma, gae_lambda=1.0))
     np.testing.assert_allclose(result.returns, n_step_oracle(*flags(rollout), values, gamma), rtol=1e-5, atol=1e-4)
 
 
@@ -77,7 +77,7 @@ def test_with_lambda_1_the_returns_are_the_n_step_returns(case, gamma):
 @given(cases, fractions)
 def test_advantages_are_the_explicit_gae_sum(case, gae_lambda):
     rollout, values = case
-    result = targets(rollout, values, LossConfig(gamma=0.97, gae_lambda=gae_lambda))
+    result = targets(rollout, values, a2c_loss(gamma=0.97, gae_lambda=gae_lambda))
     expected = gae_oracle(*flags(rollout), values, 0.97, gae_lambda)
     np.testing.assert_allclose(result.advantages, expected, rtol=1e-5, atol=1e-4)
     np.testing.assert_allclose(result.returns, expected + values[:-1], rtol=1e-5, atol=1e-4)
@@ -85,7 +85,7 @@ def test_advantages_are_the_explicit_gae_sum(case, gae_lambda):
 
 def test_with_lambda_0_the_returns_are_one_step_temporal_differences():
     rollout, values = random_case(0, 9, 4)
-    result = targets(rollout, values, LossConfig(gamma=0.9, gae_lambda=0.0))
+    result = targets(rollout, values, a2c_loss(gamma=0.9, gae_lambda=0.0))
     expected = rollout.rewards + 0.9 * values[1:] * ~rollout.terminated
     np.testing.assert_allclose(result.returns, expected, rtol=1e-6, atol=1e-6)
 
@@ -107,7 +107,7 @@ def test_discounts_and_lambdas_of_single_steps_are_their_own():
 def test_truncated_step_takes_the_final_observations_value_and_nothing_of_the_next_episode(gae_lambda):
     rollout, values = random_case(1, 8, 2, ends=0.0)
     rollout.truncated[3] = True
-    config = LossConfig(gamma=0.9, gae_lambda=gae_lambda)
+    config = a2c_loss(gamma=0.9, gae_lambda=gae_lambda)
     before = targets(rollout, values, config).returns
     np.testing.assert_allclose(before[3], rollout.rewards[3] + 0.9 * values[4], rtol=1e-6)
     rollout.rewards[4:] += 1e6
@@ -123,7 +123,7 @@ def test_terminated_step_takes_its_reward_and_nothing_that_follows(gae_lambda, a
     rollout, values = random_case(2, 8, 2, ends=0.0)
     rollout.terminated[3] = True
     rollout.truncated[3] = also_truncated
-    config = LossConfig(gamma=0.9, gae_lambda=gae_lambda)
+    config = a2c_loss(gamma=0.9, gae_lambda=gae_lambda)
     before = targets(rollout, values, config).returns
     np.testing.assert_array_equal(before[3], rollout.rewards[3])
     rollout.rewards[4:] += 1e6
@@ -138,7 +138,7 @@ def test_exact_values_of_the_infinite_environment_are_a_fixed_point(gamma, gae_l
     rollout.rewards[:] = 1.0
     rollout.truncated[n_steps // 2] = True  # a time limit is no end of the infinite environment
     values = np.full((n_steps + 1, 2), 1 / (1 - gamma), np.float32)
-    result = targets(rollout, values, LossConfig(gamma=gamma, gae_lambda=gae_lambda))
+    result = targets(rollout, values, a2c_loss(gamma=gamma, gae_lambda=gae_lambda))
     np.testing.assert_allclose(result.returns, 1 / (1 - gamma), rtol=2e-5)
 
 
@@ -167,8 +167,8 @@ def test_equal_advantages_normalize_to_0():
 
 def test_normalization_is_an_option_and_leaves_the_returns_alone():
     rollout, values = random_case(4, 10, 3)
-    plain = targets(rollout, values, LossConfig())
-    scaled = targets(rollout, values, LossConfig(normalize_advantages=True))
+    plain = targets(rollout, values, a2c_loss())
+    scaled = targets(rollout, values, a2c_loss(normalize_advantages=True))
     np.testing.assert_array_equal(plain.returns, scaled.returns)
     np.testing.assert_array_equal(plain.advantages, plain.returns - values[:-1])
     np.testing.assert_array_equal(scaled.advantages, normalize(plain.advantages, plain.valid))
@@ -178,6 +178,6 @@ def test_targets_do_not_change_the_rollout():
     rollout, values = random_case(5, 10, 3)
     names = [field.name for field in dataclasses.fields(rollout) if field.name != "head"]
     before = [getattr(rollout, name).copy() for name in names]
-    targets(rollout, values, LossConfig(normalize_advantages=True))
+    targets(rollout, values, a2c_loss(normalize_advantages=True))
     for name, array in zip(names, before, strict=True):
         np.testing.assert_array_equal(getattr(rollout, name), array)

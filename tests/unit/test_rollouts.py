@@ -9,13 +9,12 @@ import pytest
 import torch
 
 from a3c.actors import actor_for
-from a3c.config import LossConfig
 from a3c.environments import describe
 from a3c.native import NativeEnvironments
 from a3c.networks import initialize
 from a3c.rollouts import Collector, Stopwatch
 from a3c.serial import SerialEnvironments
-from tests.unit.networks import GRADIENTS, learn, learner_of, mlp
+from tests.unit.networks import GRADIENTS, a2c_loss, learn, learner_of, mlp
 from tests.unit.scripted_environments import Endless, Script, Walk, copy, scripted
 
 
@@ -350,7 +349,7 @@ def test_critic_learns_the_value_of_the_infinite_environment(gradients, gae_lamb
         parameter.grad = torch.zeros_like(parameter)
     with torch.no_grad():
         network.policy_head.weight.zero_()  # the trunk learns from the critic alone
-    loss = LossConfig(gamma=0.9, gae_lambda=gae_lambda, value_coef=1.0, value_scale=10.0)
+    loss = a2c_loss(gamma=0.9, gae_lambda=gae_lambda, value_coef=1.0, value_scale=10.0)
     learner = learner_of(network, gradients, 5, 2, loss)
     for _ in range(300):
         learn(learner, collector.collect(learner.act))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from a3c import Config, ConfigError
-from a3c.presets import PRESETS, TUNED
+from a3c.presets import TUNED, presets
 from tests.unit.comparison_samples import sample_runs
 from workers.commands import parse
 from workers.comparison.study import arm_name, open_study_directory, plan, runs_row
@@ -97,8 +97,8 @@ def test_what_cannot_be_compared_is_refused_in_one_line(options: dict[str, list[
 
 
 def test_every_preset_and_every_tuned_setting_is_a_config() -> None:
-    for preset in PRESETS.values():
-        Config.from_options(preset)
+    for preset in presets():
+        Config.from_options({"preset": preset})
     assert set(TUNED) == {"async", "locked", "sync"}
     study = plan({"mode": ["async", "locked", "sync"], "max_grad_norm": [0.25]}, seeds=1, tuned=True)
     for arm in study.arms:

@@ -11,6 +11,7 @@ from types import CodeType, FrameType
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -20,6 +21,7 @@ from shared import sync_store
 from shared.checkpoint_barrier import LAST, CheckpointBarrier
 from shared.memory import Notifier, SharedArray, Slots
 from shared.scoreboard import FINISH, STOP, Scoreboard
+from shared.statistics import SharedStatistics
 from shared.store import Pulled
 from shared.sync_store import QUEUE_SLOTS, SyncStore
 from tests.unit.processes import SECONDS, die, exit_code, forked, killed, wait_until
@@ -281,7 +283,8 @@ class Trial:
 
     def __init__(self, victims: Iterable[int]):
         self.scoreboard = Scoreboard(WORKERS)
-        self.store = EveryStep(torch.zeros(SIZE), PlainSGD(), self.scoreboard, interval=1)
+        statistics = SharedStatistics(WORKERS, 1, lambda rows: np.zeros(0, np.float32), slice(0, 0))
+        self.store = EveryStep(torch.zeros(SIZE), PlainSGD(), self.scoreboard, 1, statistics)
         self.victims = {worker: Victim(worker) for worker in victims}
         self.deaths, self.evaluated, self.captures = 0, 0, 0
         self._requested_full = False

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from a3c.config import Config, ConfigError
+from a3c.config import Config, ConfigError, stored_options
 from a3c.files import discard_leftovers, json_bytes, json_object, write_durably
 from a3c.presets import TUNED
 from workers.comparison.results import Comparison, LostUpdates, Run
@@ -235,8 +235,10 @@ def _check_same_study(path: Path, study: Study) -> None:
     try:
         known = json_object(path.read_bytes())
         found, wanted = known["definition"], study.definition()
-        defaults = json.loads(json.dumps(Config().to_options()))  # of options that the study's version did not have
-        arms = {name: {**defaults, **options} for name, options in found["arms"].items()}
+        defaults = json.loads(json.dumps(Config().to_options()))
+        arms = {name: {**defaults, **stored_options(options)} for name, options in found["arms"].items()}
+        for options in (*arms.values(), *wanted["arms"].values()):
+            del options["preset"]  # is a name; what it stands for is there
         same = {**found, "arms": arms} == wanted
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(

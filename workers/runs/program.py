@@ -86,8 +86,11 @@ def command(*arguments: object) -> str:
 
 
 def changed_options(config: Config) -> list[str]:
-    """The options in which a configuration differs from the defaults, as arguments of the command line."""
-    options, defaults = config.to_options(), Config().to_options()
+    """The options in which a configuration differs from its preset, as arguments of the command line."""
+    options, chosen = config.to_options(), Config.from_options({"env": config.env})
+    if config.preset != chosen.preset:
+        chosen = Config.from_options({"env": config.env, "preset": config.preset})
+    defaults = {**chosen.to_options(), "env": Config().env, "preset": Config.from_options({"env": config.env}).preset}
     arguments: list[str] = []
     for spec in option_specs():
         value, flag = options[spec.name], f"--{spec.name.replace('_', '-')}"

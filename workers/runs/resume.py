@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from a3c.config import CheckpointError, Config, ConfigError
+from a3c.config import CheckpointError, Config, ConfigError, stored_options
 from a3c.files import read_file, write_durably
 from a3c.manifest import read_manifest
 from workers.runs.program import versions
@@ -38,7 +38,7 @@ def stored_config(run_dir: Path) -> tuple[Config, dict[str, Any]]:
     path = run_dir / "config.json"
     try:
         content = json.loads(read_file(path, SIZE_LIMIT))
-        return Config.from_options(content["options"]), content
+        return Config.from_options(stored_options(content["options"])), content
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror}; there is no run to resume") from error
     except (ConfigError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
