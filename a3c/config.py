@@ -125,11 +125,19 @@ class Config:
     Only `from_options` applies a preset: here it is a name.
     """
 
-    env: str = option("CartPole-v1", "Gymnasium environment id", metavar="ID")
+    env: str = option("CartPole-v1", "Gymnasium environment id, or a class of a module: MODULE:CLASS", metavar="ID")
     preset: str = option(
         "auto",
         "named setting to start from; auto: the one tuned for the environment, where there is one; none: the defaults",
         metavar="NAME",
+    )
+    env_kwargs: tuple[str, ...] | None = option(
+        None, "arguments of the environment, each as name=value; default: its own", metavar="NAME=VALUE"
+    )
+    wrappers: tuple[str, ...] | None = option(
+        None,
+        "gymnasium.Wrapper classes around the environment, the outermost last; default: none",
+        metavar="MODULE:CLASS",
     )
     mode: str = option(
         "async",

@@ -85,6 +85,8 @@ class EnvironmentSpec:
     max_episode_steps: int | None
     module: str | None = None  # registers the id where it is imported; None: the id is known without
     kept: dict[str, Any] | None = None  # the spec as JSON, where its id alone does not find it
+    env_kwargs: tuple[str, ...] | None = None  # as they were typed; the spec has them too
+    wrappers: tuple[str, ...] | None = None
     native: bool = False  # whether batches are Gymnasium's own vector version
     pace: Pace = Pace()
 
@@ -105,7 +107,9 @@ class EnvironmentSpec:
     def identity(self) -> dict[str, Any]:
         """What a checkpoint keeps, so that any process can make it later."""
         spec = {} if self.kept is None else {"env_spec": self.kept}
-        return {"env_id": self.env_id, **spec, "max_episode_steps": self.max_episode_steps}
+        chosen = {"env_kwargs": self.env_kwargs, "wrappers": self.wrappers}
+        typed = {name: list(values) for name, values in chosen.items() if values}
+        return {"env_id": self.env_id, **spec, **typed, "max_episode_steps": self.max_episode_steps}
 
     def description(self) -> dict[str, Any]:
         """What config.json keeps."""
@@ -160,18 +164,24 @@ class EnvironmentSpec:
 
 
 def describe(
-    env_id: str, max_episode_steps: int | None = None, kept: dict[str, Any] | None = None, step: bool = True
+    env_id: str,
+    max_episode_steps: int | None = None,
+    kept: dict[str, Any] | None = None,
+    step: bool = True,
+    env_kwargs: tuple[str, ...] | None = None,
+    wrappers: tuple[str, ...] | None = None,
 ) -> EnvironmentSpec:
     """Find an environment and try it: one is made, reset and stepped; a ConfigError where any of that fails.
 
     Args:
         kept: the `env_spec` of a checkpoint, for an id that is unknown here.
-        step: False: only make it, as where it is known to be right (the default environment always is).
+        step: False: only make and reset it, as where it is known to be right (the default environment always is).
+        env_kwargs, wrappers: as `Config` has them.
     """
-    if env_id != Config().env:
+    if env_id != Config().env or env_kwargs or wrappers:
         from a3c.lookup import describe_other
 
-        return describe_other(env_id, max_episode_steps, kept, step)
+        return describe_other(env_id, max_episode_steps, kept, step, env_kwargs, wrappers)
     spec = gymnasium.spec(env_id)
     scalar = make_scalar(spec, max_episode_steps)
     one = SerialEnvironments([scalar])

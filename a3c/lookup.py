@@ -1,7 +1,9 @@
 """Environments other than the default one: found by id, module or kept spec, and tried once before training."""
 
+import ast
 import copy
 import importlib
+import inspect
 import json
 import os
 import re
@@ -15,7 +17,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
-from gymnasium.envs.registration import EnvSpec, load_env_creator
+from gymnasium.envs.registration import EnvSpec, WrapperSpec, load_env_creator
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from a3c.config import ConfigError, did_you_mean
@@ -28,6 +30,7 @@ from a3c.spaces import MASK, ObservationSpec, mask_of, observation_spec
 LARGEST_SPEC = 2**16  # characters of JSON
 OWN_MODULES = ("gymnasium.",)  # whose environments every process knows by their id
 SEED = 0  # of the trial
+UNLIMITED = 10_000  # steps after which episodes are cut that nothing else ends: a greedy one may go in circles
 HINTS = {  # to complaints of Gymnasium's own wrappers about environments of the old API
     r"fails in reset.*unpack": RESET_RETURNS,
     r"fails in step.*unpack": STEP_RETURNS,
@@ -40,10 +43,17 @@ class UnknownError(ConfigError):
 
 
 def describe_other(
-    env_id: str, max_episode_steps: int | None, kept: dict[str, Any] | None, step: bool
+    env_id: str,
+    max_episode_steps: int | None,
+    kept: dict[str, Any] | None,
+    step: bool,
+    env_kwargs: tuple[str, ...] | None,
+    wrappers: tuple[str, ...] | None,
 ) -> EnvironmentSpec:
     """As `a3c.environments.describe`, for another environment than the default."""
-    spec = find(env_id, kept)
+    spec = find(env_id, kept, env_kwargs, wrappers)
+    if spec.max_episode_steps is None and max_episode_steps is None:
+        max_episode_steps = UNLIMITED
     with _process_preserved():
         began = time.monotonic()
         with refused(env_id, "fails in its constructor"):
@@ -61,9 +71,9 @@ def describe_other(
         native = _has_native(env_id, spec, max_episode_steps, serial, step)
     module, _ = split(env_id)
     limit = spec.max_episode_steps if max_episode_steps is None else max_episode_steps
-    written = to_json(spec) if module is None else None
-    spaces = spaces_of(one, serial.observation)
-    return EnvironmentSpec(spec, serial.observation, serial.head, spaces, limit, module, written, native, pace)
+    written = to_json(spec) if module is None and not (env_kwargs or wrappers) else None
+    typed, spaces = (env_kwargs, wrappers), spaces_of(one, serial.observation)
+    return EnvironmentSpec(spec, serial.observation, serial.head, spaces, limit, module, written, *typed, native, pace)
 
 
 def _with_info_mask(env_id: str, one: gymnasium.Env[Any, Any]) -> ObservationSpec | None:
@@ -80,17 +90,58 @@ def _with_info_mask(env_id: str, one: gymnasium.Env[Any, Any]) -> ObservationSpe
     return observation_spec(one.observation_space, head.outputs, info_mask=True)
 
 
-def find(env_id: str, kept: dict[str, Any] | None = None) -> EnvSpec:
-    """The spec of "Env-v0", or of "module:Env-v0" once that module is imported; an UnknownError where there is none.
+def find(
+    env_id: str,
+    kept: dict[str, Any] | None = None,
+    env_kwargs: tuple[str, ...] | None = None,
+    wrappers: tuple[str, ...] | None = None,
+) -> EnvSpec:
+    """The spec of "Env-v0", of "module:Env-v0" once that module is imported, or of "module:Class".
 
-    `kept` is what `to_json` wrote of an environment, for an id that is unknown here.
+    `kept` is what `to_json` wrote of an environment, for an id that is unknown here. An UnknownError where there is
+    none, a ConfigError where its arguments or wrappers cannot be used.
     """
+    spec = _named(env_id, kept)
+    spec.kwargs = {**spec.kwargs, **dict(map(_argument, env_kwargs or ()))}
+    spec.additional_wrappers = (*spec.additional_wrappers, *map(_wrapper, wrappers or ()))
+    return spec
+
+
+def _argument(typed: str) -> tuple[str, Any]:
+    """An argument of an environment's constructor: a Python literal, else a text."""
+    name, equals, value = typed.partition("=")
+    if not (equals and name.isidentifier()):
+        raise ConfigError(f"env_kwargs: expected NAME=VALUE, got {typed!r}")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, {"true": True, "false": False}.get(value, value)
+
+
+def _wrapper(typed: str) -> WrapperSpec:
+    module, _, name = typed.rpartition(":")
+    if not module:
+        raise ConfigError(f"wrappers: expected MODULE:CLASS, got {typed!r}")
+    try:
+        found = getattr(import_module(module), name, None)
+    except Exception as error:  # the module is the user's
+        raise ConfigError(f"wrappers: '{typed}' cannot be imported: {brief(error)}") from error
+    if not (isinstance(found, type) and issubclass(found, gymnasium.Wrapper)):
+        raise ConfigError(f"wrappers: '{typed}' is no gymnasium.Wrapper class")
+    return WrapperSpec(name, typed, {})
+
+
+def _named(env_id: str, kept: dict[str, Any] | None) -> EnvSpec:
     module, name = split(env_id)
+    found: Any
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # gymnasium warns that a newer version exists; the user chose this one
         if module is not None:
             with refused(env_id, f"cannot be found: its module '{module}' cannot be imported"):
-                import_module(module)
+                found = vars(import_module(module)).get(name)
+            own = inspect.isfunction(found) and found.__module__ == module
+            if own or (isinstance(found, type) and issubclass(found, gymnasium.Env)):
+                return EnvSpec(name, f"{module}:{name}")
         try:
             spec = copy.copy(gymnasium.spec(name))
         except gymnasium.error.Error as error:
@@ -99,7 +150,7 @@ def find(env_id: str, kept: dict[str, Any] | None = None) -> EnvSpec:
             hint = did_you_mean(name, gymnasium.registry) or f"; {str(error).rstrip('.')}"
             raise UnknownError(f"env: unknown environment '{env_id}'{hint}") from None
     for role in ("entry_point", "vector_entry_point"):
-        found: Any = getattr(spec, role)
+        found = getattr(spec, role)
         # A class by its name, where that will do: a process then imports it only when it makes the environment.
         if isinstance(found, type) and found.__module__ != "__main__":
             is_known = getattr(sys.modules.get(found.__module__), found.__qualname__, None) is found

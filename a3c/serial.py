@@ -1,6 +1,7 @@
 """Scalar environments stepped one after the other as one batch, what they return checked, their episodes replayable."""
 
 import base64
+import functools
 import math
 import sys
 from array import array
@@ -18,6 +19,7 @@ from a3c.spaces import MASK, NUMBERS, ObservationSpec, expect, observation_spec,
 # observations, rewards, terminated, truncated, info
 Step = tuple[NDArray[Any], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
 SEEDS = 2**31  # one more than the largest seed drawn
+LARGEST_SET = 10_000  # actions
 REPLAYABLE_STEPS = 100_000  # longer episodes are neither recorded to their end nor replayed: memory is bounded
 RESET_RETURNS = "reset must return the two values (observation, info)"
 STEP_RETURNS = "step must return the five values (observation, reward, terminated, truncated, info)"
@@ -44,6 +46,8 @@ class SerialEnvironments:
         self.observation = observation or observation_spec(space, self.head.outputs)
         self._write = writer(space, self.observation)
         self._environments, self._beat = environments, beat
+        for environment in environments:
+            check_actions_fast(environment)
         self._run = (context or copy_context()).run
         self._steps = [environment.step for environment in environments]
         self.num_envs = count = len(environments)
@@ -160,6 +164,21 @@ class SerialEnvironments:
                 self._act(index, action, recorded)
                 beat()
         return self._ended == state["ended"] and self._observations.tobytes() == observations.tobytes()
+
+
+def check_actions_fast(environment: gymnasium.Env[Any, Any]) -> None:
+    """Have Discrete spaces look up in a set whether an action is theirs: many environments ask that at every step.
+
+    The answer is the same for every int; of anything else the space itself is asked. It saves 2 us of CartPole's 8.
+    """
+    for space in (environment.action_space, environment.unwrapped.action_space):
+        if type(space) is gymnasium.spaces.Discrete and space.n <= LARGEST_SET and "contains" not in vars(space):
+            known = frozenset(range(int(space.start), int(space.start + space.n)))
+            vars(space)["contains"] = functools.partial(_contains, known, space.contains)
+
+
+def _contains(known: frozenset[int], ask: Callable[[Any], bool], action: Any) -> bool:
+    return action in known if type(action) is int else ask(action)
 
 
 def close_all(environments: Iterable[Any]) -> None:

@@ -129,7 +129,7 @@ BENCHMARK = Benchmark(
     "Instructions that `valgrind --tool=callgrind` counts in the real loop of one worker of four, on the shared state "
     "of all four, in calls 21 to 50 of each part; what counting itself takes is taken off, and Python's garbage "
     "collector is off. One thread, the kernels for AVX2. The same calls come out the same to one in a hundred, "
-    "however busy the machine is. Parts: `Collector.collect`, `prepared` and `clipped_gradient`, the store's `pull` and `push`, "
+    "however busy the machine is. Parts: `Collector.collect`, `clipped_gradient`, the store's `pull` and `push`, "
     "`Place.publish`.",
     plan,
     measure,

@@ -32,15 +32,10 @@ def describe_environment(config: Config, stored: Any = None) -> "EnvironmentSpec
     with environment_output() as stack:
         stack.callback(setattr, sys, "stdin", sys.stdin)
         sys.stdin = stack.enter_context(open(os.devnull))  # as in a worker: a debugger ends there instead of waiting
+        typed: Any = {"env_kwargs": config.env_kwargs, "wrappers": config.wrappers}
         if config.env != Config().env:
-            check_environment(config.env, find(config.env, kept))
-        environment = describe(config.env, config.max_episode_steps, kept)
-    if environment.max_episode_steps is None:
-        raise ConfigError(
-            f"env: '{config.env}' has no time limit, so that a greedy episode may never end; "
-            "give one with --max-episode-steps"
-        )
-    return environment
+            check_environment(config.env, find(config.env, kept, **typed))
+        return describe(config.env, config.max_episode_steps, kept, **typed)
 
 
 @contextlib.contextmanager
