@@ -61,7 +61,7 @@ class LossConfig:
     )
     gamma: float = option(0.99, "discount per environment step", low=0, high=1)
     gae_lambda: float = option(0.95, "lambda of the returns; 1 is the paper's n-step return, 0 is TD(0)", low=0, high=1)
-    entropy_coef: float = option(0.01, "weight of the entropy bonus", low=0)
+    entropy_coef: float = option(0.005, "weight of the entropy bonus", low=0)
     value_coef: float = option(0.5, "weight of the value loss", low=0)
     value_scale: float | None = option(
         None,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 CLIP = 10.0  # standard deviations beyond which a normalised observation is cut off
 FLOOR = 1e-4  # the least standard deviation that is divided by: a feature that never changes stays small
-LARGEST_RETURN = 10.0  # in units of the spread: rare rewards are large beside the spread of mostly nothing
+LARGEST_RETURN = 4.0  # in units of the spread, at most: rare rewards are large beside the spread of mostly nothing
 
 
 class Normalizer(nn.Module):

@@ -14,7 +14,9 @@ from a3c.spaces import ObservationSpec
 from a3c.trunks import MLP
 
 # The loss that most of these tests are about; its numbers are those of CartPole-v1's preset.
-a2c_loss = functools.partial(LossConfig, objective="a2c", gamma=0.97, gae_lambda=0.98, value_scale=20.0)
+a2c_loss = functools.partial(
+    LossConfig, objective="a2c", gamma=0.97, gae_lambda=0.98, entropy_coef=0.01, value_scale=20.0
+)
 GRADIENTS = ("closed-form", "autograd")
 
 
