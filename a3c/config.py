@@ -131,11 +131,11 @@ class Config:
         "named setting to start from; auto: the one tuned for the environment, where there is one; none: the defaults",
         metavar="NAME",
     )
-    env_kwargs: tuple[str, ...] | None = option(
-        None, "arguments of the environment, each as name=value; default: its own", metavar="NAME=VALUE"
+    env_kwargs: tuple[str, ...] = option(
+        (), "arguments of the environment, each as name=value; default: its own", metavar="NAME=VALUE"
     )
-    wrappers: tuple[str, ...] | None = option(
-        None,
+    wrappers: tuple[str, ...] = option(
+        (),
         "gymnasium.Wrapper classes around the environment, the outermost last; default: none",
         metavar="MODULE:CLASS",
     )
@@ -177,10 +177,17 @@ class Config:
         for name, value in options.items():
             if name not in known:
                 raise ConfigError(f"unknown option '{name}'{did_you_mean(name, known)}")
+            if name == "env_kwargs" and isinstance(value, dict):
+                value = [f"{argument}={one!r}" for argument, one in value.items()]
             values[known[name]][name] = tuple(value) if isinstance(value, list) else value
         own = values.pop("", {})
         sections: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(cls)}
         return cls(**own, **{name: dataclasses.replace(sections[name], **part) for name, part in values.items()})
+
+    @property
+    def is_default_environment(self) -> bool:
+        """Whether the environment is the default one, which is known to be right."""
+        return (self.env, self.env_kwargs, self.wrappers) == ("CartPole-v1", (), ())
 
     def to_options(self) -> dict[str, Any]:
         """All options, defaults included, under their flat names: the inverse of `from_options`."""
@@ -239,7 +246,7 @@ class OptionSpec:
         """Raise ConfigError unless the option takes the value."""
         if value is None and self.optional:
             return
-        if self.many and not (isinstance(value, tuple) and value):
+        if self.many and not (isinstance(value, tuple) and (value or self.default == ())):
             raise ConfigError(f"{self.name}: expected a list of at least one {self.type.__name__}, got {value!r}")
         values: tuple[Any, ...] = value if self.many else (value,)
         for one in values:

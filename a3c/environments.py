@@ -85,8 +85,8 @@ class EnvironmentSpec:
     max_episode_steps: int | None
     module: str | None = None  # registers the id where it is imported; None: the id is known without
     kept: dict[str, Any] | None = None  # the spec as JSON, where its id alone does not find it
-    env_kwargs: tuple[str, ...] | None = None  # as they were typed; the spec has them too
-    wrappers: tuple[str, ...] | None = None
+    env_kwargs: tuple[str, ...] = ()  # as they were typed; the spec has them too
+    wrappers: tuple[str, ...] = ()
     native: bool = False  # whether batches are Gymnasium's own vector version
     pace: Pace = Pace()
 
@@ -168,8 +168,8 @@ def describe(
     max_episode_steps: int | None = None,
     kept: dict[str, Any] | None = None,
     step: bool = True,
-    env_kwargs: tuple[str, ...] | None = None,
-    wrappers: tuple[str, ...] | None = None,
+    env_kwargs: tuple[str, ...] = (),
+    wrappers: tuple[str, ...] = (),
 ) -> EnvironmentSpec:
     """Find an environment and try it: one is made, reset and stepped; a ConfigError where any of that fails.
 

@@ -47,8 +47,8 @@ def describe_other(
     max_episode_steps: int | None,
     kept: dict[str, Any] | None,
     step: bool,
-    env_kwargs: tuple[str, ...] | None,
-    wrappers: tuple[str, ...] | None,
+    env_kwargs: tuple[str, ...],
+    wrappers: tuple[str, ...],
 ) -> EnvironmentSpec:
     """As `a3c.environments.describe`, for another environment than the default."""
     spec = find(env_id, kept, env_kwargs, wrappers)
@@ -91,10 +91,7 @@ def _with_info_mask(env_id: str, one: gymnasium.Env[Any, Any]) -> ObservationSpe
 
 
 def find(
-    env_id: str,
-    kept: dict[str, Any] | None = None,
-    env_kwargs: tuple[str, ...] | None = None,
-    wrappers: tuple[str, ...] | None = None,
+    env_id: str, kept: dict[str, Any] | None = None, env_kwargs: tuple[str, ...] = (), wrappers: tuple[str, ...] = ()
 ) -> EnvSpec:
     """The spec of "Env-v0", of "module:Env-v0" once that module is imported, or of "module:Class".
 
@@ -102,8 +99,8 @@ def find(
     none, a ConfigError where its arguments or wrappers cannot be used.
     """
     spec = _named(env_id, kept)
-    spec.kwargs = {**spec.kwargs, **dict(map(_argument, env_kwargs or ()))}
-    spec.additional_wrappers = (*spec.additional_wrappers, *map(_wrapper, wrappers or ()))
+    spec.kwargs = {**spec.kwargs, **dict(map(_argument, env_kwargs))}
+    spec.additional_wrappers = (*spec.additional_wrappers, *map(_wrapper, wrappers))
     return spec
 
 
@@ -148,6 +145,8 @@ def _named(env_id: str, kept: dict[str, Any] | None) -> EnvSpec:
             if kept is not None:
                 return _from_json(kept)
             hint = did_you_mean(name, gymnasium.registry) or f"; {str(error).rstrip('.')}"
+            if module is not None:
+                hint = f"; module '{module}' neither registers it nor has an environment class of that name"
             raise UnknownError(f"env: unknown environment '{env_id}'{hint}") from None
     for role in ("entry_point", "vector_entry_point"):
         found = getattr(spec, role)
@@ -156,6 +155,22 @@ def _named(env_id: str, kept: dict[str, Any] | None) -> EnvSpec:
             is_known = getattr(sys.modules.get(found.__module__), found.__qualname__, None) is found
             setattr(spec, role, f"{found.__module__}:{found.__qualname__}" if is_known else found)
     return spec
+
+
+def id_of(make: Any) -> str:
+    """The id by which all processes find a user's class or function that makes an environment, or a ConfigError.
+
+    One of a module is found there. One of the user's own script is registered, and the script is imported.
+    """
+    module, name = getattr(make, "__module__", None), getattr(make, "__qualname__", "")
+    if not module or not name.isidentifier() or getattr(sys.modules.get(module), name, None) is not make:
+        raise ConfigError(
+            f"env: other processes cannot find {make!r}; give a class or function of a module by its name"
+        )
+    if module != "__main__":
+        return f"{module}:{name}"
+    gymnasium.register(name, make)
+    return name
 
 
 def import_module(module: str) -> Any:

@@ -4,6 +4,7 @@ Imports the standard library alone; what a command calls is imported once its op
 """
 
 import argparse
+import functools
 import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field
@@ -231,7 +232,7 @@ def _add_option(group: Any, spec: OptionSpec, several: bool = False) -> None:
     metavar = spec.metavar or "|".join(spec.choices) or METAVARS[spec.type]
     convert: Any = {bool: yes_or_no, Path: str}.get(spec.type, spec.type)
     if several and spec.many:
-        convert, metavar = layer_sizes, "N,N"
+        convert, metavar = functools.partial(joined, spec.type), f"{METAVARS[spec.type]},..."
     flags = ["--modes", "--mode"] if several and spec.name == "mode" else [spec.flag]
     group.add_argument(*flags, **settings, type=convert, metavar=metavar, nargs="+" if several or spec.many else None)
 
@@ -242,8 +243,8 @@ def yes_or_no(text: str) -> bool:
     return text == "yes"
 
 
-def layer_sizes(text: str) -> tuple[int, ...]:
+def joined(kind: type, text: str) -> tuple[Any, ...]:
     try:
-        return tuple(map(int, text.split(",")))
+        return tuple(map(kind, text.split(",")))
     except ValueError:
-        raise argparse.ArgumentTypeError("must be layer sizes joined by commas") from None
+        raise argparse.ArgumentTypeError("must be values joined by commas, such as layer sizes") from None

@@ -49,6 +49,7 @@ def train(
 
     Args:
         config: the options as one object; or give them by name, `train(env="CartPole-v1", workers=4, gamma=0.98)`.
+            There `env` may be a class or function of a module, which makes one environment.
         run_dir: where the run's files go; default: a new directory under runs/.
         dashboard: "auto" draws live where the output is a terminal, else prints lines; "on" and "off" force it.
         profile: print at the end where each worker's time went, which the summary holds in any case.
@@ -58,11 +59,15 @@ def train(
     if config is not None and options:
         raise TypeError("give either a config or options by name")
     started = time.monotonic() if started is None else started
+    if callable(options.get("env")):
+        from a3c.lookup import id_of
+
+        options["env"] = id_of(options["env"])
     config = config or Config.from_options(options)
     typed, path = checked_path("run_dir", "runs" if run_dir is None else run_dir, dashboard)
     check_limits(config)
     environment = None  # the default one is known to be right: it does not wait for gymnasium before the forkserver
-    if config.env != Config().env:
+    if not config.is_default_environment:
         from workers.processes.preflight import describe_environment
 
         environment = describe_environment(config)

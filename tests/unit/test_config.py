@@ -32,6 +32,8 @@ def allowed(spec: OptionSpec) -> list[Any]:
     """Values at the very ends of an option's range, and within."""
     if spec.type is bool:
         return [True, False]
+    if spec.type is str and spec.many:
+        return [(), ("a=1",), ("a=1", "b:C")]
     if spec.type is str:
         return list(spec.choices) or ["none" if spec.name == "preset" else "Acrobot-v1"]
     values = [*ends(spec, inside=True), *([None] if spec.optional else [])]
@@ -56,14 +58,17 @@ def refused(spec: OptionSpec) -> list[Any]:
         values += ["", "nonsense", spec.choices[0].upper()]
     if spec.many:
         values = [value for value in values if value != [1]]
-        values += [(value,) for value in values] + [(8, value) for value in values] + [(), [], 64]  # 64 is not (64,)
+        first = 8 if spec.type is int else "a=1"
+        values += [(value,) for value in values] + [(first, value) for value in values] + [64]  # 64 is not (64,)
+        values = [value for value in values if value != {}] if spec.name == "env_kwargs" else values  # a dict will do
+        values += [] if spec.default == () else [(), []]
     return values
 
 
 def typical(spec: OptionSpec) -> st.SearchStrategy[Any]:
     """Any values that an option takes and a command line can name."""
     if spec.type not in (int, float):
-        return st.sampled_from(allowed(spec))
+        return st.sampled_from([value for value in allowed(spec) if value != ()])
     low, high = max(spec.low, spec.above), min(spec.high, spec.below)
     kind = st.integers if spec.type is int else st.floats
     one = kind(*[None if math.isinf(end) else spec.type(end) for end in (low, high)])
@@ -149,7 +154,7 @@ def test_a_command_line_sets_what_it_names(values: dict[str, Any]):
             train.append(f"{flag}={value}")
             compare.append(f"{flag}={value}")
     typed = parse(train).training
-    assert typed | {"hidden_sizes": tuple(typed.get("hidden_sizes", ()))} == {"hidden_sizes": ()} | values
+    assert {name: tuple(value) if isinstance(value, list) else value for name, value in typed.items()} == values
     study = parse(compare)
     firsts = {name: chosen[0] for name, chosen in study.training.items()}
     assert firsts | {"seed": study.seed} == {"seed": 0} | values

@@ -33,7 +33,7 @@ def describe_environment(config: Config, stored: Any = None) -> "EnvironmentSpec
         stack.callback(setattr, sys, "stdin", sys.stdin)
         sys.stdin = stack.enter_context(open(os.devnull))  # as in a worker: a debugger ends there instead of waiting
         typed: Any = {"env_kwargs": config.env_kwargs, "wrappers": config.wrappers}
-        if config.env != Config().env:
+        if not config.is_default_environment:
             check_environment(config.env, find(config.env, kept, **typed))
         return describe(config.env, config.max_episode_steps, kept, **typed)
 
