@@ -78,7 +78,12 @@ def copied(interrupted: Path, tmp_path: Path) -> Path:
 # -- bit for bit ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [{"mode": "sync", "workers": 2}, {"workers": 1}], ids=str)
+PPO = {"env": "Pendulum-v1", "n_steps": 16, "envs_per_worker": 2, "passes": 2}  # with statistics of what it observes
+
+
+@pytest.mark.parametrize(
+    "options", [{"mode": "sync", "workers": 2}, {"workers": 1}, {"mode": "sync", "workers": 2, **PPO}], ids=str
+)
 def test_a_run_in_two_halves_is_the_run_in_one_piece(options: dict[str, Any], tmp_path: Path) -> None:
     options |= {"seed": 3, "anneal": False, "target_return": 501.0, "eval_interval": 1000, "eval_episodes": 5}
     whole, _ = (
