@@ -59,6 +59,9 @@ class LossConfig:
         "a2c: the policy gradient, each rollout used once; ppo: the clipped surrogate, several passes over it",
         choices=("a2c", "ppo"),
     )
+    noise_correlation: float = option(
+        0.0, "correlation of the exploration noise from one step to the next; 0: none", low=0, below=1
+    )
     gamma: float = option(0.99, "discount per environment step", low=0, high=1)
     gae_lambda: float = option(0.95, "lambda of the returns; 1 is the paper's n-step return, 0 is TD(0)", low=0, high=1)
     entropy_coef: float = option(0.005, "weight of the entropy bonus", low=0)

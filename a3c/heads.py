@@ -56,6 +56,9 @@ class Head(Protocol):
     def draw_noise(self, rng: np.random.Generator, noise: Array) -> None:
         """Fill `noise` [..., *noise_shape] for so many actions at once."""
 
+    def noise_of(self, normal: Array) -> Array:
+        """The same of standard normal numbers [..., *noise_shape], so that noise may be correlated."""
+
     def sample(self, parameters: Array, noise: Array) -> NDArray[Any]:
         """Actions [B, *action_shape], sampled with noise [B, *noise_shape]."""
 
@@ -107,6 +110,9 @@ class Categorical:
         # argmax(logits + Gumbel noise) is a sample of softmax(logits); -log of an Exp(1) variate is Gumbel.
         rng.standard_exponential(dtype=np.float32, out=noise)
         np.log(np.maximum(noise, TINY, out=noise), out=noise)
+
+    def noise_of(self, normal: Array) -> Array:
+        return np.log(-np.log(_uniform(normal)))
 
     def sample(self, parameters: Array, noise: Array) -> NDArray[np.int64]:
         return (parameters - noise).argmax(-1)  # type: ignore[no-any-return]
@@ -191,6 +197,9 @@ class MultiCategorical:
     def draw_noise(self, rng: np.random.Generator, noise: Array) -> None:
         Categorical(self.outputs).draw_noise(rng, noise)
 
+    def noise_of(self, normal: Array) -> Array:
+        return Categorical(self.outputs).noise_of(normal)
+
     def sample(self, parameters: Array, noise: Array) -> NDArray[np.int64]:
         return self.mode(parameters - noise)
 
@@ -249,6 +258,10 @@ class Bernoulli:
         rng.random(dtype=np.float32, out=noise)  # from which the logistic distribution follows
         np.clip(noise, TINY, 1 - 2**-24, out=noise)
         np.log(noise / (1 - noise), out=noise)
+
+    def noise_of(self, normal: Array) -> Array:
+        uniform = _uniform(normal)
+        return np.log(uniform / (1 - uniform))  # type: ignore[no-any-return]
 
     def sample(self, parameters: Array, noise: Array) -> NDArray[np.int8]:
         return (parameters > noise).astype(np.int8)
@@ -336,6 +349,9 @@ class DiagonalGaussian:
 
     def draw_noise(self, rng: np.random.Generator, noise: Array) -> None:
         rng.standard_normal(dtype=np.float32, out=noise)
+
+    def noise_of(self, normal: Array) -> Array:
+        return normal
 
     def sample(self, parameters: Array, noise: Array) -> Array:
         count = self.count
@@ -448,6 +464,12 @@ class Product:
             head.draw_noise(rng, part)
             noise[..., place] = part.reshape(*noise.shape[:-1], -1)
 
+    def noise_of(self, normal: Array) -> Array:
+        shapes = [(*normal.shape[:-1], *head.noise_shape) for head in self.heads]
+        parts = zip(self.heads, shapes, self._noises, strict=True)
+        made = [head.noise_of(normal[..., place].reshape(shape)) for head, shape, place in parts]
+        return np.concatenate([part.reshape(*normal.shape[:-1], -1) for part in made], -1)
+
     def sample(self, parameters: Array, noise: Array) -> Array:
         parts = zip(self.heads, self._ours, self._noises, strict=True)
         shaped = ((head, parameters[..., ours], noise[..., place]) for head, ours, place in parts)
@@ -524,6 +546,12 @@ def head_for(space: Space) -> Head:
     raise ValueError(
         f"acts in {found}; supported are Discrete, MultiDiscrete, MultiBinary, Box, and Dict and Tuple of them"
     )
+
+
+def _uniform(normal: Array) -> Array:
+    """Uniform numbers in (0, 1) of standard normal ones."""
+    uniform: Array = torch.special.ndtr(torch.from_numpy(normal).double()).clamp(1e-12, 1 - 1e-7).float().numpy()
+    return uniform
 
 
 def _ends(heads: Iterable[Head], kind: str) -> NDArray[np.int64]:

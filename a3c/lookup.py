@@ -21,7 +21,7 @@ from gymnasium.envs.registration import EnvSpec, WrapperSpec, load_env_creator
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from a3c.config import ConfigError, did_you_mean
-from a3c.environments import Environments, EnvironmentSpec, Pace, make_scalar, spaces_of, split
+from a3c.environments import UNLIMITED, Environments, EnvironmentSpec, Pace, make_scalar, spaces_of, split
 from a3c.heads import MASKED, head_for
 from a3c.native import NativeEnvironments, make_native
 from a3c.serial import RESET_RETURNS, STEP_RETURNS, SerialEnvironments, brief
@@ -30,7 +30,6 @@ from a3c.spaces import MASK, ObservationSpec, mask_of, observation_spec
 LARGEST_SPEC = 2**16  # characters of JSON
 OWN_MODULES = ("gymnasium.",)  # whose environments every process knows by their id
 SEED = 0  # of the trial
-UNLIMITED = 10_000  # steps after which episodes are cut that nothing else ends: a greedy one may go in circles
 HINTS = {  # to complaints of Gymnasium's own wrappers about environments of the old API
     r"fails in reset.*unpack": RESET_RETURNS,
     r"fails in step.*unpack": STEP_RETURNS,

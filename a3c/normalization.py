@@ -44,6 +44,10 @@ class Normalizer(nn.Module):
         out *= statistics[self.size : -1]
         return np.clip(out, -CLIP, CLIP, out)
 
+    def set_unit(self, row: NDArray[np.float64]) -> None:
+        """Take the unit of returns from one worker's row: of the first rollout, before any statistics are shared."""
+        self.statistics.data[-1] = float(combined(row[None], self.size)[-1])
+
     @property
     def unit(self) -> float:
         """The spread of the returns."""

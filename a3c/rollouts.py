@@ -5,6 +5,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -106,6 +107,7 @@ class Collector:
         beat: called after every environment step and after every reset of them all, as a sign of life.
         watch: books the phases "forward", "sampling" and "env".
         statistics: takes every rollout, where there are any.
+        correlation: of the exploration noise of one step with that of the next, within a rollout.
     """
 
     def __init__(
@@ -116,9 +118,10 @@ class Collector:
         beat: Callable[[], None] = lambda: None,
         watch: Stopwatch | None = None,
         statistics: RunningStatistics | None = None,
+        correlation: float = 0.0,
     ):
         self._environments, self._rng, self._beat = environments, rng, beat
-        self._watch, self.statistics = watch or Stopwatch(), statistics
+        self._watch, self.statistics, self._correlation = watch or Stopwatch(), statistics, correlation
         count, self._head = environments.num_envs, environments.head
         self._rollout = Rollout.empty(n_steps, count, environments.observation, environments.head)
         self._noise = np.empty((n_steps, count, *self._head.noise_shape), np.float32)
@@ -175,7 +178,10 @@ class Collector:
         """
         rollout, noise, step, lap = self._rollout, self._noise, self._environments.step, self._watch.lap
         observations, sample = rollout.observations, self._head.sample
-        self._head.draw_noise(self._rng, noise)
+        if self._correlation:
+            self._draw_correlated(noise)
+        else:
+            self._head.draw_noise(self._rng, noise)
         observations[0] = self._observations
         lap("sampling")
         for t, (parameters, step_noise) in enumerate(zip(rollout.parameters, noise, strict=True)):
@@ -190,6 +196,18 @@ class Collector:
         self._count(rollout)
         lap("sampling")
         return rollout
+
+    def _draw_correlated(self, noise: Array) -> None:
+        """Noise that is an autoregressive process over the steps, each step's as it would be alone.
+
+        What explores in one direction for a while gets further than independent steps (Hollenstein et al. 2023).
+        """
+        kept, fresh = self._correlation, math.sqrt(1 - self._correlation**2)
+        normal = self._rng.standard_normal(noise.shape, np.float32)
+        for before, now in pairwise(normal):
+            now *= fresh
+            now += kept * before
+        noise[:] = self._head.noise_of(normal)
 
     def _count(self, rollout: Rollout) -> None:
         self._ended[0] = self._ended[-1]

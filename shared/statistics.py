@@ -24,7 +24,7 @@ class SharedStatistics:
     def __init__(self, workers: int, size: int, combine: Combine, place: slice):
         self._copies = SharedArray((2, workers, size), "float64")
         self._versions = SharedArray((workers,))
-        self._combine, self._place = combine, place
+        self._combine, self.place = combine, place
 
     def row(self, worker_index: int) -> NDArray[np.float64]:
         """A copy of what this worker has written last."""
@@ -45,7 +45,7 @@ class SharedStatistics:
 
     def write_into(self, parameters: NDArray[np.float32]) -> None:
         """Write what they give together where it lies in parameters [P]."""
-        parameters[self._place] = self._combine(self.rows())
+        parameters[self.place] = self._combine(self.rows())
 
     def restore(self, rows: NDArray[np.float64]) -> None:
         """Resume from a capture's rows; of more workers than there are now, those beyond are dropped."""

@@ -72,11 +72,18 @@ class SharedStore:
         self._counters = self._done, self._env_steps, self._overlapped, self._torn = tuple(counters)
         self.barrier = CheckpointBarrier(scoreboard.workers, led=self.queues)
 
-    def pull(self, into: Tensor) -> Pulled:
-        """Copy the shared parameters into [P]; return how far training had come just before."""
+    def pull(self, into: Tensor, again: bool = False) -> Pulled:
+        """Copy the shared parameters into [P]; return how far training had come just before.
+
+        `again`: between two minibatches of a rollout, whose statistics stay what they were when it was collected.
+        """
         updates, env_steps = self.updates, self.env_steps
-        np.copyto(into.numpy(), self._parameters.array)
-        self._fill(into)
+        if again and self.statistics is not None:
+            learned = slice(self.statistics.place.start)
+            np.copyto(into.numpy()[learned], self._parameters.array[learned])
+        else:
+            np.copyto(into.numpy(), self._parameters.array)
+            self._fill(into)
         return Pulled(updates, env_steps, sum(self._begun.numbers) > updates, self._stopped())
 
     def push(

@@ -46,7 +46,9 @@ def learn(worker_index: int, config: Config, environment: EnvironmentSpec, link:
     learner = learner_for(model, config, watch, rng)
     environments = environment.make(config.envs_per_worker, link.beat, config.env_latency_ms)
     statistics = None if model.normalizer is None else RunningStatistics(config, model.normalizer.size)
-    collector = Collector(environments, config.n_steps, rng, link.beat, watch, statistics)
+    collector = Collector(
+        environments, config.n_steps, rng, link.beat, watch, statistics, config.loss.noise_correlation
+    )
     link.join(collector, watch)
     while True:
         pulled = link.pull(parameters)
@@ -57,6 +59,8 @@ def learn(worker_index: int, config: Config, environment: EnvironmentSpec, link:
         learning_rate = annealed_learning_rate(config, pulled.env_steps)
         rollout = collector.collect(learner.act)
         link.start_learning()
+        if statistics is not None and model.normalizer is not None and not pulled.updates:
+            model.normalizer.set_unit(statistics.row)
         try:
             minibatches = prepared(learner, rollout)
             for index in range(link.first(pulled, len(minibatches)), len(minibatches)):

@@ -232,12 +232,25 @@ def supervise(
         kind, origin = ("started", "") if resumed is None else ("resumed", f"; {resumed.describe()}")
         plural, others = "s" * (config.workers != 1), " and a monitor" if watching else ", no evaluations"
         log.event(kind, f"{config.workers} worker{plural}{others}, seed {config.seed}{origin}")
+        for note in (*setting(config, environment), *environment.notes()):
+            log.event("setting", note)
         if (line := crowding(config)) is not None:
             log.event("warning", line)
         directory.write_config(config, environment.description())
         summary = supervisor.run()
     disk_failed = directory.failure and not summary.exit_code
     return dataclasses.replace(summary, exit_code=ExitCode.DISK) if disk_failed else summary
+
+
+def setting(config: Config, environment: EnvironmentSpec) -> list[str]:
+    """Where the options come from, and how a worker steps its environments, where there is something to say."""
+    found = [] if config.preset == "none" else [f"preset {config.preset} (--preset none: the defaults)"]
+    if config.envs_per_worker > 1:
+        way = "as one native batch" if environment.is_batched(config.envs_per_worker) else "one after the other"
+        took = 1e3 * environment.pace.step_seconds
+        cost = f", {took:.2g} ms a step" if took >= 0.1 and not environment.native else ""
+        found.append(f"each worker steps {config.envs_per_worker} environments {way}{cost}")
+    return found
 
 
 def build_store(

@@ -53,13 +53,17 @@ def test_samples_are_of_the_space_and_the_closed_form_is_autograds(space: Any) -
     np.testing.assert_allclose(derivative, tensor.grad, atol=1e-4)
 
 
+@pytest.mark.parametrize("correlated", [False, True])
 @pytest.mark.parametrize("space", SPACES, ids=str)
-def test_an_action_is_sampled_as_often_as_its_probability_says(space: Any) -> None:
+def test_an_action_is_sampled_as_often_as_its_probability_says(space: Any, correlated: bool) -> None:
     """The mean log-probability of samples is minus the entropy, which sums up the whole distribution."""
     head, rng = head_for(space), np.random.default_rng(1)
     parameters = np.repeat(rng.normal(size=(1, head.outputs + head.free)).astype(np.float32), 20_000, 0)
     noise = np.empty((20_000, *head.noise_shape), np.float32)
-    head.draw_noise(rng, noise)
+    if correlated:
+        noise[:] = head.noise_of(rng.standard_normal(noise.shape, np.float32))
+    else:
+        head.draw_noise(rng, noise)
     evaluated = head.evaluate(parameters, head.sample(parameters, noise))
     deviation = float(evaluated.log_prob.std()) / len(parameters) ** 0.5
     assert evaluated.log_prob.mean() == pytest.approx(-evaluated.entropy[0], abs=5 * deviation)
