@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -25,6 +25,15 @@ Array = NDArray[np.float32]
 TINY = np.finfo(np.float32).tiny  # a float32 exponential variate is exactly 0 once in ten million draws
 MASKED = np.float32(-1e8)  # the logit of an action that is not allowed: its probability is exactly 0
 LOG_2PI = math.log(2 * math.pi)
+
+
+class Part(NamedTuple):
+    """One number that describes a distribution: a probability, or the mean of a real number and its spread."""
+
+    name: str
+    value: float
+    taken: float | None  # what is done: 0 or 1 beside a probability, else the number itself; None: nothing
+    spread: float | None = None  # a standard deviation; None: `value` is a probability
 
 
 class Evaluated(Protocol):
@@ -73,6 +82,12 @@ class Head(Protocol):
 
     def log_prob_entropy(self, parameters: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """The same for autograd, of parameters [..., outputs + free] and actions [..., *action_shape]."""
+
+    def env_mode(self, parameters: Tensor) -> Tensor:
+        """The most probable actions [B, *action_shape] in the environment's numbers, for export."""
+
+    def describe(self, parameters: Array, action: Any) -> list[Part]:
+        """One distribution and the action that is taken (None: none), in the environment's numbers, for display."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +150,13 @@ class Categorical:
         log_probs = parameters.log_softmax(-1)
         chosen = log_probs.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
         return chosen, -(log_probs.exp() * log_probs).sum(-1)
+
+    def env_mode(self, parameters: Tensor) -> Tensor:
+        return parameters.argmax(-1) + self.start
+
+    def describe(self, parameters: Array, action: Any) -> list[Part]:
+        shares = enumerate(self.probabilities(parameters).tolist())
+        return [Part(f"={self.start + i}", share, _taken(action, action == i)) for i, share in shares]
 
 
 class EvaluatedCategorical:
@@ -219,6 +241,16 @@ class MultiCategorical:
         parts = zip((parameters[..., slice(*pair)] for pair in pairs), actions.unbind(-1), strict=True)
         return _sums(Categorical(logits.shape[-1]).log_prob_entropy(logits, chosen) for logits, chosen in parts)
 
+    def env_mode(self, parameters: Tensor) -> Tensor:
+        chosen = [logits.argmax(-1) for logits in torch.split(parameters, list(self.counts), -1)]
+        return torch.stack(chosen, -1) + torch.tensor(self.starts)
+
+    def describe(self, parameters: Array, action: Any) -> list[Part]:
+        heads = map(Categorical, self.counts, self.starts)
+        actions = [None] * len(self.counts) if action is None else action
+        parts = zip(heads, self._split(parameters), actions, strict=True)
+        return _named((f"[{i}]", head.describe(*own)) for i, (head, *own) in enumerate(parts))
+
     def _split(self, parameters: Array) -> list[Array]:
         return [parameters[..., slice(*pair)] for pair in pairwise(_ends_of(self.counts).tolist())]
 
@@ -279,6 +311,13 @@ class Bernoulli:
         log_prob = -functional.softplus(parameters * (1 - 2 * actions.to(parameters.dtype)))
         entropy = functional.softplus(parameters) - parameters * parameters.sigmoid()
         return log_prob.sum(-1), entropy.sum(-1)
+
+    def env_mode(self, parameters: Tensor) -> Tensor:
+        return (parameters > 0).long()
+
+    def describe(self, parameters: Array, action: Any) -> list[Part]:
+        shares = enumerate(np.exp(-np.logaddexp(0, -parameters)).tolist())
+        return [Part(f"[{i}]", share, _taken(action, action is not None and action[i])) for i, share in shares]
 
 
 class EvaluatedBernoulli:
@@ -375,6 +414,18 @@ class DiagonalGaussian:
         mean, log_std = parameters[..., : self.count], parameters[..., self.count :]
         z = (actions - mean) * torch.exp(-log_std)
         return (-0.5 * z * z - log_std - 0.5 * LOG_2PI).sum(-1), (log_std + 0.5 * (1 + LOG_2PI)).sum(-1)
+
+    def env_mode(self, parameters: Tensor) -> Tensor:
+        scale, middle, low, high = (torch.tensor(numbers, dtype=torch.float32) for numbers in self._affine)
+        inside = torch.minimum(torch.maximum(parameters[..., : self.count] * scale + middle, low), high)
+        return inside if np.dtype(self.dtype).kind == "f" else inside.round()
+
+    def describe(self, parameters: Array, action: Any) -> list[Part]:
+        scale, middle, *_ = self._affine
+        mean, spread = parameters[: self.count] * scale + middle, np.exp(parameters[self.count :]) * scale
+        taken = [None] * self.count if action is None else self.to_env(action[None]).reshape(-1).tolist()
+        numbers = enumerate(zip(mean.tolist(), taken, spread.tolist(), strict=True))
+        return [Part(f"[{i}]", *own) for i, own in numbers]
 
 
 class EvaluatedGaussian:
@@ -502,6 +553,17 @@ class Product:
             for head, ours, place in parts
         )
 
+    def env_mode(self, parameters: Tensor) -> Tensor:
+        parts = zip(self.heads, self._ours, strict=True)
+        modes = [head.env_mode(parameters[:, torch.from_numpy(ours)]) for head, ours in parts]
+        return torch.cat([mode.to(torch.float32).reshape(len(parameters), -1) for mode in modes], 1)
+
+    def describe(self, parameters: Array, action: Any) -> list[Part]:
+        names = self.names or [f"[{i}]" for i in range(len(self.heads))]
+        taken = [None] * len(names) if action is None else [part[0] for part in self._split(action[None])]
+        parts = zip(names, self.heads, self._ours, taken, strict=True)
+        return _named((name, head.describe(parameters[ours], own)) for name, head, ours, own in parts)
+
     def _split(self, actions: NDArray[Any]) -> list[NDArray[Any]]:
         shapes = [(len(actions), *head.action_shape) for head in self.heads]
         parts = zip(self.heads, shapes, self._actions, strict=True)
@@ -560,6 +622,15 @@ def _ends(heads: Iterable[Head], kind: str) -> NDArray[np.int64]:
 
 def _ends_of(counts: Iterable[int]) -> NDArray[np.int64]:
     return np.cumsum([0, *counts])
+
+
+def _taken(action: Any, taken: Any) -> float | None:
+    return None if action is None else float(taken)
+
+
+def _named(parts: Iterable[tuple[str, list[Part]]]) -> list[Part]:
+    """Parts of several distributions, their names beginning with what each is of."""
+    return [part._replace(name=f"{name}{part.name}") for name, own in parts for part in own]
 
 
 def _sums(parts: Any) -> tuple[Tensor, Tensor]:

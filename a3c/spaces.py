@@ -83,6 +83,32 @@ def mask_of(space: Space) -> Space | None:
     return space.spaces.get(MASK) if isinstance(space, spaces.Dict) else None
 
 
+def names_of(space: Space, observation: ObservationSpec, name: str = "") -> list[str]:
+    """A name for each number of an observation, in their order: `speed[0]`, or `floor=3` of what is one-hot."""
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        parts = _parts(space) | ({} if (mask := mask_of(space)) is None else {MASK: mask})
+        seen = [(part, one) for part, one in parts.items() if part not in observation.left_out]
+        named = ((part if not name and isinstance(part, str) else f"{name}[{part}]", one) for part, one in seen)
+        names = [own for whole, one in named for own in names_of(one, ObservationSpec(()), whole)]
+    elif isinstance(space, spaces.Discrete):
+        names = [f"{name}={number}" for number in range(space.start, space.start + space.n)]
+    elif isinstance(space, spaces.MultiDiscrete):
+        ranges = zip(space.start.reshape(-1).tolist(), space.nvec.reshape(-1).tolist(), strict=True)
+        names = [f"{name}[{i}]={start + n}" for i, (start, count) in enumerate(ranges) for n in range(count)]
+    else:
+        names = [f"{name}[{i}]" for i in range(math.prod(space.shape))] if space.shape else [name]
+    return names + [f"{MASK}[{i}]" for i in range(observation.mask * observation.info_mask)]
+
+
+def choices(space: Space) -> list[int]:
+    """How many alternatives each discrete part of an action has, in order; their mask must allow one of each."""
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        return [count for part in _parts(space).values() for count in choices(part)]
+    if isinstance(space, spaces.MultiDiscrete):
+        return space.nvec.reshape(-1).tolist()
+    return [int(space.n)] if isinstance(space, spaces.Discrete) else []
+
+
 def _flat(value: Any) -> Any:
     if isinstance(value, dict | tuple | list) and not all(np.isscalar(part) for part in value):
         for part in value.values() if isinstance(value, dict) else value:

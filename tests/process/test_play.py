@@ -28,6 +28,7 @@ from tests.process.terminal import CTRL_C, CTRL_Z, HIDE_CURSOR, SUSPENDED, Job
 from tests.unit.networks import mlp
 from tests.unit.scripted_environments import Endless, Script, register
 from tests.unit.test_play_view import value_error_oracle
+from workers.runs.resume import stored_config
 
 CLEAR = "\x1b[2J"
 NO_DISPLAY = ":4711"
@@ -56,7 +57,7 @@ def test_each_episodes_return_length_end_and_value_error_are_told(solved_run: So
     """The value error is that of the same episode, played and added up by hand."""
     code, output = run_here("play", solved_run[0], "--episodes", 2, "--render", "text", "--seed", 3)
     assert code == 0, output
-    lines = output.splitlines()
+    lines, gamma = output.splitlines(), stored_config(solved_run[0])[0].loss.gamma
     assert [line.split(":")[0] for line in lines] == ["episode 1", "episode 2"]
     for index, line in enumerate(lines):
         rewards, values, terminated = by_hand(solved_run[0], seed=3 + index)
@@ -64,7 +65,7 @@ def test_each_episodes_return_length_end_and_value_error_are_told(solved_run: So
         assert told, line
         assert told[1] == told[2] == str(len(rewards))
         assert told[3] == ("terminated" if terminated else "reached the time limit")
-        expected = value_error_oracle(rewards, values, terminated, Config().loss.gamma)
+        expected = value_error_oracle(rewards, values, terminated, gamma)
         assert float(told[4]) == pytest.approx(expected, abs=0.006)
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
+from a3c.heads import Part
 from workers.playing import play
 from workers.playing.episode import Step, mean_value_error
 from workers.playing.play import Pace
@@ -20,6 +21,12 @@ from workers.playing.terminal_view import render
 
 SIZES = [(80, 23), (80, 9), (200, 59), (64, 10), (63, 10), (40, 11), (20, 4), (3, 2), (1, 1)]
 ROOM = (50, 22)  # columns and rows of a drawing
+
+
+def parts(*probabilities: float, taken: int | None = None) -> tuple[Part, ...]:
+    return tuple(Part(f"={i}", share, i == taken) for i, share in enumerate(probabilities))
+
+
 CART_POLE = Step(
     env_id="CartPole-v1",
     title="episode 2 of 3",
@@ -28,23 +35,22 @@ CART_POLE = Step(
     episode_return=1234.0,
     observation=(0.5, 0.1, -0.1, 0.2),
     extent=(4.8, 1.0, 0.4, 1.0),
-    probabilities=(0.25, 0.75),
+    parts=parts(0.25, 0.75, taken=1),
     value=31.456,
-    action=1,
 )
 OTHER = replace(CART_POLE, env_id="Mine/Own-v0", observation=(-1.0, 0.5, 0.0), extent=(2.0, 0.5, 0.0))
 STEPS = {
     "CartPole": CART_POLE,
-    "its end": replace(CART_POLE, action=None, ending="reached the time limit"),
+    "its end": replace(CART_POLE, parts=parts(0.25, 0.75), ending="reached the time limit"),
     "far away": replace(CART_POLE, observation=(1e30, 0.0, -1e30, 0.0)),
     "MountainCar": replace(
-        CART_POLE, env_id="MountainCar-v0", observation=(-0.5, 0.0), extent=(1.2, 0.07), probabilities=(0.2, 0.3, 0.5)
+        CART_POLE, env_id="MountainCar-v0", observation=(-0.5, 0.0), extent=(1.2, 0.07), parts=parts(0.2, 0.3, 0.5)
     ),
     "Acrobot": replace(
-        CART_POLE, env_id="Acrobot-v1", observation=(1.0, 0.0, 0.0, 1.0, 0.0, 0.0), probabilities=(0.2, 0.3, 0.5)
+        CART_POLE, env_id="Acrobot-v1", observation=(1.0, 0.0, 0.0, 1.0, 0.0, 0.0), parts=parts(0.2, 0.3, 0.5)
     ),
     "bars": OTHER,
-    "wide": replace(OTHER, observation=(0.1,) * 300, extent=(1.0,) * 300, probabilities=(0.02,) * 50),
+    "wide": replace(OTHER, observation=(0.1,) * 300, extent=(1.0,) * 300, parts=parts(*(0.02,) * 50)),
     "picture": replace(OTHER, picture="\x1b[41mS\x1b[0mFFF\n" * 40 + "\x1b[2J漢" * 99),
     "hostile": replace(OTHER, env_id="漢字\x1b[31m\n" * 30, title="\t" * 99),
     **{
@@ -53,7 +59,7 @@ STEPS = {
             observation=(value,) * 4,
             extent=(value,) * 4,
             value=value,
-            probabilities=(value, value),
+            parts=(*parts(value, value), Part("[0]", value, value, value)),
             episode_return=value,
         )
         for value in (math.nan, math.inf, -math.inf, 1e300)

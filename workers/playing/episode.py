@@ -6,10 +6,12 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from numpy.typing import NDArray
 
 from a3c.actors import Policy
 from a3c.environments import EnvironmentSpec
+from a3c.heads import Part
+from a3c.serial import SerialEnvironments
+from a3c.spaces import is_array, names_of
 from workers.processes.preflight import environment_output
 
 TERMINATED = "terminated"
@@ -24,11 +26,11 @@ class Step:
     index: int  # steps taken so far
     reward: float  # of the last of them; 0 before the first
     episode_return: float  # so far
-    observation: tuple[float, ...]  # [O]
+    observation: tuple[float, ...]  # [O], without a mask
     extent: tuple[float, ...]  # [O], the largest size of each component, declared or seen so far
-    probabilities: tuple[float, ...]  # [A], pi(a|s)
+    parts: tuple[Part, ...]  # of pi(a|s), and what is done now; at the end nothing is
     value: float  # V(s)
-    action: int | None  # the one that is taken now, counted from 0; None at the end
+    names: tuple[str, ...] = ()  # [O], where the observation is no array; then only what is not 0 is shown
     ending: str = ""  # how the episode ended; "" while it goes on
     picture: str = ""  # the environment's own, as text; "" where it draws none
 
@@ -57,41 +59,43 @@ class Player:
         return f"return {step.episode_return:g}, {step.index} steps, {step.ending}, mean value error {error}"
 
     def _steps(self, title: str, seed: int) -> Iterator[Step]:
+        head, spec, space = self.policy.head, self.policy.observation, self.env.observation_space
+        environments = SerialEnvironments([self.env], observation=spec)
+        extent, names = np.zeros(spec.size), tuple(names_of(space, spec))
+        if is_array(space) and not spec.mask:
+            bounds = np.maximum(np.abs(space.low), np.abs(space.high)).astype(np.float64).reshape(-1)  # type: ignore[attr-defined]
+            extent, names = np.where(bounds < 1e6, bounds, 0.0), ()  # some declare the largest float there is
         with environment_output():
-            observation, _ = self.env.reset(seed=seed)
-        space: Any = self.env.observation_space
-        bounds = np.maximum(np.abs(space.low), np.abs(space.high)).astype(np.float64)
-        extent: NDArray[np.float64] = np.where(bounds < 1e6, bounds, 0.0)  # some declare the largest float there is
+            batch, _ = environments.reset(seed=seed)  # [1, *shape]
         index, reward, episode_return, ending = 0, 0.0, 0.0, ""
         while True:
-            batch = np.asarray(observation)[None]  # [1, O]
             with environment_output():
                 picture = str(self.env.render()) if self.env.render_mode == "ansi" else ""
-            extent = np.fmax(extent, np.abs(batch[0]))
-            action = None if ending else int(self.policy.actions(batch, greedy=self.greedy, rng=self.rng)[0])
+            observation = batch.reshape(-1)[: spec.size]
+            extent = np.fmax(extent, np.abs(observation))
+            actions = None if ending else self.policy.actions(batch, greedy=self.greedy, rng=self.rng)
             yield Step(
                 env_id=self.environment.spec.id,
                 title=title,
                 index=index,
                 reward=reward,
                 episode_return=episode_return,
-                observation=tuple(batch[0].tolist()),
+                observation=tuple(observation.tolist()),
                 extent=tuple(extent.tolist()),
-                probabilities=tuple(self.policy.probabilities(batch)[0].tolist()),
+                parts=tuple(head.describe(self.policy.parameters(batch)[0], None if actions is None else actions[0])),
                 value=float(self.policy.values(batch)[0]),
-                action=action,
+                names=names,
                 ending=ending,
                 picture=picture,
             )
-            if action is None:
+            if actions is None:
                 return
             with environment_output():
-                chosen = int(self.policy.head.to_env(np.asarray(action)))
-                observation, given, terminated, truncated, _ = self.env.step(chosen)
-            index, reward, episode_return = index + 1, float(given), episode_return + float(given)
+                batch, rewards, terminated, truncated, _ = environments.step(actions)
+            index, reward, episode_return = index + 1, float(rewards[0]), episode_return + float(rewards[0])
             limited = index == self.environment.max_episode_steps
-            if terminated or truncated:
-                ending = TERMINATED if terminated else "reached the time limit" if limited else "truncated"
+            if terminated[0] or truncated[0]:
+                ending = TERMINATED if terminated[0] else "reached the time limit" if limited else "truncated"
 
 
 def mean_value_error(rewards: Sequence[float], values: Sequence[float], terminated: bool, gamma: float) -> float:

@@ -65,12 +65,15 @@ def load(path: str | os.PathLike[str], env: str | None = None) -> tuple[Checkpoi
     try:
         with environment_output():
             kept = checkpoint.env_spec if env is None else None
-            environment = describe(env or checkpoint.env_id, checkpoint.max_episode_steps, kept, step=False)
+            typed: Any = {name: tuple(checkpoint.manifest.get(name) or ()) for name in ("env_kwargs", "wrappers")}
+            environment = describe(env or checkpoint.env_id, checkpoint.max_episode_steps, kept, step=False, **typed)
     except UnknownError as error:
         name = checkpoint.env_id.rpartition(":")[-1]
         raise ConfigError(f"{error}; name the module that registers it: --env module:{name}") from None
-    if (environment.observation, environment.head.outputs) != (model.observation, model.head.outputs):
-        raise CheckpointError(f"{checkpoint.path}: its network does not fit the installed {environment.env_id}")
+    network = {**checkpoint.manifest["network"], "action_start": getattr(environment.head, "start", 0)}
+    if different := environment.differences({**environment.description(), **network}):
+        line = f"{checkpoint.path}: its network does not fit the installed {environment.env_id}"
+        raise CheckpointError(f"{line}: {'; '.join(different)}")
     model.head = environment.head  # whose start old checkpoints lack
     if checkpoint.manifest["updates"] == 0:
         _warn(f"{checkpoint.path} is an untrained policy, of 0 updates")

@@ -1,5 +1,6 @@
 """A policy at play, drawn in the terminal: its environment, and beside it what the policy makes of what it sees."""
 
+import re
 from collections.abc import Sequence
 from math import isfinite
 
@@ -15,7 +16,7 @@ from workers.playing.scenes import Scene, scene_of
 PANEL = 28  # cells of what stands beside the drawing
 BESIDE = 64  # columns from which on there is room for that; else it stands beneath
 LARGEST = (110, 30)  # columns and rows of a drawing, beyond which it only takes longer
-NAME = 12  # cells of the longest name
+NAME, LONGEST = 12, 20  # cells of the longest name of an action, and of a part of an observation
 
 
 def render(step: Step, width: int, height: int) -> RenderableType:
@@ -39,15 +40,21 @@ def render(step: Step, width: int, height: int) -> RenderableType:
 
 
 def _choices(step: Step, scene: Scene | None, width: int, rows: int) -> list[Line]:
-    """A bar for the probability of each action; the one that is taken is marked."""
+    """A bar for each probability of the policy, mean and spread of each real number; what is done is marked."""
     names = scene.actions if scene is not None else ()
-    if len(names) != len(step.probabilities):
-        names = tuple(f"action {index}" for index in range(len(step.probabilities)))
+    if len(names) != len(step.parts):
+        names = tuple(re.sub("^=", "action ", clean(part.name))[-NAME:] for part in step.parts)
     room, lines = min(max(map(cell_len, names)), NAME), list[Line]()
-    for index, (name, probability) in enumerate(zip(names, step.probabilities, strict=True)):
-        mark, colour, style = ("● ", "green", "bold") if index == step.action else ("  ", "cyan", "")
-        bar = gauge(finite(probability) or 0.0, max(width - room - 9, 0), colour)
-        lines.append([(mark, "green"), (f"{name:<{room}} ", style), *bar, (f" {probability:5.3f}", style or "dim")])
+    for name, part in zip(names, step.parts, strict=True):
+        done = part.taken if part.spread is None else part.taken is not None
+        mark, colour, style = ("● ", "green", "bold") if done else ("  ", "cyan", "")
+        if part.spread is None:
+            bar = gauge(finite(part.value) or 0.0, max(width - room - 9, 0), colour)
+            about: Line = [*bar, (f" {part.value:5.3f}", style or "dim")]
+        else:
+            taken = "" if part.taken is None else f"{part.taken:.3g} "
+            about = [(taken, style), (f"{part.value:.2g} ± {part.spread:.2g}", "dim")]
+        lines.append([(mark, "green"), (f"{name:<{room}} ", style), *about])
     return _cut(lines, rows, "action")
 
 
@@ -59,7 +66,10 @@ def _drawing(step: Step, scene: Scene | None, columns: int, rows: int) -> list[L
     if step.picture:
         return _coloured(step.picture)[:rows]
     width, sizes = min(columns, 60), zip(step.observation, step.extent, strict=True)
-    lines = [_component(index, value, extent, width) for index, (value, extent) in enumerate(sizes)]
+    names = step.names or [f"{index:>4}" for index in range(len(step.observation))]
+    shown = [(clean(name)[:LONGEST], *own) for name, own in zip(names, sizes, strict=True) if own[0] or not step.names]
+    room = max((len(name) for name, *_ in shown), default=0)
+    lines = [_component(f"{name:<{room}}", value, extent, width) for name, value, extent in shown]
     return _cut(lines, rows, "component")
 
 
@@ -72,13 +82,13 @@ def _coloured(picture: str) -> list[Line]:
     return lines
 
 
-def _component(index: int, value: float, extent: float, width: int) -> Line:
+def _component(name: str, value: float, extent: float, width: int) -> Line:
     """One number of the observation as a bar from the middle to its side."""
-    half = max((width - 16) // 2, 1)
+    half = max((width - len(name) - 12) // 2, 1)
     share = min(max(value / extent, -1.0), 1.0) if isfinite(value) and isfinite(extent) and extent > 0 else 0.0
     filled = "━" * round(abs(share) * half)
     left, right = (filled.rjust(half), " " * half) if share < 0 else (" " * half, filled.ljust(half))
-    return [(f"{index:>4} ", "dim"), (left, "yellow"), ("│", "dim"), (right, "cyan"), (f" {value:9.3g}", "")]
+    return [(f"{name} ", "dim"), (left, "yellow"), ("│", "dim"), (right, "cyan"), (f" {value:9.3g}", "")]
 
 
 def _cut(lines: Sequence[Line], rows: int, name: str) -> list[Line]:
