@@ -27,7 +27,8 @@ class NumericsError(ArithmeticError):
     """The run's own numbers are not finite, and stay so (exit code 5); an environment's FloatingPointError is none."""
 
 
-FORMER = {"preset": "none", "objective": "a2c", "normalize_observations": False}
+# What runs did before there was an option for it.
+FORMER = {"preset": "none", "objective": "a2c", "normalize_observations": False, "noise_correlation": 0.0}
 SYNC_WORKERS = 100  # each needs a socket pair, and a new process inherits 256 descriptors at most
 LARGEST_INT = 2**62  # of an option without a bound of its own
 
@@ -60,7 +61,7 @@ class LossConfig:
         choices=("a2c", "ppo"),
     )
     noise_correlation: float = option(
-        0.0, "correlation of the exploration noise from one step to the next; 0: none", low=0, below=1
+        0.8, "correlation of the exploration noise from one step to the next; 0: none", low=0, below=1
     )
     gamma: float = option(0.99, "discount per environment step", low=0, high=1)
     gae_lambda: float = option(0.95, "lambda of the returns; 1 is the paper's n-step return, 0 is TD(0)", low=0, high=1)

@@ -33,9 +33,8 @@ NO_ENVIRONMENTS = (
     "Car\ntPole-v1",
     "\x1b[31mCartPole-v1",
     "../../x",
-    "Pendulum-v1",
-    "FrozenLake-v1",
-    "MountainCarContinuous-v0",
+    "gymnasium:Pendulum",
+    "gymnasium.spaces:Box",
     "%s-v1",
     "x" * 5000,
 )

@@ -44,6 +44,8 @@ class WatchedRun(Program):
         self.folder, self.run_dir = folder, folder / "run"
         folder.mkdir(parents=True, exist_ok=True)
         super().__init__(
+            "--preset",
+            "CartPole-v1",
             "--env",
             f"{MODULE}:{environment}-v0",
             "--run-dir",

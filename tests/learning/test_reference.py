@@ -130,6 +130,9 @@ class PlainLink:
     def join(self, collector: Collector, watch: Stopwatch) -> None:
         self._collector = collector
 
+    def first(self, pulled: Pulled, minibatches: int) -> int:
+        return 0
+
     def pull(self, into: torch.Tensor) -> Pulled:
         into.copy_(self.parameters.detach())
         return Pulled(self.updates, self._collector.env_steps)

@@ -133,9 +133,9 @@ def test_another_study_in_its_directory_is_refused_in_one_line(study: tuple[Path
         (("--modes", "async", "sink"), "mode: must be one of async, locked, sync"),
         (("--workers", "2", "2"), "given twice"),
         (("--seeds", "0"), "seeds: must be at least 1"),
-        (("--hidden-sizes", "64,x", "8"), "argument --hidden-sizes: must be layer sizes joined by commas"),
+        (("--hidden-sizes", "64,x", "8"), "argument --hidden-sizes: must be values joined by commas"),
         (("--anneal", "perhaps", "no"), "argument --anneal: must be yes or no"),
-        (("--preset", "a2c-tutrial"), "preset: must be one of none, a2c-tutorial"),
+        (("--preset", "a2c-tutrial"), "preset: unknown preset 'a2c-tutrial'; did you mean a2c-tutorial?"),
     ],
 )
 def test_bad_input_is_answered_in_one_line_and_leaves_nothing(

@@ -95,6 +95,8 @@ def test_a_simulator_ends_with_its_environment_or_else_with_its_worker(name: str
 def test_a_simulator_does_not_outlive_a_killed_process(lab: Path) -> None:
     arguments = (
         *FOREVER,
+        "--envs-per-worker",
+        1,
         "--env",
         "leaving:Simulator-v0",
         "--workers",

@@ -27,6 +27,7 @@ from tests.process.command import FOREVER, Program, run_in_processes
 from workers import train
 
 SIZE, WORKERS = 20_000, 3
+N_STEPS = Config.from_options({}).n_steps
 
 
 class PlainSGD:
@@ -223,7 +224,7 @@ def test_every_mode_solves_cartpole(tmp_path: Path, mode: str) -> None:
     assert summary.mode == mode
     rollouts_per_update = {"sync": summary.workers, "locked": 1}[mode]
     rollout = summary.env_steps / summary.updates / rollouts_per_update
-    assert 0.8 * Config().n_steps < rollout <= Config().n_steps
+    assert 0.8 * N_STEPS < rollout <= N_STEPS
     if mode == "sync":
         assert summary.staleness is not None
         assert summary.staleness.max == 0

@@ -270,8 +270,8 @@ def refused(capsys: pytest.CaptureFixture[str], code: int, *arguments: object) -
             lambda content: content["options"].update(env="Acrobot-v1"),
             [
                 "env_id was 'CartPole-v1' and is 'Acrobot-v1'",
-                "observation_size was 4 and is 6",
-                "action_count was 2 and is 3",
+                "action_space was {'space': 'Discrete', 'n': 2, 'start': 0} and is {'space': 'Discrete', 'n': 3",
+                "observation_space was",
             ],
         ),
         (lambda content: content["options"].update(max_episode_steps=99), ["max_episode_steps was 500 and is 99"]),
