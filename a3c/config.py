@@ -105,7 +105,7 @@ class EvaluationConfig:
         None, "environments that an evaluation has open at once; default: 100 of a native batch, else 10", low=1
     )
     eval_interval: int = option(1000, "environment steps between the starts of two evaluations", low=1)
-    eval_share: float = option(0.05, "largest share of the time for evaluations, after a first second", low=0, high=1)
+    eval_share: float = option(0.3, "largest share of the time for evaluations, after a first second", low=0, high=1)
 
 
 @dataclass(frozen=True, slots=True)

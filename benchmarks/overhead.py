@@ -115,7 +115,7 @@ def rows(trials: Sequence[Trial]) -> list[Row]:
     def shares(side: str, *roles: str) -> tuple[float, ...]:
         return tuple(cpu_share(value[side]["cpu_seconds"], *roles) for value in values)
 
-    share = f"{100 * Config().evaluation.eval_share:g} % of a core"
+    share = f"{100 * Config.from_options({}).evaluation.eval_share:g} % of a core"
     return [
         Figure(
             "dashboard and monitor together, share of the CPU time that the run takes",

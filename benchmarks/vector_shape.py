@@ -9,6 +9,7 @@ from benchmarks.figures import Figure, Row, at_least, quantile
 from benchmarks.throughput import measure_training
 
 ENVS, WORKERS = 64, 4
+STEPS = Config.from_options({}).n_steps
 
 
 def plan(size: Size) -> list[Parameters]:
@@ -64,8 +65,8 @@ def rows(trials: Sequence[Trial]) -> list[Row]:
 
 BENCHMARK = Benchmark(
     "vector-shape",
-    f"Env steps/s with {ENVS} environments per worker and everything else at its default: {Config().n_steps} steps per "
-    f"rollout, so that {Config().n_steps * ENVS:,} steps make one update, and a 2 x 128 network; without the console "
+    f"Env steps/s with {ENVS} environments per worker and everything else at its default: {STEPS} steps per "
+    f"rollout, so that {STEPS * ENVS:,} steps make one update, and a 2 x 128 network; without the console "
     "but with the monitor, which evaluates as in every run. The bare rate is that of Gymnasium's native vector "
     "environment of as many, stepped with random actions drawn beforehand; the steps in which it resets an environment "
     f"count for it and not for us. Both with as many processes as there are cores and with {WORKERS}; of either the "
