@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
 # What failed beside another test is run again by itself: what fails alone has failed.
 AGAIN  := $(BIN)/python -m pytest -q --last-failed --last-failed-no-failures none
 
-.PHONY: run test test-long lint format types imports check house bench chaos clean
+.PHONY: run test test-long lint format types imports check gallery house bench chaos clean
 
 run: $(DONE)
 	$(BIN)/python run_a3c.py --workers 4
@@ -34,6 +34,10 @@ imports: $(DEV)
 
 check: lint types imports test
 	$(BIN)/ruff format --check .
+
+gallery: $(DEV)
+	$(BIN)/pip install -q -c constraints.txt -e ".[box2d]"
+	$(BIN)/python -m benchmarks.gallery
 
 house: $(DEV)
 	$(BIN)/python -m benchmarks.house

@@ -59,6 +59,7 @@ def export_policy(
     require("export", "export", PACKAGES)
     with environment_output():
         checkpoint, environment = load(path, env)
+        _check_kind(checkpoint)
         paths = _paths(Path(path), output, int8)
         returns, exports = _try(checkpoint, environment, int8, with_critic, episodes, seed)
     console = Console(quiet=quiet)
@@ -70,6 +71,16 @@ def export_policy(
     lines += [[], [("  next", "dim")], [(f"  {command('serve', clean(str(paths[-1])))}", "bold")]]
     console.print(Frame(lines), soft_wrap=True)
     return paths
+
+
+def _check_kind(checkpoint: Checkpoint) -> None:
+    """A ConfigError where a policy is of a kind that the format has no words for."""
+    model = checkpoint.model
+    if not isinstance(model.head, Categorical) or len(model.observation.shape) != 1:
+        raise ConfigError(
+            f"{checkpoint.path}: export and serve take policies that observe a vector and choose one of n actions; "
+            f"this one is of {checkpoint.env_id}; load it with a3c.load_policy"
+        )
 
 
 def _paths(path: Path, output: str | None, int8: bool) -> list[Path]:
