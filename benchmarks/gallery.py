@@ -104,7 +104,7 @@ def page(made: list[dict[str, Any]]) -> str:
         "",
         "What `python run_a3c.py --env ID --target-return T` reaches, without another option: solved means that the",
         "mean of 100 greedy episodes has reached the target, and again with fresh seeds. Median, and smallest to largest,",
-        "of the runs that were solved, on seeds from 0 on, on which nothing was tuned; seconds are those of the whole",
+        "of the runs that were solved, on seeds from 0 on, on which nothing was tuned; seconds are of the whole",
         "command, imports included. `make gallery` makes it; every run is in",
         "[benchmarks/results/gallery.jsonl](../benchmarks/results/gallery.jsonl), with the machine. What others reach is",
         "as they publish it, not measured here.",
