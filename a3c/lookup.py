@@ -144,7 +144,7 @@ def _named(env_id: str, kept: dict[str, Any] | None) -> EnvSpec:
             if kept is not None:
                 return _from_json(kept)
             hint = did_you_mean(name, gymnasium.registry) or f"; {str(error).rstrip('.')}"
-            if module is not None:
+            if module is not None and "did you mean" not in hint:
                 hint = f"; module '{module}' neither registers it nor has an environment class of that name"
             raise UnknownError(f"env: unknown environment '{env_id}'{hint}") from None
     for role in ("entry_point", "vector_entry_point"):

@@ -72,18 +72,20 @@ class SharedStore:
         self._counters = self._done, self._env_steps, self._overlapped, self._torn = tuple(counters)
         self.barrier = CheckpointBarrier(scoreboard.workers, led=self.queues)
 
-    def pull(self, into: Tensor, again: bool = False) -> Pulled:
-        """Copy the shared parameters into [P]; return how far training had come just before.
+    def pull_again(self, into: Tensor) -> Pulled:
+        """As `pull`, between two minibatches of a rollout: its statistics stay what they were when it was collected."""
+        if self.statistics is None:
+            return self.pull(into)
+        kept = into.numpy()[self.statistics.place].copy()
+        pulled = self.pull(into)
+        into.numpy()[self.statistics.place] = kept
+        return pulled
 
-        `again`: between two minibatches of a rollout, whose statistics stay what they were when it was collected.
-        """
+    def pull(self, into: Tensor) -> Pulled:
+        """Copy the shared parameters into [P]; return how far training had come just before."""
         updates, env_steps = self.updates, self.env_steps
-        if again and self.statistics is not None:
-            learned = slice(self.statistics.place.start)
-            np.copyto(into.numpy()[learned], self._parameters.array[learned])
-        else:
-            np.copyto(into.numpy(), self._parameters.array)
-            self._fill(into)
+        np.copyto(into.numpy(), self._parameters.array)
+        self._fill(into)
         return Pulled(updates, env_steps, sum(self._begun.numbers) > updates, self._stopped())
 
     def push(

@@ -121,7 +121,7 @@ class SharedMemoryLink:
         return self._store.first(pulled, minibatches)
 
     def pull_again(self, into: Tensor) -> Pulled:
-        return self._store.pull(into, again=True)
+        return self._store.pull_again(into)
 
     def start_learning(self) -> None:
         self._scoreboard.set_learning(self._worker_index, True)

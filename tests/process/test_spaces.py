@@ -1,5 +1,6 @@
 """Environments of every kind of space: trained, evaluated, and refused where the installed one is another."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ SHORT: dict[str, Any] = {"workers": 1, "eval_episodes": 10, "dashboard": "off"}
 def test_an_environment_is_trained_and_its_policy_evaluated(env: str, tmp_path: Path) -> None:
     summary = train(env=env, run_dir=tmp_path / "run", max_env_steps=3000, **SHORT)
     assert summary.exit_code == 0
-    assert not any(summary.faults.values())
+    assert not any(dataclasses.asdict(summary.faults).values())
     code, output = run_here("evaluate", tmp_path / "run", "--episodes", 3)
     assert code == 0, output
     code, output = run_here("play", tmp_path / "run", "--episodes", 1, "--render", "text")

@@ -290,7 +290,7 @@ def test_native_arrays_and_generators_stay_shared():
 
 
 def test_native_environments_never_reset_are_restored_too():
-    original, other = (describe("CartPole-v1").make(3) for _ in range(2))
+    original, other = (describe("CartPole-v1").make(6) for _ in range(2))
     observations, _ = original.reset(seed=0)
     assert other.restore(through_json(original.state()), observations)
     assert through_json(other.state()) == through_json(original.state())
@@ -299,8 +299,8 @@ def test_native_environments_never_reset_are_restored_too():
 @pytest.mark.parametrize("kind", ["native", "serial"])
 def test_state_of_other_environments_does_not_fit(kind):
     cartpole = describe("CartPole-v1")
-    made = {"native": cartpole.make(3), "serial": SerialEnvironments([cartpole.make_one() for _ in range(3)])}
-    others = [cartpole.make(2), SerialEnvironments([cartpole.make_one() for _ in range(2)]), *made.values()]
+    made = {"native": cartpole.make(6), "serial": SerialEnvironments([cartpole.make_one() for _ in range(6)])}
+    others = [cartpole.make(5), SerialEnvironments([cartpole.make_one() for _ in range(2)]), *made.values()]
     observations, _ = made[kind].reset(seed=0)
     observations, state = observations.copy(), through_json(made[kind].state())
     assert [other.restore(state, observations) for other in others] == [False] * 2 + [
