@@ -131,8 +131,7 @@ class A2C:
         weight = targets.valid / max(np.add.reduce(targets.valid), 1)
         policy_loss, d_log_prob = self._policy_derivative(log_prob, weight, targets)
         d_entropy = np.float32(-config.entropy_coef) * weight
-        error, weighted_error = self._errors(values, weight, targets)
-        value_loss = 0.5 * float(error.dot(error * weight))
+        value_loss, weighted_error = self._value_derivative(values, weight, targets)
         terms = LossTerms(policy_loss, value_loss, float(entropy.dot(weight)))
         d_values = weighted_error * np.float32(config.value_coef / targets.unit)
         return terms, Derivative(d_log_prob, d_entropy, d_values)
@@ -141,10 +140,11 @@ class A2C:
         d_log_prob = -(targets.advantages * weight)
         return float(log_prob.dot(d_log_prob)), d_log_prob
 
-    def _errors(self, values: Array, weight: Array, targets: Targets) -> tuple[Array, Array]:
-        """The errors whose squares are the loss, and half its derivative by the values; in units, weighted."""
+    def _value_derivative(self, values: Array, weight: Array, targets: Targets) -> tuple[float, Array]:
+        """The value loss, and its derivative by the values in units."""
         error = (values - targets.returns) * np.float32(1 / targets.unit)
-        return error, error * weight
+        weighted_error = error * weight
+        return 0.5 * float(error.dot(weighted_error)), weighted_error
 
 
 class PPO(A2C):
@@ -186,16 +186,17 @@ class PPO(A2C):
         near = before + (values - before).clamp(-clip * targets.unit, clip * targets.unit)
         return torch.maximum(error, super()._squared_error(near, returns, targets))
 
-    def _errors(self, values: Array, weight: Array, targets: Targets) -> tuple[Array, Array]:
-        error, weighted = super()._errors(values, weight, targets)
+    def _value_derivative(self, values: Array, weight: Array, targets: Targets) -> tuple[float, Array]:
         if self._config.value_clip is None:
-            return error, weighted
+            return super()._value_derivative(values, weight, targets)
+        error = (values - targets.returns) * np.float32(1 / targets.unit)
         assert targets.values is not None
         reach = np.float32(self._config.value_clip * targets.unit)
         near = targets.values + np.clip(values - targets.values, -reach, reach)
         clipped = (near - targets.returns) * np.float32(1 / targets.unit)
         is_free = np.abs(error) >= np.abs(clipped)
-        return np.where(is_free, error, clipped), np.where(is_free, weighted, np.float32(0))
+        larger = np.where(is_free, error, clipped)
+        return 0.5 * float(larger.dot(larger * weight)), np.where(is_free, error * weight, np.float32(0))
 
 
 OBJECTIVES: dict[str, type[A2C]] = {"a2c": A2C, "ppo": PPO}

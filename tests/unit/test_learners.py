@@ -13,7 +13,7 @@ from a3c.actors import actor_for
 from a3c.environments import describe
 from a3c.heads import Categorical
 from a3c.learners import NonFiniteError, clip_by_global_norm
-from a3c.networks import ActorCritic, initialize
+from a3c.networks import ActorCritic, bind, flat_zeros, initialize
 from a3c.objectives import A2C, Targets
 from a3c.rollouts import Collector, Rollout, Stopwatch
 from a3c.spaces import ObservationSpec
@@ -401,3 +401,30 @@ def test_network_without_a_closed_form_acts_and_learns_by_torch():
     log_probs = expected.log_softmax(-1).numpy()
     chosen = np.take_along_axis(log_probs, rollout.actions[..., None], -1)[..., 0]
     np.testing.assert_allclose(rollout.behavior_log_probs, chosen, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("value_clip", [None, 0.1])
+def test_ppo_of_a_minibatch_is_autograds_and_its_clip_stops_the_gradient(value_clip):
+    """After a step the ratio is no longer 1: some steps are clipped, and the closed form drops the same ones."""
+    config = a2c_loss(objective="ppo", passes=2, minibatches=2, clip=0.05, value_clip=value_clip, value_scale=2.0)
+    observed = {}
+    for way in GRADIENTS:
+        network = model((16,), observations=3, value_scale=2.0)
+        vector, gradient = flat_zeros(network), flat_zeros(network)
+        bind(network, vector, gradient)
+        learner, rng = learner_of(network, way, 8, 4, config), np.random.default_rng(3)
+        rollout = Rollout.empty(8, 4, network.observation, network.head)
+        rollout.observations[:] = rng.normal(size=rollout.observations.shape)
+        for t in range(8):
+            learner.act(t, rollout.observations[t], rollout.parameters[t])
+        rollout.actions[:] = rng.integers(2, size=rollout.actions.shape)
+        rollout.rewards[:], rollout.valid[:] = rng.normal(size=rollout.rewards.shape), True
+        first, *others = learner.prepare(rollout)
+        assert [len(rows) for rows in (first, *others)] == [16] * 4
+        learner.gradient(first)
+        vector += 0.5 * torch.from_numpy(rng.normal(size=len(vector)).astype(np.float32)) * (vector != 0)
+        terms = learner.gradient(others[0]).terms
+        observed[way] = (*terms, gradient.numpy().copy())
+    for closed, auto in zip(*observed.values(), strict=True):
+        np.testing.assert_allclose(closed, auto, rtol=1e-3, atol=1e-4)
+    assert np.abs(observed["autograd"][-1]).max() > 0.01
