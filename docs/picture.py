@@ -39,7 +39,7 @@ class Recorder(PlainView):
 def main(seed: int) -> None:
     """Train, and export the frame at which the solution was being verified."""
     started = time.monotonic()
-    config = Config(seed=seed)
+    config = Config.from_options({"seed": seed})
     start_forkserver()
     recorder = Recorder()
     with tempfile.TemporaryDirectory() as folder:
