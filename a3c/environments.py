@@ -1,6 +1,7 @@
 """Gymnasium environments: what a run knows of its environment, and how any of its processes makes a batch of them."""
 
 import copy
+import json
 import math
 import pickle
 import pickletools
@@ -131,7 +132,7 @@ class EnvironmentSpec:
         return [
             f"{name} was {before.get(name)!r} and is {value!r}"
             for name, value in now.items()
-            if name != "env_spec" and before.get(name) != value
+            if name != "env_spec" and json.dumps(before.get(name)) != json.dumps(value)  # the order of parts too
         ]
 
     def is_batched(self, count: int) -> bool:

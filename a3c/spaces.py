@@ -261,7 +261,8 @@ def from_json(content: Any) -> Space:
     """The space that `to_json` wrote; KeyError, TypeError or ValueError where it is none."""
     kind = content["space"]
     if kind == "Dict":
-        return spaces.Dict({str(name): from_json(part) for name, part in content["spaces"].items()})
+        parts = [(str(name), from_json(part)) for name, part in content["spaces"].items()]
+        return spaces.Dict(parts)  # in this order: the parts of a plain dict would be sorted
     if kind == "Tuple":
         return spaces.Tuple([from_json(part) for part in content["spaces"]])
     if kind == "Box":

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from a3c import load_policy
+from a3c.environments import describe
 from tests.process.command import run_here
 from workers import train
 
@@ -31,6 +33,7 @@ def test_a_policy_learns_all_parts_of_an_action(gradients: str, tmp_path: Path) 
     summary = train(env=f"{MODULE}:Mixed", run_dir=tmp_path / "run", **options)
     assert summary.evaluation is not None
     assert summary.evaluation.mean > 30  # of 40; by chance 11
+    assert load_policy(tmp_path / "run").head == describe(f"{MODULE}:Mixed").head
 
 
 def test_a_mask_that_forbids_everything_is_named(tmp_path: Path) -> None:

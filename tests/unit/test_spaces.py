@@ -1,5 +1,6 @@
 """Observations of every space as numbers, and spaces as JSON."""
 
+import json
 import warnings
 from typing import Any
 
@@ -9,6 +10,7 @@ from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from a3c.heads import head_for
 from a3c.spaces import ObservationSpec, from_json, observation_spec, to_json, write_mask, writer
 
 warnings.filterwarnings("ignore", message=".*precision lowered")
@@ -105,3 +107,10 @@ def test_the_mask_of_an_info_may_be_nested() -> None:
         write_mask(np.ones(4), out)
     with pytest.raises(ValueError, match="info without its 'action_mask'"):
         write_mask(None, out)
+
+
+def test_parts_that_are_not_in_alphabetical_order_are_read_back_in_their_own() -> None:
+    """Equal spaces may differ in that; heads and observations go by it."""
+    space = spaces.Dict(switch=spaces.Discrete(2), level=spaces.Box(0, 1, (1,)), keys=spaces.MultiBinary(2))
+    assert list(from_json(json.loads(json.dumps(to_json(space)))).spaces) == ["switch", "level", "keys"]
+    assert head_for(from_json(to_json(space))) == head_for(space)
