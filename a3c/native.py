@@ -12,8 +12,8 @@ from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
 from a3c.heads import head_for
-from a3c.serial import BOOLEANS, Step, array_from_json, close_all
-from a3c.spaces import NUMBERS, expect, is_array, observation_spec
+from a3c.serial import Step, array_from_json, close_all
+from a3c.spaces import BOOLEANS, NUMBERS, expect, is_array, observation_spec
 
 Vector = gymnasium.vector.VectorEnv[Any, Any, Any]
 CONSTANTS = (gymnasium.Space, EnvSpec)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a3c.heads import head_for
-from a3c.spaces import MASK, NUMBERS, ObservationSpec, expect, observation_spec, write_mask, writer
+from a3c.spaces import BOOLEANS, MASK, NUMBERS, ObservationSpec, expect, observation_spec, write_mask, writer
 
 # observations, rewards, terminated, truncated, info
 Step = tuple[NDArray[Any], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
@@ -23,7 +23,6 @@ LARGEST_SET = 10_000  # actions
 REPLAYABLE_STEPS = 100_000  # longer episodes are neither recorded to their end nor replayed: memory is bounded
 RESET_RETURNS = "reset must return the two values (observation, info)"
 STEP_RETURNS = "step must return the five values (observation, reward, terminated, truncated, info)"
-BOOLEANS = "biu"  # kinds of NumPy dtypes: 0 and 1 may stand for False and True
 
 
 class SerialEnvironments:

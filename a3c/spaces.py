@@ -54,7 +54,7 @@ def observation_spec(space: Space, outputs: int = 0, info_mask: bool = False) ->
         _size(None, space)
         return ObservationSpec(space.shape)
     left_out = tuple(name for name, part in _parts(space).items() if type(part).__name__ in LEFT_OUT)
-    size = sum(_size(name, part) for name, part in _parts(space).items() if name not in left_out)
+    size = sum(_size(name, part) for name, part in _parts(space, left_out).items())
     if not size:
         raise ValueError("observes nothing but an action mask or text")
     if mask is not None and _size(MASK, mask) != outputs:
@@ -86,8 +86,7 @@ def mask_of(space: Space) -> Space | None:
 def names_of(space: Space, observation: ObservationSpec, name: str = "") -> list[str]:
     """A name for each number of an observation, in their order: `speed[0]`, or `floor=3` of what is one-hot."""
     if isinstance(space, spaces.Dict | spaces.Tuple):
-        parts = _parts(space) | ({} if (mask := mask_of(space)) is None else {MASK: mask})
-        seen = [(part, one) for part, one in parts.items() if part not in observation.left_out]
+        seen = _with_mask(space, observation.left_out).items()
         named = ((part if not name and isinstance(part, str) else f"{name}[{part}]", one) for part, one in seen)
         names = [own for whole, one in named for own in names_of(one, ObservationSpec(()), whole)]
     elif isinstance(space, spaces.Discrete):
@@ -100,15 +99,6 @@ def names_of(space: Space, observation: ObservationSpec, name: str = "") -> list
     return names + [f"{MASK}[{i}]" for i in range(observation.mask * observation.info_mask)]
 
 
-def choices(space: Space) -> list[int]:
-    """How many alternatives each discrete part of an action has, in order; their mask must allow one of each."""
-    if isinstance(space, spaces.Dict | spaces.Tuple):
-        return [count for part in _parts(space).values() for count in choices(part)]
-    if isinstance(space, spaces.MultiDiscrete):
-        return space.nvec.reshape(-1).tolist()
-    return [int(space.n)] if isinstance(space, spaces.Discrete) else []
-
-
 def _flat(value: Any) -> Any:
     if isinstance(value, dict | tuple | list) and not all(np.isscalar(part) for part in value):
         for part in value.values() if isinstance(value, dict) else value:
@@ -117,28 +107,35 @@ def _flat(value: Any) -> Any:
         yield np.asarray(value).reshape(-1)
 
 
-def _parts(space: Space) -> dict[Any, Space]:
+def _parts(space: Space, left_out: tuple[Any, ...] = ()) -> dict[Any, Space]:
     """The parts of a Dict or Tuple, its mask left out; of another space itself, without a name."""
     if isinstance(space, spaces.Dict):
-        return {name: part for name, part in space.spaces.items() if name != MASK}
-    return dict(enumerate(space.spaces)) if isinstance(space, spaces.Tuple) else {None: space}
+        parts: dict[Any, Space] = {name: part for name, part in space.spaces.items() if name != MASK}
+    else:
+        parts = dict(enumerate(space.spaces)) if isinstance(space, spaces.Tuple) else {None: space}
+    return {name: part for name, part in parts.items() if name not in left_out}
+
+
+def _with_mask(space: Space, left_out: tuple[Any, ...]) -> dict[Any, Space]:
+    """The parts of a Dict or Tuple in the order of their numbers: its mask comes last."""
+    mask = mask_of(space)
+    return _parts(space, left_out) | ({} if mask is None else {MASK: mask})
 
 
 def _size(name: Any, space: Space) -> int:
     """How many numbers an observation of the space becomes; a ValueError where it is not supported."""
     where = "" if name is None else f" (part {name!r})"
     if is_image(space):
-        raise ValueError(f"observes images{where}, {_named(space)}, which are not supported yet")
+        raise ValueError(f"observes images{where}, {kind_of(space)}, which are not supported yet")
     if isinstance(space, spaces.Dict | spaces.Tuple):
-        sizes = [_size(name if name is not None else part, one) for part, one in _parts(space).items()]
-        return sum(sizes)
+        return sum(_size(name if name is not None else part, one) for part, one in _with_mask(space, ()).items())
     if isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
         size = int(spaces.utils.flatdim(space))
         if size and (not isinstance(space, spaces.Box) or space.dtype.kind in NUMBERS):
             return size
     raise ValueError(
-        f"observes {_named(space)}{where}; supported are Box, Discrete, MultiDiscrete, MultiBinary, and Dict and Tuple "
-        "of them"
+        f"observes {kind_of(space)}{where}; supported are Box, Discrete, MultiDiscrete, MultiBinary, and Dict and "
+        "Tuple of them"
     )
 
 
@@ -188,7 +185,7 @@ def _writer(name: str, space: Space, left_out: tuple[Any, ...] = ()) -> Write:
     begins = np.cumsum(counts) - counts
 
     def write_one_hot(value: Any, out: NDArray[Any]) -> None:
-        expect(name, value, wanted, "biu")
+        expect(name, value, wanted, BOOLEANS)
         numbers = np.asarray(value).reshape(-1) - starts
         if (numbers < 0).any() or (numbers >= counts).any():
             raise ValueError(f"{name} {value!r} outside of its space {space}")
@@ -199,15 +196,11 @@ def _writer(name: str, space: Space, left_out: tuple[Any, ...] = ()) -> Write:
 
 
 def _nested(name: str, space: Space, left_out: tuple[Any, ...]) -> Write:
-    parts, mask = _parts(space), mask_of(space)
-    if mask is not None:
-        parts[MASK] = mask
     end, writers = 0, list[tuple[Any, slice, Write]]()
-    for part, one in parts.items():
-        if part not in left_out:
-            size = _size(part, one)
-            writers.append((part, slice(end, end + size), _writer(f"{name}[{part!r}]", one)))
-            end += size
+    for part, one in _with_mask(space, left_out).items():
+        size = _size(part, one)
+        writers.append((part, slice(end, end + size), _writer(f"{name}[{part!r}]", one)))
+        end += size
 
     def write(value: Any, out: NDArray[Any]) -> None:
         for part, place, one in writers:
@@ -231,7 +224,8 @@ def expect(name: str, value: Any, shape: tuple[int, ...], kinds: str) -> None:
         )
 
 
-def _named(space: Space) -> str:
+def kind_of(space: Space) -> str:
+    """A space's class and shape, for a message."""
     return f"{type(space).__name__}{space.shape or ''}"
 
 

@@ -99,6 +99,15 @@ def test_a_mask_comes_last_and_is_no_input() -> None:
         observation_spec(space, outputs=4)
 
 
+def test_only_the_mask_at_the_top_is_one() -> None:
+    space = spaces.Dict(board=spaces.Dict(action_mask=spaces.MultiBinary(3), x=spaces.Discrete(2)))
+    spec = observation_spec(space, outputs=3)
+    assert (spec.size, spec.mask) == (5, 0)
+    out = np.zeros(5, np.float32)
+    writer(space, spec)({"board": {"action_mask": np.int8([0, 1, 1]), "x": 1}}, out)
+    assert out.tolist() == [0, 1, 0, 1, 1]
+
+
 def test_the_mask_of_an_info_may_be_nested() -> None:
     out = np.zeros(5, np.float32)
     write_mask((np.int8([1, 0]), np.int8([0, 1, 1])), out)
