@@ -61,6 +61,12 @@ class Bernoulli:
         shares = enumerate(np.exp(-np.logaddexp(0, -parameters)).tolist())
         return [Part(f"[{i}]", share, taken(action, action is not None and action[i])) for i, share in shares]
 
+    def answer(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        return parameters.sigmoid(), (parameters > 0).long()
+
+    def from_answer(self, actions: NDArray[Any]) -> NDArray[np.int8]:
+        return actions.astype(np.int8)
+
 
 class EvaluatedBernoulli:
     """N vectors of Bernoulli distributions at one action each.

@@ -92,6 +92,17 @@ class DiagonalGaussian:
         numbers = enumerate(zip(mean.tolist(), taken, spread.tolist(), strict=True))
         return [Part(f"[{i}]", *own) for i, own in numbers]
 
+    def answer(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        scale, middle, low, high = (parameters.new_tensor(bound.tolist()) for bound in self._affine)
+        mean, spread = parameters[..., : self.count] * scale + middle, parameters[..., self.count :].exp() * scale
+        actions = torch.minimum(torch.maximum(mean, low), high)
+        return torch.cat((mean, spread), -1), actions if np.dtype(self.dtype).kind == "f" else actions.round()
+
+    def from_answer(self, actions: NDArray[Any]) -> Array:
+        scale, middle, *_ = self._affine
+        own: Array = ((actions - middle) / np.where(scale > 0, scale, 1.0)).astype(np.float32)
+        return own
+
 
 class EvaluatedGaussian:
     """N diagonal Gaussians at one action each.

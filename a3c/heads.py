@@ -15,7 +15,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-from a3c.spaces import Space, kind_of
+from a3c.spaces import ObservationSpec, Space, kind_of
 
 Array = NDArray[np.float32]
 TINY = np.finfo(np.float32).tiny  # a float32 exponential variate is exactly 0 once in ten million draws
@@ -81,6 +81,16 @@ class Head(Protocol):
     def describe(self, parameters: Array, action: Any) -> list[Part]:
         """One distribution and the action that is taken (None: none), in the environment's numbers, for display."""
 
+    def answer(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """What a client is told, in the environment's numbers: the distribution [B, K] and the most probable actions.
+
+        A distribution is its probabilities; of real numbers, their means and then their standard deviations. Actions
+        are one number each [B], or all parts of each in one row [B, N].
+        """
+
+    def from_answer(self, actions: NDArray[Any]) -> NDArray[Any]:
+        """Such actions as the head counts them, [B, *action_shape]."""
+
 
 @dataclass(frozen=True, slots=True)
 class Categorical:
@@ -136,6 +146,13 @@ class Categorical:
         shares = enumerate(self.probabilities(parameters).tolist())
         return [Part(f"={self.start + i}", share, taken(action, action == i)) for i, share in shares]
 
+    def answer(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        # Actions are of the logits, as in `mode`: rounding may have made two probabilities one.
+        return parameters.softmax(-1), parameters.argmax(-1) + self.start
+
+    def from_answer(self, actions: NDArray[Any]) -> NDArray[np.int64]:
+        return actions.astype(np.int64) - self.start
+
 
 class EvaluatedCategorical:
     """N categorical distributions at one action each.
@@ -189,6 +206,14 @@ def head_for(space: Space) -> Head:
     raise ValueError(
         f"acts in {kind_of(space)}; supported are Discrete, MultiDiscrete, MultiBinary, Box, and Dict and Tuple of them"
     )
+
+
+def indifferent(head: Head, observation: ObservationSpec, observations: NDArray[Any]) -> Array:
+    """Parameters [B, outputs + free] that prefer no action, and allow those that observations [B, ...] do."""
+    parameters = np.zeros((len(observations), head.outputs + head.free), np.float32)
+    if mask := observation.mask:
+        np.copyto(parameters[:, :mask], MASKED, where=observations[:, -mask:] == 0)
+    return parameters
 
 
 def uniform(normal: Array) -> Array:

@@ -22,7 +22,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from a3c.config import ConfigError, did_you_mean
 from a3c.environments import UNLIMITED, Environments, EnvironmentSpec, Pace, make_scalar, spaces_of, split
-from a3c.heads import MASKED, head_for
+from a3c.heads import head_for, indifferent
 from a3c.native import NativeEnvironments, make_native
 from a3c.serial import RESET_RETURNS, STEP_RETURNS, SerialEnvironments, brief
 from a3c.spaces import MASK, ObservationSpec, mask_of, observation_spec
@@ -252,9 +252,7 @@ def _try(env_id: str, environments: Environments, whose: str = "") -> tuple[floa
             if call == "reset":
                 observations: Any = environments.reset(seed=SEED)[0]
             else:
-                parameters = np.zeros((environments.num_envs, head.outputs + head.free), np.float32)
-                if mask := environments.observation.mask:
-                    parameters[:, :mask] = np.where(observations[:, -mask:] == 0, MASKED, 0)
+                parameters = indifferent(head, environments.observation, observations)
                 observations = environments.step(head.mode(parameters))[0]
             seconds.append(time.monotonic() - began)
             with np.errstate(all="ignore"):

@@ -68,6 +68,16 @@ class MultiCategorical:
         parts = zip(heads, self._split(parameters), actions, strict=True)
         return named((f"[{i}]", head.describe(*own)) for i, (head, *own) in enumerate(parts))
 
+    def answer(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        heads = map(Categorical, self.counts, self.starts)
+        answers = [head.answer(logits) for head, logits in zip(heads, self._split(parameters), strict=True)]
+        shares, actions = zip(*answers, strict=True)
+        return torch.cat(shares, -1), torch.stack(actions, -1)
+
+    def from_answer(self, actions: NDArray[Any]) -> NDArray[np.int64]:
+        own: NDArray[np.int64] = actions.astype(np.int64) - np.array(self.starts)
+        return own
+
     def _split(self, parameters: Any) -> list[Any]:
         """Parameters [..., outputs], an array or a tensor, choice by choice."""
         return [parameters[..., place] for place in places(self.counts)]

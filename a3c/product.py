@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -110,6 +111,17 @@ class Product:
         taken = [None] * len(names) if action is None else [part[0] for part in self._split(action[None])]
         parts = zip(names, self.heads, self._ours, taken, strict=True)
         return named((name, head.describe(parameters[ours], own)) for name, head, ours, own in parts)
+
+    def answer(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        parts = zip(self.heads, self._ours, strict=True)
+        answers = [(head, *head.answer(parameters[..., ours])) for head, ours in parts]
+        shares = [own for _, own, _ in answers]
+        rows = [part.reshape(-1, math.prod(head.action_shape)).to(parameters.dtype) for head, _, part in answers]
+        return torch.cat(shares, -1), torch.cat(rows, -1)
+
+    def from_answer(self, actions: NDArray[Any]) -> Array:
+        parts = zip(self.heads, self._split(actions), strict=True)
+        return self._joined([head.from_answer(part) for head, part in parts], len(actions))
 
     def _split(self, actions: NDArray[Any]) -> list[NDArray[Any]]:
         shapes = [(len(actions), *head.action_shape) for head in self.heads]

@@ -19,6 +19,7 @@ Write = Callable[[Any, NDArray[Any]], None]  # an observation, and the row of nu
 MASK = "action_mask"  # the key of a Dict observation, or of an info, that says which actions are allowed
 IMAGE_SIDE = 16  # bytes with two sides of at least so many are an image
 LEFT_OUT = ("MissionSpace",)  # minigrid's text, which is the same at every step of most of its tasks
+MOST_NUMBERS = 2**24  # of a space
 NUMBERS, BOOLEANS = "biuf", "biu"  # kinds of NumPy dtypes: 0 and 1 may stand for False and True
 
 
@@ -86,7 +87,7 @@ def mask_of(space: Space) -> Space | None:
 def names_of(space: Space, observation: ObservationSpec, name: str = "") -> list[str]:
     """A name for each number of an observation, in their order: `speed[0]`, or `floor=3` of what is one-hot."""
     if isinstance(space, spaces.Dict | spaces.Tuple):
-        seen = _with_mask(space, observation.left_out).items()
+        seen = parts_in_order(space, observation.left_out).items()
         named = ((part if not name and isinstance(part, str) else f"{name}[{part}]", one) for part, one in seen)
         names = [own for whole, one in named for own in names_of(one, ObservationSpec(()), whole)]
     elif isinstance(space, spaces.Discrete):
@@ -116,7 +117,7 @@ def _parts(space: Space, left_out: tuple[Any, ...] = ()) -> dict[Any, Space]:
     return {name: part for name, part in parts.items() if name not in left_out}
 
 
-def _with_mask(space: Space, left_out: tuple[Any, ...]) -> dict[Any, Space]:
+def parts_in_order(space: Space, left_out: tuple[Any, ...] = ()) -> dict[Any, Space]:
     """The parts of a Dict or Tuple in the order of their numbers: its mask comes last."""
     mask = mask_of(space)
     return _parts(space, left_out) | ({} if mask is None else {MASK: mask})
@@ -128,7 +129,7 @@ def _size(name: Any, space: Space) -> int:
     if is_image(space):
         raise ValueError(f"observes images{where}, {kind_of(space)}, which are not supported yet")
     if isinstance(space, spaces.Dict | spaces.Tuple):
-        return sum(_size(name if name is not None else part, one) for part, one in _with_mask(space, ()).items())
+        return sum(_size(name if name is not None else part, one) for part, one in parts_in_order(space, ()).items())
     if isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
         size = int(spaces.utils.flatdim(space))
         if size and (not isinstance(space, spaces.Box) or space.dtype.kind in NUMBERS):
@@ -197,7 +198,7 @@ def _writer(name: str, space: Space, left_out: tuple[Any, ...] = ()) -> Write:
 
 def _nested(name: str, space: Space, left_out: tuple[Any, ...]) -> Write:
     end, writers = 0, list[tuple[Any, slice, Write]]()
-    for part, one in _with_mask(space, left_out).items():
+    for part, one in parts_in_order(space, left_out).items():
         size = _size(part, one)
         writers.append((part, slice(end, end + size), _writer(f"{name}[{part!r}]", one)))
         end += size
@@ -260,7 +261,7 @@ def from_json(content: Any) -> Space:
     if kind == "Tuple":
         return spaces.Tuple([from_json(part) for part in content["spaces"]])
     if kind == "Box":
-        shape, dtype = tuple(content["shape"]), np.dtype(content["dtype"])
+        shape, dtype = _shape(content["shape"]), np.dtype(content["dtype"])
         bounds = (np.array(content[bound], np.float64).astype(dtype) for bound in ("low", "high"))
         low, high = (np.broadcast_to(bound, shape) for bound in bounds)
         return spaces.Box(low, high, shape, dtype.type)
@@ -269,9 +270,18 @@ def from_json(content: Any) -> Space:
     if kind == "MultiDiscrete":
         return spaces.MultiDiscrete(content["nvec"], start=content["start"])
     if kind == "MultiBinary":
-        return spaces.MultiBinary(content["n"])
+        return spaces.MultiBinary(_shape(content["n"]))
     left_out: Space = type(str(kind), (gymnasium.Space,), {})()  # not observed: nothing but its kind is known
     return left_out
+
+
+def _shape(written: Any) -> Any:
+    """A shape as written, or a ValueError where its arrays would be too large to be one."""
+    shape = tuple(written) if isinstance(written, list) else written
+    size = math.prod(shape) if isinstance(shape, tuple) else shape
+    if size > MOST_NUMBERS:
+        raise ValueError(f"a space of {size:,} numbers, of which there may be {MOST_NUMBERS:,}")
+    return shape
 
 
 def _bounds(bound: NDArray[Any]) -> Any:

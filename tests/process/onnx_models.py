@@ -67,13 +67,22 @@ def write_model(path: Path, **changes: Any) -> Path:
     return path
 
 
+def vector_space(size: Any) -> dict[str, Any]:
+    """So many real numbers, as JSON."""
+    return {"space": "Box", "low": "-inf", "high": "inf", "shape": [size], "dtype": "float32"}
+
+
+def choice_space(count: Any, start: Any = 0) -> dict[str, Any]:
+    """One of so many actions, as JSON."""
+    return {"space": "Discrete", "n": count, "start": start}
+
+
 def model_metadata(size: int, actions: int, critic: bool = True, action_start: int = 0) -> Metadata:
     """Those of a model that is made by hand."""
     return Metadata(
         env_id="CartPole-v1",
-        observation_size=size,
-        action_count=actions,
-        action_start=action_start,
+        observation_space=vector_space(size),
+        action_space=choice_space(actions, action_start),
         precision="fp32",
         critic=critic,
         checkpoint_sha256=DIGEST,

@@ -57,3 +57,17 @@ class AllForbidden(Masked):
     def seen(self) -> dict[str, Any]:
         self.allowed = np.ones(4, np.int8) if self.steps < 3 else np.zeros(4, np.int8)
         return {"board": np.zeros(2, np.float32), "action_mask": self.allowed}
+
+
+class InfoMasked(Masked):
+    """The same with the mask in `info`, and a number from 0 to 4 to observe."""
+
+    observation_space = spaces.Discrete(5)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        return 2, {"action_mask": self.allowed}
+
+    def step(self, action: Any) -> Any:
+        _, *others = super().step(action)
+        return 2, *others[:3], {"action_mask": self.allowed}

@@ -68,11 +68,10 @@ def test_the_metadata_tells_a_consumer_what_it_needs(exported: tuple[Path, str])
     run_dir, _ = exported
     manifest, told = load_checkpoint(run_dir).manifest, metadata(run_dir / "policy.onnx")
     expected = {
-        "format": 2,
+        "format": 3,
         "env_id": "CartPole-v1",
-        "observation_size": 4,
-        "action_count": 2,
-        "action_start": 0,
+        "observation_space": manifest["network"]["observation_space"],
+        "action_space": {"space": "Discrete", "n": 2, "start": 0},
         "precision": "fp32",
         "critic": True,
         "checkpoint_sha256": manifest["weights"]["sha256"],
@@ -134,7 +133,7 @@ def test_environments_of_other_kinds_are_exported_too(
     run_dir = saved(tmp_path / "run", env_id, model)
     code, output = run_here("export", run_dir, *FEW)
     assert code == 0, output
-    assert metadata(run_dir / "policy.onnx")["action_start"] == (0 if acrobot else 1)
+    assert metadata(run_dir / "policy.onnx")["action_space"]["start"] == (0 if acrobot else 1)
     assert metadata(run_dir / "policy.onnx")["target_return"] is None
     asked = np.random.default_rng(0).normal(size=(50, 6 if acrobot else 1)).astype(np.float32)
     answers = load_model(run_dir / "policy.onnx").answer(asked)

@@ -26,7 +26,15 @@ from a3c import load_policy
 from a3c.config import CheckpointError
 from tests.process.command import COMMAND, run, run_here
 from tests.process.http_client import ServerProgram, received
-from tests.process.onnx_models import BALANCE, DIGEST, linear_model, model_metadata, write_model
+from tests.process.onnx_models import (
+    BALANCE,
+    DIGEST,
+    choice_space,
+    linear_model,
+    model_metadata,
+    vector_space,
+    write_model,
+)
 from tests.process.test_export import leaning, saved
 from workers.serving.metadata import Metadata, read_metadata
 from workers.serving.model import load_model
@@ -262,24 +270,29 @@ def bad_models(folder: Path) -> Iterator[tuple[str, bytes]]:
     yield "unknown origin", b""
     for said, entries in (
         ("unknown origin", {}),
-        ("of format '1', but 2 is read", {"a3c.format": "1"}),
+        ("of format '1', but 3 is read", {"a3c.format": "1"}),
         ("a3c is", {"a3c": "[" * 50_000}),
         ("a3c is", {"a3c": "7"}),
         ("of format 'None'", {"a3c": "{}"}),
-        ("lack updates", {"a3c": json.dumps({"format": 2, **asdict(model_metadata(4, 2))}).replace("updates", "x")}),
+        ("lack updates", {"a3c": json.dumps({"format": 3, **asdict(model_metadata(4, 2))}).replace("updates", "x")}),
     ):
         model = linear_model()
         del model.metadata_props[:]
         helper.set_model_props(model, entries)
         yield said, model.SerializeToString()
     for name, value in (
-        ("format", 3),
+        ("format", 2),
         ("env_id", ""),
         ("env_id", "a\nb"),
         ("env_id", 5),
-        ("observation_size", 4.0),
-        ("observation_size", "4"),
-        ("action_start", 2**63),
+        ("observation_space", 4.0),
+        ("its spaces are damaged", {"observation_space": vector_space(4.0)}),
+        ("its spaces are damaged", {"observation_space": vector_space("4")}),
+        ("its spaces are damaged", {"observation_space": {"space": "Box"}}),
+        ("of which there may be", {"observation_space": vector_space(2**40)}),
+        ("of which there may be", {"observation_space": {"space": "Discrete", "n": 2**40, "start": 0}}),
+        ("its spaces are damaged", {"action_space": choice_space(2, 2**63)}),
+        ("unknown kind", {"action_space": {"space": "Text"}}),
         ("precision", None),
         ("critic", "yes"),
         ("critic", 1),
@@ -291,13 +304,14 @@ def bad_models(folder: Path) -> Iterator[tuple[str, bytes]]:
         ("highest", [1, 1, 1, float("inf")]),
         ("highest", [1, 1, 1, "1"]),
     ):
-        yield f"{name}", linear_model(metadata={name: value}).SerializeToString()
+        changed = value if isinstance(value, dict) else {name: value}
+        yield name, linear_model(metadata=changed).SerializeToString()
     yield "unknown domain 'evil.ops'", linear_model(domain="evil.ops").SerializeToString()
-    five = {"observation_size": 5, "lowest": [0.0] * 5, "highest": [0.0] * 5}
+    five = {"observation_space": vector_space(5), "lowest": [0.0] * 5, "highest": [0.0] * 5}
     yield "does not answer", linear_model(metadata=five).SerializeToString()
-    for actions in (0, 1, 3, 2**60):
-        yield "its answers to 1 observations are", linear_model(metadata={"action_count": actions}).SerializeToString()
-    yield "not among", linear_model(metadata={"action_start": 7}).SerializeToString()
+    for said, actions in (("damaged", 0), ("its answers to 1 observations are", 1), ("its answers to 1", 3)):
+        yield said, linear_model(metadata={"action_space": choice_space(actions)}).SerializeToString()
+    yield "not among", linear_model(metadata={"action_space": choice_space(2, 7)}).SerializeToString()
     yield "does not answer", linear_model(metadata={"critic": True}, critic=False).SerializeToString()
     yield "not finite", linear_model(np.full((2, 4), np.nan, np.float32)).SerializeToString()
     yield from bad_graphs(folder)
@@ -368,7 +382,8 @@ FLOATS = st.floats(-1e18, 1e18)
     st.builds(
         Metadata,
         env_id=st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=50),
-        observation_size=st.just(2),
+        observation_space=st.just(vector_space(2)),
+        action_space=st.builds(choice_space, st.integers(1, 9), st.integers(-9, 9)),
         lowest=st.tuples(FLOATS, FLOATS),
         highest=st.tuples(FLOATS, FLOATS),
         target_return=st.none() | FLOATS,
@@ -376,7 +391,7 @@ FLOATS = st.floats(-1e18, 1e18)
         checkpoint_sha256=st.text("0123456789abcdef", min_size=64, max_size=64),
         **{
             name: st.integers(-(2**62), 2**62) | (st.none() if name.endswith("s") else st.nothing())
-            for name in ("action_count", "action_start", "seed", "updates", "env_steps", "max_episode_steps")
+            for name in ("seed", "updates", "env_steps", "max_episode_steps")
         },
     )
 )

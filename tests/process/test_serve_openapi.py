@@ -17,12 +17,16 @@ expected-statuses = ["400", "405", "413", "415"]
 
 
 def test_every_answer_is_as_described(tmp_path: Path) -> None:
-    (tmp_path / "schemathesis.toml").write_text(SETTINGS)
     with ServerProgram(write_model(tmp_path / "policy.onnx")) as server:
-        description = f"http://127.0.0.1:{server.port}/openapi.json"
-        options = ("--max-examples", 100, "--seed", 1, "--no-color")
-        command = [sys.executable, "-m", "schemathesis.cli", "run", description]
-        code, output = run(*options, command=command, cwd=tmp_path)
-        assert code == 0, output[:5000]
-        assert server.metric('a3c_requests_total{path="/act",status="200"}') > 20
-        assert server.metric('a3c_requests_total{path="/act",status="400"}') > 20
+        ask_all(server, 100, tmp_path)
+
+
+def ask_all(server: ServerProgram, examples: int, folder: Path) -> None:
+    (folder / "schemathesis.toml").write_text(SETTINGS)
+    description = f"http://127.0.0.1:{server.port}/openapi.json"
+    options = ("--max-examples", examples, "--seed", 1, "--no-color")
+    command = [sys.executable, "-m", "schemathesis.cli", "run", description]
+    code, output = run(*options, command=command, cwd=folder)
+    assert code == 0, output[:5000]
+    assert server.metric('a3c_requests_total{path="/act",status="200"}') > 10
+    assert server.metric('a3c_requests_total{path="/act",status="400"}') > 10

@@ -60,7 +60,9 @@ def test_the_served_policy_balances_the_pole(page: Chromium, server: ServerProgr
 
 def test_what_it_shows_is_what_the_server_answers(page: Chromium, server: ServerProgram) -> None:
     state = [0.1, -0.3, 0.05, 0.2]
-    page.value(f"(game.paused = true, ask({state}).then((answer) => show(answer, 0)))")
+    page.value(
+        f"(game.paused = true, ask({state}).then((answer) => show(answer, {{space: 'Discrete', n: 2, start: 0}})))"
+    )
     answer = server.act({"observation": state})[1]
     shown = page.value("[...document.querySelectorAll('.choice output')].map((one) => one.textContent)")
     assert shown == [f"{100 * share:.1f} %" for share in answer["probabilities"]]

@@ -53,6 +53,30 @@ def test_samples_are_of_the_space_and_the_closed_form_is_autograds(space: Any) -
     np.testing.assert_allclose(derivative, tensor.grad, atol=1e-4)
 
 
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_what_a_client_is_told_is_the_mode_and_the_distribution(space: Any) -> None:
+    head, rng = head_for(space), np.random.default_rng(0)
+    parameters = rng.normal(size=(N, head.outputs + head.free)).astype(np.float32)
+    distributions, actions = (part.numpy() for part in head.answer(torch.from_numpy(parameters)))
+    mode = head.mode(parameters)
+    given, told = head.to_env(mode), head.to_env(head.from_answer(actions))
+    for one, other, row in zip(given, told, actions, strict=True):
+        np.testing.assert_allclose(spaces.utils.flatten(space, one), spaces.utils.flatten(space, other), atol=1e-6)
+        numbers = np.concatenate([np.reshape(part, -1) for part in flat(one)])
+        np.testing.assert_allclose(np.reshape(row, -1), numbers, atol=1e-5)
+    for i in range(3):
+        parts = head.describe(parameters[i], mode[i])
+        described = [part.value for part in parts] + [part.spread for part in parts if part.spread is not None]
+        np.testing.assert_allclose(np.sort(distributions[i]), np.sort(described), rtol=1e-4)
+
+
+def flat(action: Any) -> list[Any]:
+    """The parts of an action in their order."""
+    if isinstance(action, dict | tuple):
+        return [own for part in (action.values() if isinstance(action, dict) else action) for own in flat(part)]
+    return [action]
+
+
 @pytest.mark.parametrize("correlated", [False, True])
 @pytest.mark.parametrize("space", SPACES, ids=str)
 def test_an_action_is_sampled_as_often_as_its_probability_says(space: Any, correlated: bool) -> None:

@@ -10,8 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.process.onnx_models import choice_space, vector_space
 from workers.serving import requests
-from workers.serving.requests import BODY_LIMIT, LARGEST, OBSERVATION_LIMIT, RequestError, read_request
+from workers.serving.interface import Interface
+from workers.serving.json_forms import LARGEST
+from workers.serving.requests import BODY_LIMIT, OBSERVATION_LIMIT, RequestError, read_request
 from workers.serving.server import HEADER_LIMIT, IDLE_SECONDS, TRANSFER_LIMIT
 
 OBSERVATION = [0.5, -1, 3e-5, 1e38]
@@ -22,14 +25,18 @@ JSON_VALUES = st.recursive(
 )
 
 
+def vector(size: int) -> Interface:
+    return Interface(vector_space(size), choice_space(2))
+
+
 def refusal(body: bytes | str, size: int = 4) -> tuple[int, str]:
     with pytest.raises(RequestError) as caught:
-        read_request(body if isinstance(body, bytes) else body.encode(), size)
+        read_request(body if isinstance(body, bytes) else body.encode(), vector(size))
     return caught.value.status, str(caught.value)
 
 
 def test_one_observation_is_a_batch_of_one() -> None:
-    observations, single = read_request(json.dumps({"observation": OBSERVATION}).encode(), 4)
+    observations, single = read_request(json.dumps({"observation": OBSERVATION}).encode(), vector(4))
     assert single
     assert observations.dtype == np.float32
     assert observations.tolist() == [np.array(OBSERVATION, np.float32).tolist()]
@@ -37,13 +44,13 @@ def test_one_observation_is_a_batch_of_one() -> None:
 
 def test_many_observations_keep_their_order() -> None:
     rows = np.random.default_rng(0).normal(size=(OBSERVATION_LIMIT, 2))
-    observations, single = read_request(json.dumps({"observations": rows.tolist()}).encode(), 2)
+    observations, single = read_request(json.dumps({"observations": rows.tolist()}).encode(), vector(2))
     assert not single
     assert np.array_equal(observations, rows.astype(np.float32))
 
 
 def test_the_largest_float_is_still_a_number_and_the_next_is_not() -> None:
-    observations, _ = read_request(json.dumps({"observation": [LARGEST, -LARGEST, 0, 0]}).encode(), 4)
+    observations, _ = read_request(json.dumps({"observation": [LARGEST, -LARGEST, 0, 0]}).encode(), vector(4))
     assert np.isfinite(observations).all()
     beyond = float(np.nextafter(LARGEST, np.inf))
     assert refusal(json.dumps({"observation": [beyond, 0, 0, 0]}))[0] == 400
@@ -98,7 +105,7 @@ def test_everything_else_is_refused_in_one_line_that_says_why() -> None:
 def test_no_json_breaks_it(value: Any) -> None:
     for body in (value, {"observation": value}, {"observations": value}, {"observations": [value, [1.5, 2]]}):
         with contextlib.suppress(RequestError):
-            observations, _ = read_request(json.dumps(body).encode(), 2)
+            observations, _ = read_request(json.dumps(body).encode(), vector(2))
             assert observations.shape[1:] == (2,)
             assert np.isfinite(observations).all()
 
@@ -117,7 +124,7 @@ def test_the_openapi_document_has_the_limits_of_requests() -> None:
     document = json.loads((Path(requests.__file__).parent / "openapi.json").read_text())
     schemas = document["components"]["schemas"]
     assert schemas["Many"]["properties"]["observations"]["maxItems"] == OBSERVATION_LIMIT
-    numbers = schemas["Observation"]["items"]
+    numbers = vector(3).schemas()["Observation"]["items"]
     assert (numbers["minimum"], numbers["maximum"]) == (-LARGEST, LARGEST)
     refusal = document["components"]["responses"]["Refusal"]["description"]
     assert f"more than {BODY_LIMIT} bytes, or more than {OBSERVATION_LIMIT} observations" in refusal

@@ -15,7 +15,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 from werkzeug.exceptions import HTTPException
 
-from workers.serving.metadata import ACTIONS, PROBABILITIES, VALUES, Metadata
+from workers.serving.metadata import ACTIONS, VALUES, Metadata
 from workers.serving.requests import BODY_LIMIT, RequestError, read_request
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent
 JSON = "application/json"
-SINGULAR = {ACTIONS: "action", PROBABILITIES: "probabilities", VALUES: "value"}  # of the fields of an answer
+SINGULAR = {ACTIONS: "action", VALUES: "value"}  # of the fields of an answer
 PAGE_HEADERS = {  # the page needs this server and nothing else
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; connect-src 'self'; "
     "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -77,11 +77,14 @@ def create_app(served: "Served") -> Flask:
         if request.mimetype != JSON:
             raise RequestError(415, f"Content-Type: expected {JSON}")
         model = served.model  # once: it may be another one the next moment
-        observations, single = read_request(request.get_data(cache=False), model.metadata.observation_size)
-        answers = {name: column.tolist() for name, column in model.answer(observations).items()}
-        if single:
-            answers = {SINGULAR[name]: rows[0] for name, rows in answers.items()}
+        interface = model.metadata.interface
+        observations, single = read_request(request.get_data(cache=False), interface)
+        columns = model.answer(observations)
         try:
+            answers = {name: column.tolist() for name, column in columns.items()}
+            answers[ACTIONS] = interface.written(columns[ACTIONS])
+            if single:
+                answers = {SINGULAR.get(name, name): rows[0] for name, rows in answers.items()}
             text = ENCODER.encode(answers)
         except ValueError:
             raise RequestError(422, "observation: too large for this network, whose answer is not finite") from None
@@ -120,11 +123,12 @@ def create_app(served: "Served") -> Flask:
 def _describe(document: dict[str, Any], metadata: Metadata) -> dict[str, Any]:
     """The OpenAPI document of any policy, for one model."""
     document["info"].update(title=f"A3C policy for {metadata.env_id}", version=metadata.checkpoint_sha256[:12])
-    schemas, size, actions = document["components"]["schemas"], metadata.observation_size, metadata.action_count
-    schemas["Observation"].update(minItems=size, maxItems=size)
-    schemas["Probabilities"].update(minItems=actions, maxItems=actions)
-    schemas["Action"].update(minimum=metadata.action_start, maximum=metadata.action_start + actions - 1)
-    schemas["One"]["example"] = {"observation": [0.0] * size}
+    schemas, name = document["components"]["schemas"], metadata.outputs[0]
+    schemas.update(metadata.interface.schemas())
+    for answer in (schemas["OneAnswer"], schemas["ManyAnswers"]):
+        answer["properties"][name] = answer["properties"].pop("distribution")
+        answer["required"].append(name)
+    schemas["One"]["example"] = {"observation": metadata.interface.example()}
     return document
 
 

@@ -13,13 +13,13 @@ from a3c.config import CheckpointError, ConfigError
 from a3c.environments import EnvironmentSpec
 from a3c.evaluation import Greedy, Returns, evaluate
 from a3c.files import write_durably
-from a3c.heads import Categorical
 from workers.console.drawing import Frame
 from workers.console.text import UNKNOWN, Line, clean, number, plural
 from workers.extras import require
 from workers.playing.evaluating import load
 from workers.processes.preflight import environment_output
 from workers.runs.program import command
+from workers.serving.interface import with_info_mask
 from workers.serving.metadata import Metadata
 from workers.serving.verify import BATCHES, Agreement, Array, compare, greedy, real_observations
 
@@ -59,7 +59,6 @@ def export_policy(
     require("export", "export", PACKAGES)
     with environment_output():
         checkpoint, environment = load(path, env)
-        _check_kind(checkpoint)
         paths = _paths(Path(path), output, int8)
         returns, exports = _try(checkpoint, environment, int8, with_critic, episodes, seed)
     console = Console(quiet=quiet)
@@ -71,16 +70,6 @@ def export_policy(
     lines += [[], [("  next", "dim")], [(f"  {command('serve', clean(str(paths[-1])))}", "bold")]]
     console.print(Frame(lines), soft_wrap=True)
     return paths
-
-
-def _check_kind(checkpoint: Checkpoint) -> None:
-    """A ConfigError where a policy is of a kind that the format has no words for."""
-    model = checkpoint.model
-    if not isinstance(model.head, Categorical) or len(model.observation.shape) != 1:
-        raise ConfigError(
-            f"{checkpoint.path}: export and serve take policies that observe a vector and choose one of n actions; "
-            f"this one is of {checkpoint.env_id}; load it with a3c.load_policy"
-        )
 
 
 def _paths(path: Path, output: str | None, int8: bool) -> list[Path]:
@@ -122,7 +111,7 @@ def _try(
             model = parse_model(content)
         except ValueError as error:
             raise CheckpointError(f"{checkpoint.path}: its {precision} export cannot be used: {error}") from error
-        exports.append(Export(own, content, compare(model, policy, observations), returns(greedy(model))))
+        exports.append(Export(own, content, compare(model, policy, observations), returns(greedy(model, policy))))
     return returns(policy.actions), exports
 
 
@@ -130,13 +119,14 @@ def _metadata(
     checkpoint: Checkpoint, environment: EnvironmentSpec, observations: Array, with_critic: bool, seed: int
 ) -> Metadata:
     """What a consumer has to know; `observations` are those of the check."""
-    manifest, model, target = checkpoint.manifest, checkpoint.model, checkpoint.manifest.get("target_return")
-    assert isinstance(model.head, Categorical)
+    manifest, target = checkpoint.manifest, checkpoint.manifest.get("target_return")
+    observed = environment.spaces["observation_space"]
+    if environment.observation.info_mask:
+        observed = with_info_mask(observed, checkpoint.model.head.outputs)
     return Metadata(
         env_id=environment.env_id,
-        observation_size=model.observation.shape[0],
-        action_count=model.head.outputs,
-        action_start=model.head.start,
+        observation_space=observed,
+        action_space=environment.spaces["action_space"],
         precision="fp32",
         critic=with_critic,
         checkpoint_sha256=manifest["weights"]["sha256"],
@@ -145,8 +135,8 @@ def _metadata(
         max_episode_steps=checkpoint.max_episode_steps,
         target_return=float(target) if isinstance(target, int | float) else None,
         seed=seed,
-        lowest=tuple(observations.min(0).tolist()),
-        highest=tuple(observations.max(0).tolist()),
+        lowest=tuple(observations.min(0).reshape(-1).tolist()),
+        highest=tuple(observations.max(0).reshape(-1).tolist()),
     )
 
 
@@ -171,7 +161,7 @@ def _check(checkpoint: Checkpoint, returns: Returns, exports: list[Export]) -> N
 def _table(checkpoint: Checkpoint, returns: Returns, exports: list[Export]) -> Frame:
     """How the checkpoint and its exports did."""
     about, first = exports[0].metadata, exports[0].agreement
-    titles = ["policy", "mean", "std", "min", "max", "agreement", "prob. off", *(["value off"] * about.critic), "file"]
+    titles = ["policy", "mean", "std", "min", "max", "agreement", "off by", *(["value off"] * about.critic), "file"]
     rows = [titles, ["checkpoint", *map(number, returns.statistics().values()), *[UNKNOWN] * (3 + about.critic)]]
     for export in exports:
         agreement = export.agreement

@@ -1,5 +1,6 @@
 """A policy as an ONNX graph, and the same graph with weights of 8 bits. Needs the packages of the extra `export`."""
 
+import itertools
 import logging
 import tempfile
 import warnings
@@ -14,38 +15,37 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
 from a3c.networks import ActorCritic
-from workers.serving.metadata import ACTIONS, OBSERVATIONS, PROBABILITIES, VALUES, Metadata
+from workers.serving.metadata import OBSERVATIONS, Metadata
 
 OPSET = 18  # the one that torch's exporter is written in, so that nothing has to be converted
 
 
 class ServedPolicy(nn.Module):
-    """An actor-critic as its consumers see it: probabilities [B, A], actions [B] and, if wanted, values [B]."""
+    """An actor-critic as its consumers see it: distributions [B, K], their best actions and, if wanted, values [B]."""
 
-    def __init__(self, model: ActorCritic, metadata: Metadata):
+    def __init__(self, model: ActorCritic, critic: bool):
         super().__init__()
-        self.model, self.action_start, self.critic = model, metadata.action_start, metadata.critic
+        self.model, self.critic = model, critic
 
     def forward(self, observations: Tensor) -> tuple[Tensor, ...]:
-        logits, values = self.model(observations)  # [B, A], [B]
-        actions = logits.argmax(-1) + self.action_start  # of the logits, as the checkpoint: rounding may tie the others
-        outputs = torch.softmax(logits, -1), actions
+        parameters, values = self.model(observations)
+        outputs = self.model.head.answer(parameters)
         return (*outputs, values) if self.critic else outputs
 
 
 def policy_graph(model: ActorCritic, metadata: Metadata) -> ModelProto:
     """The graph in 32 bits, for batches of any size."""
-    # Two rows: one would be taken for a constant.
-    example = torch.zeros(2, metadata.observation_size, dtype=torch.float32, device="cpu")
+    # Two rows: one would be taken for a constant. Ones: a mask allows something.
+    example = torch.ones(2, *model.observation.shape, dtype=torch.float32, device="cpu")
     with _quiet():
         program = torch.onnx.export(
-            ServedPolicy(model, metadata).eval(),
+            ServedPolicy(model, metadata.critic).eval(),
             (example,),
             dynamo=True,
             verbose=False,
             opset_version=OPSET,
             input_names=[OBSERVATIONS],
-            output_names=[PROBABILITIES, ACTIONS, *([VALUES] * metadata.critic)],
+            output_names=list(metadata.outputs),
             dynamic_shapes=({0: "batch"},),
         )
     assert program is not None  # it is with dynamo=False
@@ -55,7 +55,8 @@ def policy_graph(model: ActorCritic, metadata: Metadata) -> ModelProto:
 def int8_graph(graph: ModelProto) -> ModelProto:
     """The same graph with weights and activations of 8 bits, but for the first layer (docs/decisions/0016)."""
     # By the name that its product has once the quantiser has split it into a MatMul and an Add.
-    first = [f"{node.name}_MatMul" for node in graph.graph.node if OBSERVATIONS in node.input]
+    layers = (node for node in graph.graph.node if node.op_type == "Gemm")
+    first = [f"{node.name}_MatMul" for node in itertools.islice(layers, 1)]
     with _quiet(), tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "int8.onnx")
         quantize_dynamic(

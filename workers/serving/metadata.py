@@ -1,28 +1,31 @@
 """The names of an exported policy (ONNX), and its metadata: one JSON object, read strictly."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Any, get_args
 
 from workers.runs.program import command
+from workers.serving.interface import Interface
 
-OBSERVATIONS = "observations"  # input, float32 [B, O]; any B
-PROBABILITIES = "probabilities"  # output, float32 [B, A]
-ACTIONS = "actions"  # output, int64 [B]: the most probable ones, counted as the environment counts them
+OBSERVATIONS = "observations"  # input, float32 [B, *shape]; any B
+PROBABILITIES = "probabilities"  # output, float32 [B, K]: the distribution, where it is nothing but probabilities
+DISTRIBUTION = "distribution"  # the same, where it has means and standard deviations too
+ACTIONS = "actions"  # output, int64 or float32, [B] or [B, N]: the most probable ones, in the environment's numbers
 VALUES = "values"  # output, float32 [B], in units of return; only where the critic was exported
 KEY = "a3c"  # of the entry in the file's metadata
-FORMAT = 2
+FORMAT = 3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Metadata:
     """What a consumer has to know of a model; None where there is none."""
 
     env_id: str
-    observation_size: int  # O
-    action_count: int  # A
-    action_start: int  # the environment's number of its first action
+    observation_space: dict[str, Any]  # as `a3c.spaces` writes it
+    action_space: dict[str, Any]
     precision: str  # fp32 | int8
     critic: bool
     checkpoint_sha256: str  # of the weights
@@ -31,14 +34,24 @@ class Metadata:
     max_episode_steps: int | None
     target_return: float | None
     seed: int  # of the export's check
-    lowest: tuple[float, ...]  # of each component of the check's observations, [O]
+    lowest: tuple[float, ...]  # of each number of the check's observations, flat
     highest: tuple[float, ...]
 
     @property
     def task(self) -> str:
         """What clients rely on."""
-        first, last = self.action_start, self.action_start + self.action_count - 1
-        return f"{self.env_id} with {self.observation_size} numbers per observation and the actions {first} to {last}"
+        return f"{self.env_id}, {json.dumps(self.observation_space)} to {json.dumps(self.action_space)}"
+
+    @cached_property
+    def interface(self) -> Interface:
+        """What it takes and gives; a ValueError where its spaces are damaged."""
+        return Interface(self.observation_space, self.action_space)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Their names, in their order."""
+        distribution = PROBABILITIES if self.interface.is_discrete else DISTRIBUTION
+        return (distribution, ACTIONS, *([VALUES] * self.critic))
 
     def entries(self) -> dict[str, str]:
         """The file's metadata."""
@@ -65,9 +78,11 @@ def read_metadata(entries: Mapping[str, str]) -> Metadata:
         if not _is_of_type(value, field.type):
             raise ValueError(f"its metadata are damaged: {field.name} is {str(value)[:40]!r}")
         values[field.name] = tuple(value) if type(value) is list else value
-    if not len(values["lowest"]) == len(values["highest"]) == values["observation_size"]:
-        raise ValueError("its metadata are damaged: lowest and highest are not of observation_size numbers")
-    return Metadata(**values)
+    metadata = Metadata(**values)
+    size = math.prod(metadata.interface.observation.shape)
+    if not len(metadata.lowest) == len(metadata.highest) == size:
+        raise ValueError("its metadata are damaged: lowest and highest are not of the observation's numbers")
+    return metadata
 
 
 def _is_of_type(value: Any, kind: Any) -> bool:
@@ -78,5 +93,7 @@ def _is_of_type(value: Any, kind: Any) -> bool:
         return False
     if type(value) in (int, float) and not abs(value) < 2**63:  # nor is NaN
         return False
+    if kind == dict[str, Any]:
+        return type(value) is dict
     kinds = get_args(kind) or (kind,)  # of `int | None`
     return type(value) in kinds or (type(value) is int and float in kinds)

@@ -13,13 +13,11 @@ from onnx.external_data_helper import uses_external_data
 
 from a3c.config import CheckpointError
 from a3c.files import read_file
-from workers.serving.metadata import ACTIONS, OBSERVATIONS, PROBABILITIES, VALUES, Metadata, read_metadata
+from workers.serving.metadata import OBSERVATIONS, Metadata, read_metadata
 
 SIZE_LIMIT = 2**29  # bytes
 DOMAINS = {"", "ai.onnx", "com.microsoft"}  # of ONNX itself and of what onnxruntime brings along
-NAMES = (ACTIONS, PROBABILITIES, VALUES)
 PROBES = (1, 2, 7)  # observations of the batches that a model must answer before it is used
-TOLERANCE = 1e-3  # of a sum of probabilities: 8 bits are rough, nonsense is rougher
 
 
 class Model:
@@ -28,10 +26,10 @@ class Model:
     def __init__(self, session: onnxruntime.InferenceSession, metadata: Metadata):
         self.metadata = metadata
         self._run = session.run
-        self._names = NAMES if metadata.critic else NAMES[:2]
+        self._names = metadata.outputs
 
     def answer(self, observations: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-        """Actions [B] as the environment counts them, probabilities [B, A] and, with a critic, values [B], by name."""
+        """Distributions [B, K], actions in the environment's numbers and, with a critic, values [B], by name."""
         return dict(zip(self._names, self._run(self._names, {OBSERVATIONS: observations}), strict=True))
 
 
@@ -88,27 +86,23 @@ def _messages(message: Message) -> Iterator[Message]:
 
 
 def _check_answers(model: Model, batch: int) -> None:
-    metadata = model.metadata
-    size = (batch, metadata.observation_size)
-    observations = np.random.default_rng(0).uniform(metadata.lowest, metadata.highest, size).astype(np.float32)
+    metadata, interface = model.metadata, model.metadata.interface
+    rng, size = np.random.default_rng(0), (batch, len(metadata.lowest))
+    observations = rng.uniform(metadata.lowest, metadata.highest, size).astype(np.float32)
+    observations[:, size[1] - interface.observation.mask :] = 1  # whatever was seen: something must be allowed
     try:
-        answers = model.answer(observations)
+        answers = model.answer(observations.reshape(batch, *interface.observation.shape))
     except Exception as error:  # onnxruntime's own, of no common type
         raise ValueError(f"does not answer: {_one_line(error)}") from error
-    actions, probabilities, values = (answers.get(name, np.zeros(batch, np.float32)) for name in NAMES)
-    found = [(array.dtype.name, array.shape) for array in (actions, probabilities, values)]
-    wanted = [("int64", (batch,)), ("float32", (batch, metadata.action_count)), ("float32", (batch,))]
+    found = [(array.dtype.name, array.shape) for array in answers.values()]
+    kind, shape = "int64" if interface.is_whole else "float32", (batch, *interface.action_shape)
+    wanted = [("float32", (batch, sum(interface.widths))), (kind, shape), ("float32", (batch,))][: len(found)]
     if found != wanted:
         raise ValueError(f"its answers to {batch} observations are {found}, not {wanted}")
-    if not np.isfinite(probabilities).all() or not np.isfinite(values).all():
+    distributions, actions, *values = answers.values()
+    if not np.isfinite(values).all():
         raise ValueError("its answers are not finite")
-    if (probabilities < 0).any() or (abs(probabilities.sum(-1) - 1) > TOLERANCE).any():
-        raise ValueError("its probabilities do not sum to 1")
-    chosen = actions - metadata.action_start
-    if (chosen < 0).any() or (chosen >= metadata.action_count).any():
-        raise ValueError(f"its actions are not among the {metadata.action_count} of {metadata.env_id}")
-    if (probabilities[np.arange(batch), chosen] < probabilities.max(-1) - TOLERANCE).any():
-        raise ValueError("its actions are not the most probable ones")
+    interface.check(distributions, actions)
 
 
 def _one_line(error: Exception) -> str:

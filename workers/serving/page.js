@@ -41,28 +41,101 @@ async function told(action) {
   }
 }
 
+// ---- spaces: their parts in the order in which the network has their numbers
+
+const KINDS = ["Box", "Discrete", "MultiDiscrete", "MultiBinary", "Dict", "Tuple"]; // others are not seen by a policy
+const MASK = "action_mask"; // which comes last
+
+function parts(space) {
+  if (space.space !== "Dict" && space.space !== "Tuple") return null;
+  const known = Object.entries(space.spaces).filter(([, own]) => KINDS.includes(own.space));
+  return known.sort(([a], [b]) => (a === MASK) - (b === MASK));
+}
+
+/** The leaves of a space as {name, space}; of a MultiDiscrete, each of its numbers. */
+function leaves(space, name = "") {
+  const inner = parts(space);
+  if (inner) return inner.flatMap(([part, own]) => leaves(own, name ? `${name}.${part}` : part));
+  if (space.space !== "MultiDiscrete") return [{ name, space }];
+  const counts = [space.nvec].flat(Infinity), starts = [space.start].flat(Infinity);
+  return counts.map((n, i) => ({ name: `${name}[${i}]`, space: { space: "Discrete", n, start: starts[i] } }));
+}
+
+const shapeOf = (space) => space.shape ?? [space.n].flat();
+const product = (shape) => shape.reduce((a, b) => a * b, 1);
+
+/** How many numbers of JSON a leaf has, and how many the network has of it. */
+const sizeOf = (leaf) => (leaf.space.space === "Discrete" ? 1 : product(shapeOf(leaf.space)));
+const widthOf = (leaf) => (leaf.space.space === "Discrete" ? leaf.space.n : sizeOf(leaf));
+
+const namesOf = (leaf) => Array.from({ length: sizeOf(leaf) }, (_, i) => (leaf.name ? `${leaf.name}[${i}]` : `${i}`));
+
+/** All numbers of an action or observation, in order. */
+function flat(space, value) {
+  const inner = parts(space);
+  return inner ? inner.flatMap(([part, own]) => flat(own, value[part])) : [value].flat(Infinity);
+}
+
+/** The observation of a space, from its numbers in order, which are taken out. */
+function built(space, numbers) {
+  const inner = parts(space);
+  if (inner) {
+    const made = inner.map(([part, own]) => [part, built(own, numbers)]);
+    return space.space === "Dict" ? Object.fromEntries(made) : made.map(([, own]) => own);
+  }
+  if (space.space === "Discrete") return numbers.shift();
+  const like = (known) => (Array.isArray(known) ? known.map(like) : numbers.shift());
+  const filled = ([size, ...rest]) => (size === undefined ? numbers.shift() : Array.from({ length: size }, () => filled(rest)));
+  return space.space === "MultiDiscrete" ? like(space.nvec) : filled(shapeOf(space));
+}
+
 // ---- what it answered
 
 const values = [];
 
-function showChoices(names) {
+/**
+ * The rows of an action's distribution: the number it begins at in the distribution, which number of the action it is
+ * about, and the value of that which it is the probability of; of a real number, how far its deviation is behind.
+ */
+function choices(space) {
+  const rows = [];
+  let at = 0, action = 0;
+  for (const leaf of leaves(space)) {
+    const { space: kind, n, start } = leaf.space;
+    const prefix = leaf.name ? `${leaf.name} = ` : "action ";
+    if (kind === "Discrete") for (let i = 0; i < n; i++) rows.push({ name: prefix + (start + i), at: at + i, action, means: start + i });
+    else
+      namesOf(leaf).forEach((name, i) => {
+        const about = kind === "Box" ? { deviation: sizeOf(leaf) } : { means: 1 };
+        rows.push({ name, at: at + i, action: action + i, ...about });
+      });
+    at += kind === "Box" ? 2 * sizeOf(leaf) : widthOf(leaf);
+    action += sizeOf(leaf);
+  }
+  return rows;
+}
+
+function showChoices(space, names) {
   element("choices").replaceChildren(
-    ...names.map((name) => {
+    ...choices(space).map(({ name }, index) => {
       const row = document.createElement("div");
       row.className = "choice";
       row.innerHTML = '<span></span><div class="track"><div class="bar"></div></div><output>–</output>';
-      row.firstChild.textContent = name;
+      row.firstChild.textContent = names?.[index] ?? name;
       return row;
     }),
   );
 }
 
-function show(answer, firstAction) {
-  [...element("choices").children].forEach((row, index) => {
-    const share = answer.probabilities[index];
-    row.classList.toggle("chosen", answer.action === firstAction + index);
+function show(answer, space) {
+  const taken = flat(space, answer.action), numbers = answer.probabilities ?? answer.distribution;
+  choices(space).forEach(({ at, action, means, deviation }, index) => {
+    const row = element("choices").children[index], share = numbers[at];
+    row.classList.toggle("chosen", deviation !== undefined || taken[action] === means);
+    row.querySelector(".track").hidden = deviation !== undefined;
     row.querySelector(".bar").style.width = `${100 * share}%`;
-    row.lastChild.textContent = `${(100 * share).toFixed(1)} %`;
+    row.lastChild.textContent =
+      deviation === undefined ? `${(100 * share).toFixed(1)} %` : `${taken[action].toFixed(2)} ± ${numbers[at + deviation].toFixed(2)}`;
   });
   const sorted = [...latencies].sort((a, b) => a - b);
   element("latency").textContent = `${sorted[sorted.length >> 1].toFixed(1)} ms`;
@@ -109,9 +182,9 @@ async function turn(model) {
   const state = game.state;
   const answer = await ask(state);
   if (state !== game.state || game.paused) return; // begun anew, or stopped, while the server thought
-  const force = answer.action === model.action_start + 1 ? FORCE : -FORCE;
+  const force = answer.action === 1 ? FORCE : -FORCE;
   Object.assign(game, { state: stepped(state, force + game.push), steps: game.steps + 1, force, push: 0 });
-  show(answer, model.action_start);
+  show(answer, model.action_space);
   const last = model.max_episode_steps !== null && game.steps >= model.max_episode_steps;
   if (ended(game.state) || last) finish(ended(game.state));
 }
@@ -216,7 +289,7 @@ function pause(paused) {
 
 function startCartPole(model) {
   element("cartpole").hidden = false;
-  showChoices(["← left", "right →"]);
+  showChoices(model.action_space, ["← left", "right →"]);
   element("pause").onclick = () => pause(!game.paused);
   element("restart").onclick = begin;
   element("push-left").onclick = () => (game.push = -PUSH);
@@ -232,33 +305,60 @@ function startCartPole(model) {
   play(model);
 }
 
-// ---- any other environment: a number for each component
+// ---- any other environment: a control for each part
 
 function startForm(model) {
   element("numbers").hidden = false;
   document.querySelectorAll(".game").forEach((part) => (part.hidden = true));
-  showChoices(Array.from({ length: model.action_count }, (_, index) => `action ${model.action_start + index}`));
-  const inputs = model.lowest.map((lowest, index) => numberInput(index, lowest, model.highest[index]));
-  element("range").textContent = "Above each field: the range that was seen when the policy was exported.";
-  const answer = () => told(async () => show(await ask(inputs.map((input) => input.valueAsNumber)), model.action_start));
-  element("form").oninput = () => inputs.every((input) => input.value !== "") && answer();
+  showChoices(model.action_space);
+  let end = 0; // of the numbers of the network so far
+  const controls = leaves(model.observation_space).flatMap((leaf) => {
+    const first = end;
+    end += widthOf(leaf);
+    return controlsOf(leaf, model.lowest.slice(first, end), model.highest.slice(first, end));
+  });
+  const numbers = () => controls.map((control) => control.value());
+  const answer = () => told(async () => show(await ask(built(model.observation_space, numbers())), model.action_space));
+  element("range").textContent = "Beside the name of each number: the range that was seen when the policy was exported.";
+  element("form").oninput = () => numbers().every(Number.isFinite) && answer();
   element("form").onsubmit = (event) => event.preventDefault();
   element("random").onclick = () => {
-    inputs.forEach((input, index) => {
-      const share = Math.random();
-      input.value = (model.lowest[index] * share + model.highest[index] * (1 - share)).toPrecision(4);
-    });
+    controls.forEach((control) => control.draw());
     answer();
   };
   answer();
 }
 
-function numberInput(index, lowest, highest) {
-  const label = document.createElement("label"), input = document.createElement("input");
-  Object.assign(input, { type: "number", step: "any", value: ((lowest + highest) / 2).toPrecision(4) });
-  label.append(`${index}: ${lowest.toPrecision(3)} to ${highest.toPrecision(3)}`, input);
+/** Controls of a leaf as {value, draw}: a field for each number, a box for each switch. */
+function controlsOf(leaf, lowest, highest) {
+  const { space: kind, n, start, dtype } = leaf.space;
+  if (kind === "Discrete") return [numberControl(leaf.name || "state", start, start + n - 1, true)];
+  if (kind === "MultiBinary") return namesOf(leaf).map(switchControl);
+  const whole = !dtype.startsWith("float");
+  return namesOf(leaf).map((name, index) => numberControl(name, lowest[index], highest[index], whole));
+}
+
+function labelled(name, input) {
+  const label = document.createElement("label");
+  label.append(name, input);
   element("form").append(label);
   return input;
+}
+
+function numberControl(name, lowest, highest, whole) {
+  const text = (number) => (whole ? `${Math.round(number)}` : number.toPrecision(4));
+  const shown = whole ? String : (number) => number.toPrecision(3);
+  const input = labelled(`${name}: ${shown(lowest)} to ${shown(highest)}`, document.createElement("input"));
+  Object.assign(input, { type: "number", step: whole ? 1 : "any", value: text((lowest + highest) / 2) });
+  return {
+    value: () => input.valueAsNumber,
+    draw: () => (input.value = text(lowest + Math.random() * (highest - lowest))),
+  };
+}
+
+function switchControl(name) {
+  const input = labelled(name, Object.assign(document.createElement("input"), { type: "checkbox", checked: true }));
+  return { value: () => Number(input.checked), draw: () => (input.checked = Math.random() < 0.5) };
 }
 
 async function start() {
@@ -267,7 +367,7 @@ async function start() {
   const learned = model.updates === null ? "" : `, ${model.updates.toLocaleString("en")} updates`;
   element("model").textContent = `${model.precision}, checkpoint ${model.checkpoint_sha256.slice(0, 12)}${learned}`;
   element("critic").hidden = !model.critic;
-  const cartPole = model.env_id === "CartPole-v1" && model.observation_size === 4 && model.action_count === 2;
+  const cartPole = model.env_id === "CartPole-v1" && shapeOf(model.observation_space).join() === "4" && model.action_space.n === 2;
   (cartPole ? startCartPole : startForm)(model);
 }
 

@@ -6,10 +6,10 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from workers.serving.interface import Interface, UnanswerableError
+
 BODY_LIMIT = 2**20  # bytes
 OBSERVATION_LIMIT = 4096  # of one request
-LARGEST = float(np.finfo(np.float32).max)
-NUMBERS = frozenset((int, float))  # as JSON has them; a bool is none
 
 
 class RequestError(ValueError):
@@ -20,19 +20,28 @@ class RequestError(ValueError):
         self.status = status
 
 
-def read_request(body: bytes, observation_size: int) -> tuple[NDArray[np.float32], bool]:
-    """Observations [B, O] of {"observation": [...]} or {"observations": [[...], ...]}, and whether it was the first."""
+def read_request(body: bytes, interface: Interface) -> tuple[NDArray[np.float32], bool]:
+    """Observations [B, *shape] of {"observation": ...} or {"observations": [...]}, and whether it was the first."""
     fields = _fields(body)
     if fields.keys() == {"observation"}:
-        return _array([fields["observation"]], observation_size, "observation"), True
+        return _read(interface, [fields["observation"]], "observation"), True
     if fields.keys() != {"observations"}:
-        raise RequestError(400, 'body: expected nothing but {"observation": [...]} or {"observations": [[...], ...]}')
+        raise RequestError(400, 'body: expected nothing but {"observation": ...} or {"observations": [..., ...]}')
     rows = fields["observations"]
     if type(rows) is not list or not rows:
         raise RequestError(400, "observations: expected a list of at least one observation")
     if len(rows) > OBSERVATION_LIMIT:
         raise RequestError(413, f"observations: at most {OBSERVATION_LIMIT} in one request, got {len(rows)}")
-    return _array(rows, observation_size, "observations[{}]"), False
+    return _read(interface, rows, "observations[{}]"), False
+
+
+def _read(interface: Interface, values: list[Any], name: str) -> NDArray[np.float32]:
+    try:
+        return interface.read(values, name)
+    except UnanswerableError as error:
+        raise RequestError(422, str(error)) from None
+    except ValueError as error:
+        raise RequestError(400, str(error)) from None
 
 
 def _fields(body: bytes) -> dict[str, Any]:
@@ -47,19 +56,6 @@ def _fields(body: bytes) -> dict[str, Any]:
     if type(value) is not dict:
         raise RequestError(400, "body: not a JSON object")
     return value
-
-
-def _array(rows: list[Any], size: int, name: str) -> NDArray[np.float32]:
-    """Rows of `size` numbers as an array [B, O]; NumPy alone would accept True, "1" and ragged rows."""
-    for index, row in enumerate(rows):
-        if type(row) is not list or len(row) != size:
-            got = f"{len(row)}" if type(row) is list else "something else"
-            raise RequestError(400, f"{name.format(index)}: expected a list of {size} numbers, got {got}")
-        if not NUMBERS.issuperset(map(type, row)):
-            raise RequestError(400, f"{name.format(index)}: expected numbers alone")
-        if max(map(abs, row)) > LARGEST:  # infinity, as which 1e999 is read, and whole numbers beyond any float too
-            raise RequestError(400, f"{name.format(index)}: expected numbers of at most {LARGEST:.7g} in magnitude")
-    return np.array(rows, np.float32)
 
 
 def _refuse_constant(text: str) -> NoReturn:

@@ -216,10 +216,12 @@ def _welcome(path: str, metadata: "Metadata", listener: socket.socket) -> Frame:
     """The block that is printed once requests are answered."""
     host, port = listener.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    shape = f"{plural(metadata.observation_size, 'number')} in, {plural(metadata.action_count, 'action')} out"
+    numbers, outputs = len(metadata.lowest), sum(metadata.interface.widths)
+    what = "probabilities" if metadata.interface.is_discrete else "numbers of a distribution"
+    shape = f"{plural(numbers, 'number')} in, {outputs:,} {what} out"
     critic = "with" if metadata.critic else "without"
     learned = f"{count(metadata.updates)} updates, {count(metadata.env_steps)} env steps"
-    body = json.dumps({"observation": [0.0] * metadata.observation_size})
+    body = json.dumps({"observation": metadata.interface.example()})
     entries = {
         "model": f"{clean(path)}: {metadata.precision}, {critic} critic; {shape}",
         "checkpoint": f"{metadata.checkpoint_sha256[:12]}: {learned}",

@@ -1,17 +1,18 @@
 """Whether an exported model does what its checkpoint does, on observations that really occur."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from a3c.actors import Policy
 from a3c.environments import EnvironmentSpec
 from a3c.evaluation import Greedy
-from workers.serving.metadata import ACTIONS, PROBABILITIES, VALUES
+from a3c.heads import indifferent
+from workers.serving.metadata import ACTIONS
 
 if TYPE_CHECKING:
     from workers.serving.model import Model  # whose packages may be missing where this module is read
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 OBSERVATIONS_CHECKED = 10_000
 ENVIRONMENTS = 4  # played at once: few, so that episodes of some hundred steps are seen to their end
 BATCHES = (1, 7, 64)  # in which the model is asked; the last batch of each is smaller
-TOLERANCE = 1e-5  # of probabilities, and of values in units of the largest
+TOLERANCE = 1e-5  # of distributions and values, in units of the largest; of probabilities as they are
 TIE = 1e-6  # probabilities that differ by less are one to 32 bits
 
 Array = NDArray[np.float32]
@@ -31,8 +32,8 @@ class Agreement:
 
     observations: int
     same: int  # of them, those with the checkpoint's greedy action
-    ties: int  # of the others, those where the checkpoint's two best actions are within TIE
-    difference: float  # the largest of any probability
+    ties: int  # of the others, those whose action is as probable to the checkpoint, within TIE
+    difference: float  # the largest of any number of a distribution
     value_difference: float | None  # the largest of any value, as a share of the largest value; None without critic
 
     @property
@@ -43,50 +44,63 @@ class Agreement:
 
 
 def compare(model: "Model", policy: Policy, observations: Array) -> Agreement:
-    """Compare a model with its checkpoint's policy on observations [N, O]; differences are NaN where any is."""
-    expected, actions, values = policy.probabilities(observations), policy(observations), policy.values(observations)
-    best, scale = np.sort(expected)[:, -2:], np.abs(values).max() or 1.0
-    same, differences, value_differences = np.ones(len(observations), np.bool_), [0.0], [0.0]
+    """Compare a model with its checkpoint's policy on observations [N, *shape]; differences are NaN where any is."""
+    head, parameters, values = policy.head, policy.parameters(observations), policy.values(observations)
+    expected, actions = (part.numpy() for part in head.answer(torch.from_numpy(parameters)))
+    best, near = head.evaluate(parameters, head.from_answer(actions)).log_prob, model.metadata.interface.nearness
+    unit, value_unit = max(np.abs(expected).max(), 1.0), np.abs(values).max() or 1.0
+    same, as_good = np.ones((2, len(observations)), np.bool_)
+    differences, value_differences = [0.0], [0.0]
     for batch in BATCHES:
         for rows in (slice(i, i + batch) for i in range(0, len(observations), batch)):
             answers = model.answer(observations[rows])
-            same[rows] &= answers[ACTIONS] == actions[rows]
-            differences.append(np.abs(answers[PROBABILITIES] - expected[rows]).max())
-            if VALUES in answers:
-                value_differences.append(np.abs(answers[VALUES] - values[rows]).max() / scale)
+            distribution, given, *critic = answers.values()
+            is_same = (abs(given - actions[rows]) <= near).reshape(len(given), -1).all(-1)
+            same[rows] &= is_same
+            log_prob = head.evaluate(parameters[rows], head.from_answer(given)).log_prob
+            # A probability of a half that is off by TIE has a logarithm that is off by twice as much.
+            as_good[rows] &= is_same | (log_prob > best[rows] - 2 * TIE)
+            differences.append(np.abs(distribution - expected[rows]).max() / unit)
+            value_differences += [np.abs(column - values[rows]).max() / value_unit for column in critic]
     return Agreement(
         len(observations),
         int(same.sum()),
-        int((~same & (best[:, -1] - best[:, 0] < TIE)).sum()),
+        int((as_good & ~same).sum()),
         float(np.max(differences)),
         float(np.max(value_differences)) if model.metadata.critic else None,
     )
 
 
-def greedy(model: "Model") -> Greedy:
-    """The model's actions [B], counted from 0, for `evaluate`; asked one at a time, as by a client."""
+def greedy(model: "Model", policy: Policy) -> Greedy:
+    """The model's actions, as the policy's head counts them, for `evaluate`; asked one at a time, as by a client."""
 
-    def actions(observations: Array) -> NDArray[np.int64]:
+    def actions(observations: Array) -> NDArray[Any]:
         answers = [model.answer(observations[i : i + 1])[ACTIONS] for i in range(len(observations))]
-        return np.concatenate(answers) - model.metadata.action_start
+        return policy.head.from_answer(np.concatenate(answers))
 
     return actions
 
 
 def real_observations(policy: Policy, environment: EnvironmentSpec, seed: int) -> Array:
-    """Finite observations [N, O] of greedy, sampled and uniformly random play, a third each, seeded from `seed`."""
-    rng, count = np.random.default_rng(seed), policy.head.outputs
-    ways: list[Callable[[Array], NDArray[np.int64]]] = [
+    """Finite observations [N, *shape] of greedy, sampled and random play, a third each, seeded from `seed`."""
+    rng, head = np.random.default_rng(seed), policy.head
+
+    def random(observations: Array) -> NDArray[Any]:
+        noise = np.empty((len(observations), *head.noise_shape), np.float32)
+        head.draw_noise(rng, noise)
+        return head.sample(indifferent(head, policy.observation, observations), noise)
+
+    ways: list[Greedy] = [
         policy.actions,
         lambda observations: policy.actions(observations, greedy=False, rng=rng),
-        lambda observations: rng.integers(count, size=len(observations)),
+        random,
     ]
     parts = [_play(way, environment, (seed + number) % 2**32) for number, way in enumerate(ways)]
     observations = np.concatenate(parts)[:OBSERVATIONS_CHECKED]
-    return observations[np.isfinite(observations).all(-1)]
+    return observations[np.isfinite(observations).reshape(len(observations), -1).all(-1)]
 
 
-def _play(act: Callable[[Array], NDArray[np.int64]], environment: EnvironmentSpec, seed: int) -> Array:
+def _play(act: Greedy, environment: EnvironmentSpec, seed: int) -> Array:
     environments, rows = environment.make(ENVIRONMENTS), []
     try:
         observations, _ = environments.reset(seed=seed)
