@@ -20,6 +20,7 @@ from torch import Tensor
 
 from a3c.actors import Policy
 from a3c.config import CheckpointError
+from a3c.environments import sizes
 from a3c.files import json_object
 from a3c.heads import Categorical, Head, head_for
 from a3c.manifest import (
@@ -39,7 +40,7 @@ from a3c.manifest import (
     save,
     whole_number,
 )
-from a3c.networks import ActorCritic, assemble
+from a3c.networks import ActorCritic
 from a3c.spaces import ObservationSpec, from_json, observation_spec
 from a3c.trunks import MLP
 
@@ -158,7 +159,7 @@ def _model(network: dict[str, Any], weights: bytes) -> ActorCritic:
     count = sum((fan_in + 1) * fan_out for fan_in, fan_out in [*pairwise(layers), (layers[-1], head.outputs + 1)])
     if 4 * count > len(weights):
         raise ValueError("its weights are fewer than its network's")
-    model = assemble(MLP(observation, hidden), head, value_scale, normalize, _spaces(network))
+    model = ActorCritic(MLP(observation, hidden), head, value_scale, normalize, _spaces(network))
     state, own = _unpack(weights), model.state_dict()
     if {name: (t.shape, t.dtype) for name, t in state.items()} != {name: (t.shape, t.dtype) for name, t in own.items()}:
         raise ValueError("its weights do not fit its network")
@@ -180,12 +181,6 @@ def _sides(network: dict[str, Any]) -> tuple[ObservationSpec, Head]:
     start = whole_number({"action_start": 0, **network}, "action_start", -NUMBER_LIMIT)
     size, count = (whole_number(network, name, 1) for name in ("observation_size", "action_count"))
     return ObservationSpec((size,)), Categorical(count, start)
-
-
-def sizes(observation: ObservationSpec, head: Head) -> dict[str, int]:
-    """A flat observation and a discrete action as the manifests of networks without spaces describe them."""
-    start: int = getattr(head, "start", 0)
-    return {"observation_size": observation.size, "action_count": head.outputs, "action_start": start}
 
 
 def _pack(tensors: dict[str, Tensor]) -> bytes:

@@ -29,6 +29,7 @@ class NumericsError(ArithmeticError):
 
 # What runs did before there was an option for it.
 FORMER = {"preset": "none", "objective": "a2c", "normalize_observations": False, "noise_correlation": 0.0}
+DEFAULT_ENV = "CartPole-v1"
 SYNC_WORKERS = 100  # each needs a socket pair, and a new process inherits 256 descriptors at most
 LARGEST_INT = 2**62  # of an option without a bound of its own
 
@@ -59,9 +60,6 @@ class LossConfig:
         "ppo",
         "a2c: the policy gradient, each rollout used once; ppo: the clipped surrogate, several passes over it",
         choices=("a2c", "ppo"),
-    )
-    noise_correlation: float = option(
-        0.8, "correlation of the exploration noise from one step to the next; 0: none", low=0, below=1
     )
     gamma: float = option(0.99, "discount per environment step", low=0, high=1)
     gae_lambda: float = option(0.95, "lambda of the returns; 1 is the paper's n-step return, 0 is TD(0)", low=0, high=1)
@@ -129,7 +127,7 @@ class Config:
     Only `from_options` applies a preset: here it is a name.
     """
 
-    env: str = option("CartPole-v1", "Gymnasium environment id, or a class of a module: MODULE:CLASS", metavar="ID")
+    env: str = option(DEFAULT_ENV, "Gymnasium environment id, or a class of a module: MODULE:CLASS", metavar="ID")
     preset: str = option(
         "auto",
         "named setting to start from; auto: the one tuned for the environment, where there is one; none: the defaults",
@@ -151,6 +149,9 @@ class Config:
     workers: int = option(4, "actor-learner processes", low=1, high=1024)
     envs_per_worker: int = option(8, "environments each worker steps together", low=1, high=65536)
     n_steps: int = option(64, "environment steps per rollout (t_max), of each environment", low=1, high=1_000_000)
+    noise_correlation: float = option(
+        0.8, "correlation of the exploration noise from one step to the next; 0: none", low=0, below=1
+    )
     max_env_steps: int = option(1_000_000, "env-step budget of all workers together", low=1)
     max_episode_steps: int | None = option(
         None, "cut episodes after so many steps; default: the environment's own", low=1
@@ -171,6 +172,12 @@ class Config:
             spec.check(spec.value_in(self))
         if self.mode == "sync" and self.workers > SYNC_WORKERS:
             raise ConfigError(f"workers: at most {SYNC_WORKERS} in sync mode, got {self.workers}")
+        steps = self.n_steps * self.envs_per_worker
+        if self.loss.objective == "ppo" and self.loss.minibatches > steps:
+            raise ConfigError(
+                f"minibatches: at most {steps}, the steps of a rollout (n_steps x envs_per_worker), got "
+                f"{self.loss.minibatches}"
+            )
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> "Config":
@@ -191,7 +198,7 @@ class Config:
     @property
     def is_default_environment(self) -> bool:
         """Whether the environment is the default one, which is known to be right."""
-        return (self.env, self.env_kwargs, self.wrappers) == ("CartPole-v1", (), ())
+        return (self.env, self.env_kwargs, self.wrappers) == (DEFAULT_ENV, (), ())
 
     def to_options(self) -> dict[str, Any]:
         """All options, defaults included, under their flat names: the inverse of `from_options`."""
@@ -202,7 +209,7 @@ def _with_preset(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options with those of their preset, and its name."""
     from a3c.presets import names, resolved
 
-    name, env = options.get("preset", "auto"), options.get("env", "CartPole-v1")
+    name, env = options.get("preset", "auto"), options.get("env", DEFAULT_ENV)
     if not (isinstance(name, str) and isinstance(env, str)):
         return dict(options)  # which is refused by name
     try:

@@ -17,7 +17,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
-from a3c.config import Config
+from a3c.config import DEFAULT_ENV
 from a3c.heads import Head
 from a3c.serial import SerialEnvironments, Step, close_all
 from a3c.spaces import ObservationSpec, to_json
@@ -124,10 +124,8 @@ class EnvironmentSpec:
         before["env_id"] = split(str(before.get("env_id")))[1]
         now = {**self.description(), "env_id": self.spec.id}
         if "observation_size" in before:  # written when all were vectors and one of n actions
-            for name in self.spaces:
-                del now[name]
-            start = getattr(self.head, "start", 0)
-            now |= {"observation_size": self.observation.size, "action_count": self.head.outputs, "action_start": start}
+            now = {name: value for name, value in now.items() if name not in self.spaces}
+            now |= sizes(self.observation, self.head)
             before = {"action_start": 0, **before}
         return [
             f"{name} was {before.get(name)!r} and is {value!r}"
@@ -197,7 +195,7 @@ def describe(
         step: False: only make and reset it, as where it is known to be right (the default environment always is).
         env_kwargs, wrappers: as `Config` has them.
     """
-    if env_id != Config().env or env_kwargs or wrappers:
+    if (env_id, env_kwargs, wrappers) != (DEFAULT_ENV, (), ()):
         from a3c.lookup import describe_other
 
         return describe_other(env_id, max_episode_steps, kept, step, env_kwargs, wrappers)
@@ -208,6 +206,12 @@ def describe(
     spaces = spaces_of(scalar, one.observation)
     limit = max_episode_steps or spec.max_episode_steps
     return EnvironmentSpec(spec, one.observation, one.head, spaces, limit, native=True)
+
+
+def sizes(observation: ObservationSpec, head: Head) -> dict[str, int]:
+    """A flat observation and a discrete action, as they were described before spaces were kept."""
+    start: int = getattr(head, "start", 0)
+    return {"observation_size": observation.size, "action_count": head.outputs, "action_start": start}
 
 
 def spaces_of(environment: gymnasium.Env[Any, Any], observation: ObservationSpec) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The actor-critic: a trunk shared ("tied") by a policy layer and a value layer (Mnih et al. 2016, section 4)."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -8,9 +8,11 @@ from torch import Tensor, nn
 from a3c.config import Config
 from a3c.environments import EnvironmentSpec
 from a3c.heads import MASKED, Head
-from a3c.normalization import Normalizer
 from a3c.spaces import ObservationSpec
 from a3c.trunks import MLP, Trunk, linear
+
+if TYPE_CHECKING:
+    from a3c.normalization import Normalizer
 
 LINE = 16  # float32 values in a cache line of 64 bytes: each parameter tensor starts at one
 
@@ -20,8 +22,7 @@ class ActorCritic(nn.Module):
 
     Args:
         value_scale: the unit of the value; None: the spread of the returns, which the normaliser has.
-        normalizer: statistics of the run, None where neither observations nor returns are scaled by them.
-        normalize: whether observations are.
+        normalize: whether observations are scaled by the run's statistics.
         spaces: what `a3c.environments.spaces_of` says of the environment.
     """
 
@@ -30,16 +31,15 @@ class ActorCritic(nn.Module):
         trunk: Trunk,
         head: Head,
         value_scale: float | None = 1.0,
-        normalizer: Normalizer | None = None,
-        normalize: bool = True,
+        normalize: bool = False,
         spaces: dict[str, Any] | None = None,
     ):
         super().__init__()
-        assert value_scale is not None or normalizer is not None
         self.trunk, self.head, self.value_scale = trunk, head, value_scale
         self.policy_head, self.value_head = linear(trunk.features, head.outputs), linear(trunk.features, 1)
         self.free = nn.Parameter(torch.zeros(head.free, device="cpu", dtype=torch.float32)) if head.free else None
-        self.normalizer, self.normalizes, self.spaces = normalizer, normalizer is not None and normalize, spaces
+        self.normalizer = _normalizer(trunk.observation.size) if normalize or value_scale is None else None
+        self.normalizes, self.spaces = normalize, spaces
 
     @property
     def observation(self) -> ObservationSpec:
@@ -70,20 +70,17 @@ class ActorCritic(nn.Module):
         return self.value_scale if self.value_scale is not None else self.normalizer.unit  # type: ignore[union-attr]
 
 
+def _normalizer(size: int) -> "Normalizer":
+    from a3c.normalization import Normalizer  # here, for a run that uses none
+
+    return Normalizer(size)
+
+
 def build(config: Config, environment: EnvironmentSpec) -> ActorCritic:
     """The network of a run."""
     trunk = MLP(environment.observation, config.network.hidden_sizes)
-    return assemble(
-        trunk, environment.head, config.loss.value_scale, config.network.normalize_observations, environment.spaces
-    )
-
-
-def assemble(
-    trunk: Trunk, head: Head, value_scale: float | None, normalize: bool, spaces: dict[str, Any] | None
-) -> ActorCritic:
-    """An actor-critic with a normaliser where it needs one."""
-    normalizer = Normalizer(trunk.observation.size) if normalize or value_scale is None else None
-    return ActorCritic(trunk, head, value_scale, normalizer, normalize, spaces)
+    normalize = config.network.normalize_observations
+    return ActorCritic(trunk, environment.head, config.loss.value_scale, normalize, environment.spaces)
 
 
 def initialize(model: ActorCritic, seed: int) -> None:

@@ -6,16 +6,18 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from a3c.environments import Environments
 from a3c.heads import Array, Head
-from a3c.normalization import RunningStatistics
 from a3c.serial import SEEDS, array_from_json
 from a3c.spaces import ObservationSpec
+
+if TYPE_CHECKING:
+    from a3c.normalization import RunningStatistics
 
 # Step t, observations [B, *shape], and where the distribution parameters [B, outputs + free] go.
 Act = Callable[[int, NDArray[Any], Array], None]
@@ -117,7 +119,7 @@ class Collector:
         rng: np.random.Generator,
         beat: Callable[[], None] = lambda: None,
         watch: Stopwatch | None = None,
-        statistics: RunningStatistics | None = None,
+        statistics: "RunningStatistics | None" = None,
         correlation: float = 0.0,
     ):
         self._environments, self._rng, self._beat = environments, rng, beat

@@ -3,13 +3,11 @@
 import fcntl
 import time
 from contextlib import suppress
+from typing import Any
 
 from torch import Tensor
 
 from shared.memory import NamelessFile
-from shared.optimizers import SharedOptimizer
-from shared.scoreboard import Scoreboard
-from shared.statistics import SharedStatistics
 from shared.store import Pulled, SharedStore
 
 LOCK_PAUSE = 5e-5  # between two attempts to get the lock: a push holds it for about as long
@@ -22,14 +20,8 @@ class LockedStore(SharedStore):
     where this system has none.
     """
 
-    def __init__(
-        self,
-        initial: Tensor,
-        optimizer: SharedOptimizer,
-        scoreboard: Scoreboard,
-        statistics: SharedStatistics | None = None,
-    ):
-        super().__init__(initial, optimizer, scoreboard, statistics)
+    def __init__(self, *parts: Any):
+        super().__init__(*parts)
         self._lock = NamelessFile(0)
         fcntl.lockf(self._lock.descriptor, fcntl.LOCK_UN)
 

@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,9 @@ from shared.checkpoint_barrier import CheckpointBarrier
 from shared.memory import SharedArray
 from shared.optimizers import SharedOptimizer
 from shared.scoreboard import RUN, Scoreboard, fold
-from shared.statistics import SharedStatistics
+
+if TYPE_CHECKING:
+    from shared.statistics import SharedStatistics
 
 COPY_SECONDS = 0.25  # for a moment at which nobody pushes; a pusher may be off its core for a while
 COPY_PAUSE = 1e-4  # between two attempts, so that it may have ours
@@ -63,7 +65,7 @@ class SharedStore:
         initial: Tensor,
         optimizer: SharedOptimizer,
         scoreboard: Scoreboard,
-        statistics: SharedStatistics | None = None,
+        statistics: "SharedStatistics | None" = None,
     ):
         self.optimizer, self._scoreboard, self.statistics = optimizer, scoreboard, statistics
         self._parameters = SharedArray(tuple(initial.shape), "float32")

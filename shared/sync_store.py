@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,8 +11,10 @@ from torch import Tensor
 from shared.memory import Notifier, SharedArray
 from shared.optimizers import SharedOptimizer
 from shared.scoreboard import RUN, Scoreboard
-from shared.statistics import SharedStatistics
 from shared.store import Capture, Pulled, SharedStore, Snapshot
+
+if TYPE_CHECKING:
+    from shared.statistics import SharedStatistics
 
 QUEUE_SLOTS = 32
 WAIT_SECONDS = 0.05  # between two checks whether the run is being stopped
@@ -43,7 +46,7 @@ class SyncStore(SharedStore):
         optimizer: SharedOptimizer,
         scoreboard: Scoreboard,
         interval: int | None = None,
-        statistics: SharedStatistics | None = None,
+        statistics: "SharedStatistics | None" = None,
         minibatches: int = 1,
     ):
         super().__init__(initial, optimizer, scoreboard, statistics)

@@ -9,7 +9,6 @@ from a3c.config import Config
 from a3c.environments import EnvironmentSpec
 from a3c.learners import NonFiniteError, clipped_gradient, learner_for, prepared
 from a3c.networks import bind, build, flat_zeros
-from a3c.normalization import RunningStatistics
 from a3c.rollouts import Collector, Stopwatch
 from shared.scoreboard import Scoreboard
 from shared.store import SharedStore
@@ -45,10 +44,13 @@ def learn(worker_index: int, config: Config, environment: EnvironmentSpec, link:
     rng = np.random.default_rng(seeds(config.seed, worker_index, link.incarnation))
     learner = learner_for(model, config, watch, rng)
     environments = environment.make(config.envs_per_worker, link.beat, config.env_latency_ms)
-    statistics = None if model.normalizer is None else RunningStatistics(config, model.normalizer.size)
-    collector = Collector(
-        environments, config.n_steps, rng, link.beat, watch, statistics, config.loss.noise_correlation
-    )
+    statistics = None
+    if model.normalizer is not None:
+        from a3c.normalization import RunningStatistics
+
+        statistics = RunningStatistics(config, model.normalizer.size)
+    noise = config.noise_correlation
+    collector = Collector(environments, config.n_steps, rng, link.beat, watch, statistics, noise)
     link.join(collector, watch)
     while True:
         pulled = link.pull(parameters)

@@ -25,6 +25,7 @@ from workers.runs.records import Summary, starting
 
 if TYPE_CHECKING:
     from a3c.environments import EnvironmentSpec
+    from a3c.normalization import Normalizer
     from shared.optimizers import SharedOptimizer
     from shared.scoreboard import Scoreboard
     from shared.statistics import SharedStatistics
@@ -269,9 +270,7 @@ def build_store(
         vector = flat_zeros(model)
         bind(model, vector)
         stepped = optimizer(len(vector)) if optimizer else build_optimizer(config.optimizer, len(vector))
-        statistics = None
-        if model.normalizer is not None:
-            statistics = build_statistics(config.workers, model.normalizer.size, len(vector))
+        statistics = None if model.normalizer is None else build_statistics(config.workers, model.normalizer)
         if config.mode == "sync" or config.workers == 1:  # a single worker is reproducible too
             from shared.sync_store import SyncStore
 
@@ -296,15 +295,14 @@ def build_store(
         raise ConfigError(f"hidden_sizes: the network and its copies do not fit into memory: {reason}") from error
 
 
-def build_statistics(workers: int, size: int, parameters: int) -> SharedStatistics:
-    """The running statistics of a run that observes so many numbers; they lie at the end of the parameters."""
-    from a3c.networks import LINE
+def build_statistics(workers: int, normalizer: Normalizer) -> SharedStatistics:
+    """The running statistics of a run, whose sums lie where those of its network do."""
     from a3c.normalization import combined, row_size
     from shared.statistics import SharedStatistics
 
-    end = 2 * size + 1
-    start = parameters - -(-end // LINE) * LINE
-    return SharedStatistics(workers, row_size(size), functools.partial(combined, size=size), slice(start, start + end))
+    size, start = normalizer.size, normalizer.statistics.storage_offset()
+    place = slice(start, start + normalizer.statistics.numel())
+    return SharedStatistics(workers, row_size(size), functools.partial(combined, size=size), place)
 
 
 def build_optimizer(options: OptimizerConfig, size: int) -> SharedOptimizer:
