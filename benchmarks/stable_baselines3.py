@@ -13,6 +13,7 @@ from benchmarks.solve import ARGUMENTS, measure_run, reached
 
 DRIVER = ROOT / "benchmarks" / "peers" / "sb3.py"
 PEER, ENVIRONMENT = "stable-baselines3==2.9.2", "stable-baselines3"
+BOX2D = "box2d==2.3.10"
 PEERS = {"a2c": "A2C", "ppo": "PPO"}
 MAX_ENV_STEPS = 100_000  # the zoo's budget of PPO, over which it anneals; A2C's longer one changes nothing before
 THREADS = 1  # no slower than the default of one per core, and faster for A2C (README.md)
@@ -34,8 +35,8 @@ def plan(size: Size) -> list[Parameters]:
 
 
 def prepare() -> None:
-    """The peer's environment, torch first and by its exact version."""
-    ensure(ENVIRONMENT, ((same("torch"),), (PEER, same("gymnasium"), same("numpy"))))
+    """The peer's environment, torch first and by its exact version, with the simulators of the gallery."""
+    ensure(ENVIRONMENT, ((same("torch"),), (PEER, same("gymnasium"), same("numpy"), BOX2D)))
 
 
 def measure(parameters: Parameters) -> Values:
