@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The command line: python run_a3c.py [train|resume|compare|evaluate|play|export|serve] ...
+"""The command line: python run_a3c.py [train|resume|compare|tune|evaluate|play|export|serve] ...
 
 `workers.commands` has the options of every command, and what it calls. Only the standard library is imported until
 the options are known to be right.

@@ -85,6 +85,29 @@ class Compare:
 
 
 @dataclass(frozen=True)
+class Tune:
+    """Search for options with which an environment is learned, and confirm them on fresh seeds.
+
+    What is typed is fixed, the other options are searched. The same command resumes a search, and makes more trials.
+    """
+
+    trials: int = option(50, "trials, with those of earlier invocations", low=1)
+    jobs: int | None = option(None, "trials side by side; default: as many as there are cores for", low=1, high=256)
+    seeds: int = option(2, "runs of each trial", low=1, high=100)
+    confirm: int = option(5, "runs of the best setting on fresh seeds, and as many without it", low=1, high=1000)
+    tune_dir: Path | None = option(None, "where the search's files go (default: its own under runs/)", metavar="DIR")
+    dashboard: str = option("auto", **DASHBOARD)
+    training: dict[str, Any] = field(default_factory=dict)  # the options that every run has
+
+    def run(self) -> int:
+        from workers.runs.program import command
+        from workers.tuning.tune import tune
+
+        own = (self.trials, self.jobs, self.seeds, self.confirm, self.tune_dir)
+        return tune(self.training, *own, self.dashboard, command(*sys.argv[1:]))
+
+
+@dataclass(frozen=True)
 class Evaluate:
     """Evaluate a checkpoint greedily."""
 
@@ -161,7 +184,9 @@ class Serve:
         return serve(str(self.path), self.host, self.port, self.int8, self.threads, self.env)
 
 
-COMMANDS: dict[str, Any] = {c.__name__.lower(): c for c in (Train, Resume, Compare, Evaluate, Play, Export, Serve)}
+COMMANDS: dict[str, Any] = {
+    c.__name__.lower(): c for c in (Train, Resume, Compare, Tune, Evaluate, Play, Export, Serve)
+}
 METAVARS = {int: "N", float: "X", str: "NAME", Path: "PATH", bool: "yes|no"}
 
 
@@ -207,7 +232,7 @@ def _parser(command: str) -> Parser:
     own = {spec.name: spec for spec in option_specs(kind)}
     for spec in own.values():
         _add_option(parser, spec)
-    for spec in option_specs() if kind in (Train, Compare) else ():
+    for spec in option_specs() if kind in (Train, Compare, Tune) else ():
         if spec.section not in groups:
             groups[spec.section] = parser.add_argument_group(spec.section or "training")
         if spec.name not in own:

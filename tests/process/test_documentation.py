@@ -22,6 +22,7 @@ import pytest
 
 import benchmarks.__main__
 import tests.chaos.__main__
+from a3c import Config
 from benchmarks.studies import STUDIES
 from tests.process.command import ROOT, Program, run_here
 from tests.process.http_client import ServerProgram
@@ -153,6 +154,14 @@ def compare(command: str, place: Place) -> None:
     assert len(studies[0].arms) > 1
 
 
+def tune(command: str, place: Place) -> None:
+    """Is parsed, its environment made; test_tune.py makes searches."""
+    asked: list[Any] = []
+    place.monkeypatch.setattr("workers.tuning.tune.tune", lambda typed, *_: (asked.append(typed), 0)[1])
+    here(*words(command, place.solved)[1:])
+    assert Config.from_options(asked[0]).env == asked[0].get("env", "CartPole-v1")
+
+
 def evaluate(command: str, place: Place) -> None:
     """Runs."""
     assert here(*words(command, place.solved)[1:]).strip()
@@ -245,6 +254,7 @@ RULES: list[tuple[str, Callable[[str, Place], None]]] = [  # the first whose pat
     (rf"{PROGRAM} .*--help", show_help),
     (rf"{PROGRAM} resume ", resume),
     (rf"{PROGRAM} compare ", compare),
+    (rf"{PROGRAM} tune ", tune),
     (rf"{PROGRAM} evaluate ", evaluate),
     (rf"{PROGRAM} play ", play),
     (rf"{PROGRAM} export ", export),
@@ -284,7 +294,7 @@ def test_the_commands_of_the_documentation_work(group: str, place: Place, tmp_pa
 
 
 def test_the_documentation_has_commands_for_all_that_the_program_does() -> None:
-    assert {"train", "resume", "compare", "evaluate", "play", "export", "serve"} <= set(GROUPS)
+    assert {"train", "resume", "compare", "tune", "evaluate", "play", "export", "serve"} <= set(GROUPS)
 
 
 @pytest.mark.parametrize("code", snippets())

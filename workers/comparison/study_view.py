@@ -8,17 +8,16 @@ from math import ceil, inf, isfinite
 from statistics import fmean, median
 from typing import Any
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.console import Console, Group, RenderableType
 from rich.progress_bar import ProgressBar
-from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from workers.comparison.results import Run
 from workers.comparison.text import env_steps_or_more, shortened
-from workers.console.drawing import Frame
+from workers.console.drawing import Cropped, Frame
 from workers.console.screen import Screen
-from workers.console.text import clean, duration, number, plural, to_ascii
+from workers.console.text import clean, duration, number, plural
 from workers.runs.records import Event, Status
 
 URGENT = ("crashed", "hung", "unsaved", "rolled-back", "interrupted")  # the other events come by the dozen per second
@@ -43,21 +42,6 @@ class StudyStatus:
     def done(self) -> int:
         """Finished runs of all arms."""
         return sum(map(len, self.runs.values()))
-
-
-@dataclass(frozen=True, slots=True)
-class Cropped:
-    """A renderable in at most so many lines of so many cells, in plain ASCII on a console that knows no more."""
-
-    block: RenderableType
-    width: int
-    height: int
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        inside = options.update(width=self.width, no_wrap=True, overflow="ellipsis")
-        for line in console.render_lines(self.block, inside, pad=False)[: self.height]:
-            yield from (Segment(to_ascii(text) if options.ascii_only else text, style) for text, style, _ in line)
-            yield Segment.line()
 
 
 def render_study(status: StudyStatus, width: int, height: int) -> RenderableType:

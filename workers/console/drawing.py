@@ -11,7 +11,7 @@ from math import floor, isfinite, log10
 from operator import itemgetter
 
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console, ConsoleOptions
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
 
 from workers.console.text import Line, to_ascii
@@ -31,6 +31,21 @@ class Frame:
         for line in self.lines:
             for text, style in line:
                 yield Segment(to_ascii(text) if options.ascii_only else text, console.get_style(style))
+            yield Segment.line()
+
+
+@dataclass(frozen=True, slots=True)
+class Cropped:
+    """A renderable in at most so many lines of so many cells, in plain ASCII on a console that knows no more."""
+
+    block: RenderableType
+    width: int
+    height: int
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        inside = options.update(width=self.width, no_wrap=True, overflow="ellipsis")
+        for line in console.render_lines(self.block, inside, pad=False)[: self.height]:
+            yield from (Segment(to_ascii(text) if options.ascii_only else text, style) for text, style, _ in line)
             yield Segment.line()
 
 
