@@ -63,7 +63,7 @@ class Compare:
     """Compare settings over many seeds, with statistics.
 
     Every option that is given several values is a factor of the study: all their combinations are run with every seed.
-    Without a factor: --modes async sync.
+    Without a factor: --modes async sync. Several environments: a study of each, and a table of all.
     """
 
     seeds: int = option(10, "runs of each arm", low=1)
@@ -76,10 +76,16 @@ class Compare:
 
     def run(self) -> int:
         from workers.comparison.study import plan
-
-        study = plan({**self.training, "seed": [self.seed]}, self.seeds, self.tuned)
-        from workers.comparison.run_study import run
         from workers.runs.program import command
+
+        options = {**self.training, "seed": [self.seed]}
+        if len(options.get("env", ())) > 1:
+            from workers.comparison.environments import run_each
+
+            own = (options, self.seeds, self.tuned, self.study_dir, self.dashboard)
+            return run_each(*own, command(*sys.argv[1:]), self.any_version)
+        study = plan(options, self.seeds, self.tuned)
+        from workers.comparison.run_study import run
 
         return run(study, self.study_dir, self.dashboard, command(*sys.argv[1:]), self.any_version)[1]
 

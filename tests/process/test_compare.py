@@ -356,3 +356,29 @@ def test_training_is_logged_at_every_tenth_update(tmp_path: Path) -> None:
     assert len(rows) >= 3000 // (2 * 5) // 10 - 1
     assert float(rows[-1]["mean_return"]) > 0
     assert json.loads((tmp_path / "r" / "config.json").read_text())["options"]["mode"] == "sync"
+
+
+def test_several_environments_are_a_study_of_each_and_are_not_held_against_each_other(tmp_path: Path) -> None:
+    words = ("compare", "--env", "CartPole-v1", "Acrobot-v1", "--seeds", "1", *SHORT, "--study-dir", tmp_path / "both")
+    code, output = run_here(*words)
+    assert code == 0, output
+    with (tmp_path / "both" / "environments.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    arms = [("CartPole-v1", "async"), ("CartPole-v1", "sync"), ("Acrobot-v1", "async"), ("Acrobot-v1", "sync")]
+    assert [(row["environment"], row["arm"]) for row in rows] == arms
+    assert [row["target"] for row in rows] == ["475", "475", "-100", "-100"]
+    assert [bool(row["sooner"]) for row in rows] == [False, True, False, True]
+    for env in ("CartPole-v1", "Acrobot-v1"):
+        results = json.loads((tmp_path / "both" / env / "comparison.json").read_text())
+        assert {contrast["reference"] for contrast in results["contrasts"]} == {"async"}
+        config = json.loads((tmp_path / "both" / env / "runs" / "sync-seed-0" / "config.json").read_text())
+        assert config["options"]["preset"] == env
+    again, said = run_here(*words)
+    assert again == 0 and "seed 0" not in said  # every run was there
+
+
+def test_an_unknown_one_of_several_environments_is_one_line_before_anything_runs(tmp_path: Path) -> None:
+    code, output = run_here("compare", "--env", "CartPole-v1", "Acrobo-v1", *SHORT, "--study-dir", tmp_path / "both")
+    assert code == 2
+    assert "did you mean Acrobot-v1" in output and len(output.splitlines()) == 1
+    assert not (tmp_path / "both").exists()

@@ -24,7 +24,7 @@ from workers.runs.records import Evaluation, Staleness
 PARTS: dict[str, Any] = {"evaluation": Evaluation, "staleness": Staleness}  # of a summary that may be None
 SINGLE = {  # options that are no factor, and what to do instead
     "seed": "use --seeds N for N runs of each arm",
-    "env": "returns of different environments are not comparable; make a study of each",
+    "env": "returns of different environments are not comparable: call it for each",
 }
 NAME_BYTES = 120  # of a run's directory; file systems take 255
 
