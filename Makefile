@@ -36,7 +36,7 @@ check: lint types imports test
 	$(BIN)/ruff format --check .
 
 gallery: $(DEV)
-	$(BIN)/pip install -q -c constraints.txt -e ".[box2d]"
+	$(BIN)/pip install -q -c constraints.txt -e ".[box2d,mujoco,minigrid]"
 	$(BIN)/python -m benchmarks.gallery
 
 house: $(DEV)

@@ -148,6 +148,11 @@ class Config:
     )
     workers: int = option(4, "actor-learner processes", low=1, high=1024)
     envs_per_worker: int = option(8, "environments each worker steps together", low=1, high=65536)
+    vector: str = option(
+        "auto",
+        "how a worker steps its environments: auto: as Gymnasium's own batch where that pays; envpool: as EnvPool's",
+        choices=("auto", "envpool"),
+    )
     n_steps: int = option(64, "environment steps per rollout (t_max), of each environment", low=1, high=1_000_000)
     noise_correlation: float = option(
         0.8, "correlation of the exploration noise from one step to the next; 0: none", low=0, below=1
@@ -198,7 +203,7 @@ class Config:
     @property
     def is_default_environment(self) -> bool:
         """Whether the environment is the default one, which is known to be right."""
-        return (self.env, self.env_kwargs, self.wrappers) == (DEFAULT_ENV, (), ())
+        return (self.env, self.env_kwargs, self.wrappers, self.vector) == (DEFAULT_ENV, (), (), "auto")
 
     def to_options(self) -> dict[str, Any]:
         """All options, defaults included, under their flat names: the inverse of `from_options`."""

@@ -92,6 +92,7 @@ class EnvironmentSpec:
     wrappers: tuple[str, ...] = ()
     native: bool = False  # whether batches are Gymnasium's own vector version
     pace: Pace = Pace()
+    pooled: float | None = None  # seconds of an env step in EnvPool's, where a worker's batches are that
 
     @property
     def env_id(self) -> str:
@@ -149,17 +150,24 @@ class EnvironmentSpec:
         }
         return [note for note, is_true in found.items() if is_true]
 
-    def make(self, count: int, beat: Callable[[], None] = lambda: None, latency_ms: float = 0.0) -> Environments:
+    def make(
+        self, count: int, beat: Callable[[], None] = lambda: None, latency_ms: float = 0.0, training: bool = False
+    ) -> Environments:
         """A batch: Gymnasium's native vector version where there is one and it pays, else scalar environments.
 
         Args:
             beat: called after each environment that is made and, where they are scalar, reset; may raise.
             latency_ms: milliseconds that each environment adds to every step.
+            training: whether EnvPool's batch will do, where the run has chosen that.
         """
         context, environments = copy_context(), list[Any]()
         batch: Environments
         try:
-            if self.is_batched(count):
+            if training and self.pooled is not None:
+                from a3c.pool import PooledEnvironments
+
+                batch = PooledEnvironments(self, count)
+            elif self.is_batched(count):
                 from a3c.native import NativeEnvironments, make_native
 
                 environments.append(context.run(make_native, self.spec, count, self.max_episode_steps))

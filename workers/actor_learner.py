@@ -43,7 +43,7 @@ def learn(worker_index: int, config: Config, environment: EnvironmentSpec, link:
     max_norm, watch = config.optimizer.max_grad_norm, Stopwatch()
     rng = np.random.default_rng(seeds(config.seed, worker_index, link.incarnation))
     learner = learner_for(model, config, watch, rng)
-    environments = environment.make(config.envs_per_worker, link.beat, config.env_latency_ms)
+    environments = environment.make(config.envs_per_worker, link.beat, config.env_latency_ms, training=True)
     statistics = None
     if model.normalizer is not None:
         from a3c.normalization import RunningStatistics

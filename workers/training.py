@@ -250,6 +250,11 @@ def setting(config: Config, environment: EnvironmentSpec) -> list[str]:
         way = "as one native batch" if environment.is_batched(config.envs_per_worker) else "one after the other"
         took = 1e3 * environment.pace.step_seconds
         cost = f", {took:.2g} ms a step" if took >= 0.1 and not environment.native else ""
+        if environment.pooled is not None:
+            way, cost = (
+                "as one batch of EnvPool's",
+                f", {1e6 * environment.pooled:.0f} us a step; evaluations use Gymnasium's",
+            )
         found.append(f"each worker steps {config.envs_per_worker} environments {way}{cost}")
     return found
 

@@ -26,6 +26,7 @@ from a3c import Config
 from benchmarks.studies import STUDIES
 from tests.process.command import ROOT, Program, run_here
 from tests.process.http_client import ServerProgram
+from workers.commands import parse
 from workers.processes.start import start_forkserver
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -128,6 +129,11 @@ def train(command: str, place: Place) -> None:
     """Runs, for 2,000 env steps."""
     here(*words(command, place.solved)[1:], *SHORT)
     assert list(Path("runs").glob("*/summary.json"))
+
+
+def pooled(command: str, place: Place) -> None:
+    """Is parsed; test_pool.py trains with EnvPool where that is installed."""
+    assert parse(words(command, place.solved)[1:]).training["vector"] == "envpool"
 
 
 def show_help(command: str, place: Place) -> None:
@@ -252,6 +258,7 @@ def module(command: str, place: Place) -> None:
 PROGRAM = r"(python run_a3c\.py|run-a3c)"
 RULES: list[tuple[str, Callable[[str, Place], None]]] = [  # the first whose pattern a command begins with
     (rf"{PROGRAM} .*--help", show_help),
+    (rf"{PROGRAM} .*--vector envpool", pooled),
     (rf"{PROGRAM} resume ", resume),
     (rf"{PROGRAM} compare ", compare),
     (rf"{PROGRAM} tune ", tune),

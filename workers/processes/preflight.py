@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from a3c.config import Config, ConfigError
+from workers.extras import require
 
 if TYPE_CHECKING:
     from gymnasium.envs.registration import EnvSpec
@@ -35,7 +36,13 @@ def describe_environment(config: Config, stored: Any = None) -> "EnvironmentSpec
         typed: Any = {"env_kwargs": config.env_kwargs, "wrappers": config.wrappers}
         if not config.is_default_environment:
             check_environment(config.env, find(config.env, kept, **typed))
-        return describe(config.env, config.max_episode_steps, kept, **typed)
+        found = describe(config.env, config.max_episode_steps, kept, **typed)
+        if config.vector == "envpool":
+            require("vector", "envpool", ("envpool",))
+            from a3c.pool import pooled
+
+            return pooled(found, config.envs_per_worker)
+        return found
 
 
 @contextlib.contextmanager
