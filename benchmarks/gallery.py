@@ -26,6 +26,7 @@ from benchmarks.stable_baselines3 import DRIVER, ENVIRONMENT, PEER, prepare
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PAGE = ROOT / "benchmarks" / "results" / "gallery.jsonl", ROOT / "docs" / "gallery.md"
 README, BEGIN, END = ROOT / "README.md", "<!-- gallery -->", "<!-- /gallery -->"
+PICTURES = ROOT / "docs" / "figures" / "gallery"  # by benchmarks.gallery_pictures
 ZOO = ROOT / "benchmarks" / "peers" / "zoo.json"
 SEEDS = range(5)  # of each row; where 10 of 10 are wanted, twice as many
 TEN = ("Acrobot-v1", "LunarLander-v3")
@@ -161,7 +162,7 @@ def page(made: list[dict[str, Any]]) -> str:
         for preset in ("auto", "none"):
             if own := chosen(made, row, "ours", preset):
                 lines.append(f"| {name_of(row)} {cells(row, preset, own)} {returns(own)} | {row.others} |")
-    return "\n".join([*lines, "", *beside(made), ""])
+    return "\n".join([*lines, "", *beside(made), "", *pictures(), ""])
 
 
 def short(made: list[dict[str, Any]]) -> list[str]:
@@ -199,6 +200,20 @@ def cells(row: Row, preset: str, own: list[dict[str, Any]]) -> str:
 def returns(own: list[dict[str, Any]]) -> str:
     found = [run["return"] for run in own if run["return"] is not None]
     return f"{min(found):.4g} to {max(found):.4g}" if found else ""
+
+
+def pictures() -> list[str]:
+    """The strips that there are."""
+    lines = ["## Pictures", "", "Greedy episodes of policies trained with seed 0, from the first step to the last."]
+    for row in ROWS:
+        if (PICTURES / (file := f"{name_of(row)}.png")).exists():
+            lines += [
+                "",
+                f"**{name_of(row)}**: `run_a3c.py --env {row.env}`",
+                "",
+                f"![{name_of(row)}](figures/gallery/{file})",
+            ]
+    return lines
 
 
 def beside(made: list[dict[str, Any]]) -> list[str]:

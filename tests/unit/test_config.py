@@ -168,7 +168,7 @@ def test_help_lists_every_option_with_its_default(command: str, capsys: pytest.C
         parse([command, "--help"])
     assert end.value.code == 0
     shown = "".join(capsys.readouterr().out.split())  # wherever a line is broken
-    trains = command in ("train", "compare")
+    trains = command in ("train", "compare", "tune")
     specs = {spec.name: spec for spec in [*(option_specs() if trains else ()), *option_specs(COMMANDS[command])]}
     for spec in specs.values():
         assert "".join(spec.meaning.split()) in shown

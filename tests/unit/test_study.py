@@ -162,7 +162,8 @@ def test_every_command_of_the_page_is_one_that_can_be_typed() -> None:
     assert len(commands) > 5
     for command in commands:
         compare = parse(shlex.split(command)[1:])
-        plan(compare.training, compare.seeds)
+        for env in compare.training.pop("env", ["CartPole-v1"]):  # a study of each
+            plan({**compare.training, "env": [env]}, compare.seeds)
 
 
 def test_the_python_of_the_page_names_what_there_is() -> None:
