@@ -12,7 +12,7 @@ from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
 from a3c.heads import head_for
-from a3c.serial import Step, array_from_json, close_all
+from a3c.serial import Step, array_from_json, blame, close_all, named
 from a3c.spaces import BOOLEANS, NUMBERS, expect, is_array, observation_spec
 
 Vector = gymnasium.vector.VectorEnv[Any, Any, Any]
@@ -32,17 +32,22 @@ class NativeEnvironments:
         self._batch, self._shape = (self.num_envs,), (self.num_envs, *self.observation.shape)
 
     def reset(self, *, seed: int | None = None) -> tuple[NDArray[Any], dict[str, Any]]:
-        observations, info = self._run(self._environments.reset, seed=seed)
-        expect("observations", observations, self._shape, NUMBERS)
+        with named(self._environments, "reset"):
+            observations, info = self._run(self._environments.reset, seed=seed)
+            expect("observations", observations, self._shape, NUMBERS)
         return observations, info
 
     def step(self, actions: NDArray[Any], /) -> Step:
-        step = self._run(self._environments.step, self.head.to_env(actions))
-        observations, rewards, terminated, truncated, _ = step
-        expect("observations", observations, self._shape, NUMBERS)
-        expect("rewards", rewards, self._batch, NUMBERS)
-        expect("terminated", terminated, self._batch, BOOLEANS)
-        expect("truncated", truncated, self._batch, BOOLEANS)
+        try:
+            step = self._run(self._environments.step, self.head.to_env(actions))
+            observations, rewards, terminated, truncated, _ = step
+            expect("observations", observations, self._shape, NUMBERS)
+            expect("rewards", rewards, self._batch, NUMBERS)
+            expect("terminated", terminated, self._batch, BOOLEANS)
+            expect("truncated", truncated, self._batch, BOOLEANS)
+        except Exception as error:
+            blame(error, self._environments, "step")
+            raise
         return step
 
     def close(self) -> None:

@@ -3,9 +3,12 @@
 import base64
 import functools
 import math
+import os
 import sys
+import traceback
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import Context, copy_context
 from typing import Any
 
@@ -18,6 +21,7 @@ from a3c.spaces import BOOLEANS, MASK, NUMBERS, ObservationSpec, expect, observa
 
 # observations, rewards, terminated, truncated, info
 Step = tuple[NDArray[Any], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
+OURS, GYMNASIUM = (os.path.dirname(file) + os.sep for file in (__file__, gymnasium.__file__))
 SEEDS = 2**31  # one more than the largest seed drawn
 LARGEST_SET = 10_000  # actions
 REPLAYABLE_STEPS = 100_000  # longer episodes are neither recorded to their end nor replayed: memory is bounded
@@ -70,17 +74,22 @@ class SerialEnvironments:
             seed = int(np.random.default_rng().integers(SEEDS))
         self._rng = np.random.default_rng([seed, 1])  # not the numbers that environment 0 draws from `seed`
         for index in range(self.num_envs):
-            self._begin(index, seed + index)
+            with named(self._environments[index], "reset"):
+                self._begin(index, seed + index)
         return self._observations, {}
 
     def step(self, actions: NDArray[Any], /) -> Step:
         recorded = actions.tolist() if self._scalar else actions.reshape(len(actions), -1).tolist()
-        given = self.head.to_env(actions)
-        for index, action in enumerate(recorded if given is actions and self._scalar else self._listed(given)):
-            if self._ended[index]:
-                self._begin(index, int(self._rng.integers(SEEDS)))
-            else:
-                self._act(index, action, recorded[index])
+        given, index = self.head.to_env(actions), 0
+        try:
+            for index, action in enumerate(recorded if given is actions and self._scalar else self._listed(given)):
+                if self._ended[index]:
+                    self._begin(index, int(self._rng.integers(SEEDS)))
+                else:
+                    self._act(index, action, recorded[index])
+        except Exception as error:
+            blame(error, self._environments[index], "reset" if self._ended[index] else "step")
+            raise
         return self._observations, self._rewards, self._terminated, self._truncated, {}
 
     def _listed(self, given: NDArray[Any]) -> Iterable[Any]:
@@ -192,16 +201,35 @@ def close_all(environments: Iterable[Any]) -> None:
         print(f"close() of {len(errors)} environments failed: {brief(errors[0])}", file=sys.stderr, flush=True)
 
 
+@contextmanager
+def named(environment: Any, call: str) -> Iterator[None]:
+    """Have an error of an environment name it, the call, and the line of its own code."""
+    try:
+        yield
+    except Exception as error:
+        blame(error, environment, call)
+        raise
+
+
+def blame(error: Exception, environment: Any, call: str) -> None:
+    """Note of an error which call of which environment it is of, and the line of its code, where that has raised it."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(OURS)]
+    theirs = [frame for frame in frames if not frame.filename.startswith(GYMNASIUM)] or frames
+    place = f", {theirs[-1].filename}, line {theirs[-1].lineno}" if theirs else ""
+    error.add_note(
+        f"in {call} of {getattr(environment.spec, 'id', None) or type(environment.unwrapped).__name__}{place}"
+    )
+
+
 def brief(error: BaseException) -> str:
-    """An exception in one line of bounded length."""
+    """An exception in one line of bounded length, with what was noted of it."""
     try:
         message = " ".join(str(error).split())
     except Exception:  # of a third party, as its __str__ is
         message = ""
     name = type(error).__name__
-    if not message:
-        return name
-    return (message if type(error) is ValueError else f"{name}: {message}")[:500]
+    said = name if not message else message if type(error) is ValueError else f"{name}: {message}"
+    return ", ".join([said[:500], *getattr(error, "__notes__", ())])
 
 
 def array_from_json(written: Any) -> NDArray[Any]:

@@ -225,7 +225,9 @@ class Child:
         if code in (ExitCode.NUMERICS, ExitCode.DISK):  # our own error, whose message says it all
             return report.splitlines()[-1].partition(": ")[2] if report else "died", ""
         if report:
-            return f"died: {report.splitlines()[-1]}", report
+            *before, last = report.splitlines()
+            said = f"{before[-1]}, {last}" if before and last.startswith(("in step of ", "in reset of ")) else last
+            return f"died: {said}", report
         return ("died with its forkserver" if code == LOST else f"died: exit code {code} without a crash report"), ""
 
 
