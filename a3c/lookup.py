@@ -22,7 +22,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from a3c.config import ConfigError, did_you_mean
 from a3c.environments import UNLIMITED, Environments, EnvironmentSpec, Pace, make_scalar, spaces_of, split
-from a3c.heads import head_for, indifferent
+from a3c.heads import Head, head_for, indifferent
 from a3c.native import NativeEnvironments, make_native
 from a3c.serial import RESET_RETURNS, STEP_RETURNS, SerialEnvironments, brief
 from a3c.spaces import MASK, ObservationSpec, mask_of, observation_spec
@@ -58,15 +58,20 @@ def describe_other(
         with refused(env_id, "fails in its constructor"):
             one = make_scalar(spec, max_episode_steps)
             _ = one.observation_space, one.action_space
-        pace = Pace(time.monotonic() - began)
+        made = time.monotonic()
         with _closed(one):
-            try:
-                serial = SerialEnvironments([one], observation=_with_info_mask(env_id, one))
-            except ConfigError:
-                raise
-            except ValueError as error:
-                raise ConfigError(f"env: '{env_id}' {error}") from error
-            pace = Pace(pace.make_seconds, *_try(env_id, serial)) if step else Pace()
+            with _unsupported(env_id):
+                head = head_for(one.action_space)
+                observation_spec(one.observation_space, head.outputs)  # refused before anything is called
+            with refused(env_id, "fails in reset"):
+                returned: Any = one.reset(seed=SEED)
+            reset = time.monotonic()
+            with _unsupported(env_id):
+                serial = SerialEnvironments([one], observation=_with_info_mask(one, head, returned))
+            with refused(env_id, "fails in reset"):
+                seen = serial.begun(0, returned, SEED)
+            stepped = _try_step(env_id, serial, seen) if step else 0.0
+        pace = Pace(made - began, reset - made, stepped) if step else Pace()
         native = _has_native(env_id, spec, max_episode_steps, serial, step)
     module, _ = split(env_id)
     limit = spec.max_episode_steps if max_episode_steps is None else max_episode_steps
@@ -75,13 +80,18 @@ def describe_other(
     return EnvironmentSpec(spec, serial.observation, serial.head, spaces, limit, module, written, *typed, native, pace)
 
 
-def _with_info_mask(env_id: str, one: gymnasium.Env[Any, Any]) -> ObservationSpec | None:
-    """The observations of an environment whose `info` has a mask of its actions; None where it has none."""
-    head = head_for(one.action_space)
-    observation_spec(one.observation_space, head.outputs)  # refused before anything is called
-    with refused(env_id, "fails in reset"):
-        returned: Any = one.reset(seed=SEED)
-        info = returned[1] if isinstance(returned, tuple | list) and len(returned) == 2 else {}
+@contextmanager
+def _unsupported(env_id: str) -> Iterator[None]:
+    """Have a ValueError about a space name the environment."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(f"env: '{env_id}' {error}") from error
+
+
+def _with_info_mask(one: gymnasium.Env[Any, Any], head: Head, returned: Any) -> ObservationSpec | None:
+    """The observations of an environment whose reset has returned a mask in `info`; None where it has none."""
+    info = returned[1] if isinstance(returned, tuple | list) and len(returned) == 2 else {}
     if not isinstance(info, dict) or MASK not in info or mask_of(one.observation_space) is not None:
         return None
     if not head.groups:
@@ -238,28 +248,28 @@ def _has_native(
         if not same_spaces or vector.metadata.get("autoreset_mode") is not AutoresetMode.NEXT_STEP:
             return False
         if step:
-            _try(env_id, native, whose)
+            with refused(env_id, f"fails in reset{whose}"):
+                observations, _ = native.reset(seed=SEED)
+            _try_step(env_id, native, observations, whose)
     return True
 
 
-def _try(env_id: str, environments: Environments, whose: str = "") -> tuple[float, ...]:
-    """Reset and step once; how many seconds each took."""
-    seconds = list[float]()
-    head = environments.head
+def _try_step(env_id: str, environments: Environments, observations: Any, whose: str = "") -> float:
+    """Step once from the first observations, and check that both are finite; how many seconds the step took."""
+    head, seconds = environments.head, 0.0
     for call in ("reset", "step"):
-        began = time.monotonic()
         with refused(env_id, f"fails in {call}{whose}"):
-            if call == "reset":
-                observations: Any = environments.reset(seed=SEED)[0]
-            else:
-                parameters = indifferent(head, environments.observation, observations)
-                observations = environments.step(head.mode(parameters))[0]
-            seconds.append(time.monotonic() - began)
+            if call == "step":
+                began = time.monotonic()
+                observations = environments.step(head.mode(indifferent(head, environments.observation, observations)))[
+                    0
+                ]
+                seconds = time.monotonic() - began
             with np.errstate(all="ignore"):
                 numbers = np.asarray(observations, np.float32)
             if not np.isfinite(numbers).all():  # every rollout would be dropped
                 raise ValueError(f"observation that is not finite in 32 bits: {str(observations[0].tolist())[:100]}")
-    return tuple(seconds)
+    return seconds
 
 
 @contextmanager

@@ -97,7 +97,10 @@ class SerialEnvironments:
         return given.tolist() if self._scalar else given
 
     def _begin(self, index: int, seed: int) -> None:
-        returned = self._run(self._environments[index].reset, seed=seed)
+        self.begun(index, self._run(self._environments[index].reset, seed=seed), seed)
+
+    def begun(self, index: int, returned: Any, seed: int) -> NDArray[Any]:
+        """Take what an environment's reset has returned; all observations [B, *shape]."""
         if not isinstance(returned, tuple | list) or len(returned) != 2:
             raise ValueError(RESET_RETURNS)
         observation, info = returned
@@ -107,6 +110,7 @@ class SerialEnvironments:
         self._seeds[index] = seed
         del self._actions[index][:]
         self._beat()
+        return self._observations
 
     def _act(self, index: int, action: Any, recorded: Any) -> None:
         returned = self._run(self._steps[index], action)
