@@ -101,6 +101,8 @@ def test_a_search_that_is_stopped_leaves_no_process_and_makes_its_trial_again(nu
     with Program(*words, "--tune-dir", tmp_path, command=COMMAND) as program:
         program.until(lambda: (tmp_path / "runs" / f"0-seed-{FIRST_SEED}" / "evaluations.csv").exists())
         program.note_family()
+        code, output = run_here(*words, "--tune-dir", tmp_path)
+        assert code == 2 and f"tune_dir: '{tmp_path}'" in output  # one at a time
         program.process.send_signal(number)
         assert program.wait(30) == (-number if number == signal.SIGKILL else 128 + number)
         assert number == signal.SIGKILL or "kept    0 of 2 trials" in program.text

@@ -56,35 +56,33 @@ class Trial:
 
 def open_study(path: Path, plan: Plan) -> Any:
     """The study in its file, as it was left; a CheckpointError where it cannot be read, or is of another search."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    file = path / "trials.sqlite"
-    try:
-        study = optuna.create_study(
-            storage=f"sqlite:///{file}",
-            study_name="a3c",
-            direction="maximize",
-            load_if_exists=True,
-            pruner=optuna.pruners.MedianPruner(STARTUP_TRIALS, WARMUP_TENTHS),
-        )
-        kept = study.user_attrs.get("plan")
-        finished = len(study.get_trials(deepcopy=False))
-    except Exception as error:  # of SQLAlchemy, SQLite or Optuna
-        line = " ".join(str(error).split())[:160]
-        raise CheckpointError(f"{file}: cannot be read ({line}); move it away, or choose another --tune-dir") from error
-    wanted = json.loads(json.dumps(plan.identity()))
+    study, made_before = _loaded(path / "trials.sqlite")
+    wanted, kept = json.loads(json.dumps(plan.identity())), study.user_attrs.get("plan")
     if kept is None:
         study.set_user_attr("plan", wanted)
         study.enqueue_trial(first(plan.typed))
-    elif kept != wanted:
-        differing = [
-            f"{name} were {kept.get(name)} and are {wanted[name]}" for name in wanted if kept.get(name) != wanted[name]
-        ]
-        raise ConfigError(f"tune_dir: {path} is of another search: {'; '.join(differing)}; choose another --tune-dir")
+    elif others := [
+        f"{name} were {kept.get(name)} and are {wanted[name]}" for name in wanted if kept.get(name) != wanted[name]
+    ]:
+        raise ConfigError(f"tune_dir: {path} is of another search: {'; '.join(others)}; choose another --tune-dir")
     # Another seed than before: the same one would suggest the same settings again.
-    study.sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP_TRIALS, seed=finished)
+    study.sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP_TRIALS, seed=made_before)
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         give_back(study, trial)
     return study
+
+
+def _loaded(file: Path) -> tuple[Any, int]:
+    """The study, new or old, and how many trials it has."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    pruner = optuna.pruners.MedianPruner(STARTUP_TRIALS, WARMUP_TENTHS)
+    named: dict[str, Any] = {"storage": f"sqlite:///{file}", "study_name": "a3c", "load_if_exists": True}
+    try:
+        study = optuna.create_study(direction="maximize", pruner=pruner, **named)
+        return study, len(study.get_trials(deepcopy=False))
+    except Exception as error:  # of SQLAlchemy, SQLite or Optuna
+        line = " ".join(str(error).split())[:160]
+        raise CheckpointError(f"{file}: cannot be read ({line}); move it away, or choose another --tune-dir") from error
 
 
 def give_back(study: Any, trial: Any) -> None:

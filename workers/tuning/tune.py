@@ -17,6 +17,7 @@ from workers.console.screen import Screen, console_for
 from workers.console.text import clean
 from workers.extras import require
 from workers.processes.preflight import describe_environment
+from workers.runs.directory import lock_directory
 from workers.runs.program import changed_options, command
 from workers.training import checked_path
 
@@ -49,38 +50,41 @@ def tune(
         shown: the command that resumes the search.
     """
     require("tune", "tune", PACKAGES)
+    config, target = _checked(typed)
+    name = config.env.replace("/", "-").replace(":", "-")
+    _, path = checked_path("tune_dir", tune_dir or f"runs/tune-{name}", dashboard)
+    path.mkdir(parents=True, exist_ok=True)
+    from workers.tuning.search import Plan, Search, best_options, confirmed, open_study
+
+    plan = Plan(typed, target, seeds, confirm, trials, jobs or max(1, (os.cpu_count() or 1) // config.workers))
+    with lock_directory(path, f"tune_dir: '{path}'"), Screen(*console_for(dashboard)) as screen:
+        search, signals = Search(open_study(path, plan), plan, path), list[int]()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda number, _: _interrupt(signals, number))
+        try:
+            search.run(lambda now, line: _show(screen, now, line))
+            if (options := best_options(search.study)) is None:
+                raise ConfigError(f"tune: no trial was finished; see the logs in {path / 'runs'}")
+            outcomes = confirmed(plan, options, path, lambda line: _say(screen, line))
+        except KeyboardInterrupt:
+            screen.stop()
+            kept = f"{len(_made(search))} of {trials} trials, in {clean(str(path))}"
+            print(f"\ninterrupted\n  kept    {kept}\n  resume  {shown}")
+            return 128 + signals[0]
+        screen.stop()
+        _report(screen, plan, options, outcomes, path)
+    return ExitCode.FINISHED
+
+
+def _checked(typed: dict[str, Any]) -> tuple[Config, float | None]:
+    """The configuration of what is typed, and the target; ConfigError where that is no search."""
     if unwanted := {"seed", "preset"} & set(typed):
         raise ConfigError(f"{min(unwanted)}: is the search's own; leave it out")
     config = Config.from_options({**typed, "preset": "none"})
     environment = describe_environment(config)
-    target = environment.target(config.evaluation.target_return)
     if not config.evaluation.eval_episodes:
         raise ConfigError("eval_episodes: a search needs evaluations")
-    _, path = checked_path("tune_dir", tune_dir or f"runs/tune-{config.env.replace(':', '-')}", dashboard)
-    path.mkdir(parents=True, exist_ok=True)
-    from workers.tuning.search import Plan, Search, best_options, confirmed, open_study
-
-    cores = jobs or max(1, (os.cpu_count() or 1) // config.workers)
-    plan = Plan(typed, target, seeds, confirm, trials, cores)
-    screen = Screen(*console_for(dashboard))
-    search = Search(open_study(path, plan), plan, path)
-    signals = list[int]()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: _interrupt(signals, number))
-    try:
-        with screen:
-            search.run(lambda now, line: _show(screen, now, line))
-            if (options := best_options(search.study)) is None:
-                raise ConfigError(
-                    f"no trial of {len(search.study.trials)} was finished; see the logs in {path / 'runs'}"
-                )
-            outcomes = confirmed(plan, options, path, lambda line: _say(screen, line))
-    except KeyboardInterrupt:
-        kept = f"{len(_made(search))} of {trials} trials, in {clean(str(path))}"
-        print(f"\ninterrupted\n  kept    {kept}\n  resume  {shown}")
-        return 128 + signals[0]
-    _report(screen, plan, options, outcomes, path)
-    return ExitCode.FINISHED
+    return config, environment.target(config.evaluation.target_return)
 
 
 def _interrupt(signals: list[int], number: int) -> None:
