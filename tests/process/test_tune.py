@@ -132,3 +132,10 @@ def test_the_defaults_are_within_the_space_and_ppos_options_belong_to_ppo() -> N
         values = SPACE[name]
         assert value in values if isinstance(values, tuple) else values.low <= value <= values.high, name
     assert set(SPACE) - set(searched({"objective": "a2c", "gamma": 0.9})) == {"clip", "passes", "minibatches", "gamma"}
+
+
+def test_a_search_whose_first_trials_all_fail_ends_and_says_why(tmp_path: Path) -> None:
+    words = ("tune", "--env", "tests.process.spaces_to_train:AllForbidden", "--target-return", 9, "--max-restarts", 0)
+    code, output = run_here(*words, "--workers", 1, "--jobs", 2, "--tune-dir", tmp_path, "--dashboard", "off")
+    assert code == 2
+    assert "the first 3 trials failed" in output and "action_mask allows no action" in output.splitlines()[-1]

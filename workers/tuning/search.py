@@ -19,6 +19,7 @@ from workers.tuning.trials import TENTHS, Outcome, Run
 FIRST_SEED = 1000  # of the trials; what is reported, and the gallery, have seeds from 0 on
 STARTUP_TRIALS = 8  # at random, before the sampler and the pruner have something to go by
 WARMUP_TENTHS = 3  # of a trial's first run, before which none is given up
+HOPELESS = 3  # failed trials at the beginning that end a search
 POLL_SECONDS = 0.2
 Report = Callable[[str], None]
 
@@ -118,10 +119,17 @@ class Search:
                     if (line := self._advance(one)) is not None:
                         self.running.remove(one)
                         changed(self, line)
+                        self._check_hope()
                 changed(self, "")
                 if not self.running and self._asked() >= self.plan.trials:
                     return
                 time.sleep(POLL_SECONDS)
+
+    def _check_hope(self) -> None:
+        """Give the search up where all of its first trials have failed: so will the others."""
+        states = [one.state for one in made(self.study)]
+        if len(states) == HOPELESS and set(states) == {TrialState.FAIL}:
+            raise ConfigError(f"tune: the first {HOPELESS} trials failed: {made(self.study)[-1].user_attrs['reason']}")
 
     def _asked(self) -> int:
         return len(made(self.study)) + len(self.running)
@@ -149,7 +157,7 @@ class Search:
         return None
 
     def _prune(self, one: Trial) -> str | None:
-        """Report its newest evaluation, and give it up where others were better by then."""
+        """Report its newest returns, and give it up where others were better by then."""
         assert one.run is not None
         tenths, mean = one.run.progress()
         step = len(one.outcomes) * TENTHS + tenths

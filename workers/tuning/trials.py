@@ -65,11 +65,14 @@ class Run:
             )
 
     def progress(self) -> tuple[int, float | None]:
-        """How many tenths of its budget are evaluated, and the mean of the newest evaluation."""
-        rows = _evaluations(self._path)
+        """How many tenths of its budget are spent, and the mean return of the training's last episodes.
+
+        Not of evaluations, of which a policy that promises nothing has none.
+        """
+        rows = [row for row in _rows(self._path / "metrics.csv") if row["mean_return"]]
         if not rows:
             return 0, None
-        return min(int(rows[-1]["env_steps"]) * TENTHS // self._budget, TENTHS - 1), float(rows[-1]["mean"])
+        return min(int(rows[-1]["env_steps"]) * TENTHS // self._budget, TENTHS - 1), float(rows[-1]["mean_return"])
 
     def has_ended(self) -> bool:
         return self._process.poll() is not None
@@ -103,7 +106,7 @@ class Run:
 
 def outcome_of(path: Path) -> dict[str, Any]:
     """The fields of an `Outcome`, of a run directory."""
-    summary, rows = json.loads((path / "summary.json").read_text()), _evaluations(path)
+    summary, rows = json.loads((path / "summary.json").read_text()), _rows(path / "evaluations.csv")
     solved = summary["status"] == "solved"
     return {
         "status": summary["status"],
@@ -114,7 +117,8 @@ def outcome_of(path: Path) -> dict[str, Any]:
     }
 
 
-def _evaluations(path: Path) -> list[dict[str, str]]:
-    with suppress(OSError), (path / "evaluations.csv").open(newline="") as file:
-        return [row for row in csv.DictReader(file) if row["verification"]]  # a last row that is half written has none
+def _rows(table: Path) -> list[dict[str, str]]:
+    """The rows of a table that is being written; a last one that is half there is left out."""
+    with suppress(OSError), table.open(newline="") as file:
+        return [row for row in csv.DictReader(file) if None not in row.values()]
     return []
