@@ -34,13 +34,21 @@ PAIRED = range(3)  # seeds of `--beside`
 PEERS = {"ppo": "PPO", "a2c": "A2C"}
 
 
+MISSED = (
+    "Not in the table, for no setting was found: BipedalWalker-v3 at 300 (seed 1000: the defaults end at 211 after 1 M",
+    "env steps; with `--workers 2 --envs-per-worker 16 --entropy-coef 0.001 --max-env-steps 4000000` at 259, standard",
+    "deviation 1.8, after 7 minutes with `--vector envpool`; PPO's usual settings at 252), and Ant-v5 above 3485 (seed",
+    "1000: 761 after 1 M with `--noise-correlation 0 --entropy-coef 0`, 258 with Walker2d's preset).",
+)
+
+
 class Row(NamedTuple):
     """An environment, the mean return that is wanted, and what a published policy reaches there."""
 
     env: str
     target: float
     others: str
-    to_the_end: bool = False  # whether all of the budget is used, and its last policy judged
+    to_the_end: bool = False  # whether all of the budget is used, and the best policy judged
 
 
 ROWS = (
@@ -150,8 +158,9 @@ def page(made: list[dict[str, Any]]) -> str:
         "What the command reaches with `--env` and `--target-return`, without another option: solved means that the",
         "mean of 100 greedy episodes has reached the target, and again with fresh seeds. Median, smallest to largest,",
         "of the runs that were solved, on seeds from 0 on, on which nothing was tuned; seconds are of the whole",
-        "command, imports included. The rows of MuJoCo are judged by the last policy of 1,000,000 env steps: so many",
-        "of all are above the bar. `make gallery` makes it; every run is in",
+        "command, imports included. The rows of MuJoCo are runs of 1,000,000 env steps, made on a busy machine: the",
+        "return is of the policy that a run keeps, its best, and so many are above the bar. `make gallery`",
+        "makes it; every run is in",
         "[benchmarks/results/gallery.jsonl](../benchmarks/results/gallery.jsonl), with the machine. What others reach",
         "is as they publish it, not measured here.",
         "",
@@ -162,7 +171,7 @@ def page(made: list[dict[str, Any]]) -> str:
         for preset in ("auto", "none"):
             if own := chosen(made, row, "ours", preset):
                 lines.append(f"| {name_of(row)} {cells(row, preset, own)} {returns(own)} | {row.others} |")
-    return "\n".join([*lines, "", *beside(made), "", *pictures(), ""])
+    return "\n".join([*lines, "", *MISSED, "", *beside(made), "", *pictures(), ""])
 
 
 def short(made: list[dict[str, Any]]) -> list[str]:
@@ -185,7 +194,7 @@ def name_of(row: Row) -> str:
 
 
 def reached(run: dict[str, Any]) -> bool:
-    """Whether a run is solved; of one that is judged at its end, whether its last policy is above the bar."""
+    """Whether a run is solved; of one that uses all of its budget, whether its best policy is above the bar."""
     return bool(run["status"] == "solved" or (run.get("return") or -math.inf) > run["target"])
 
 
@@ -223,8 +232,9 @@ def beside(made: list[dict[str, Any]]) -> list[str]:
         "",
         f"{PEER} with the settings and the budget of its zoo ([zoo.json](../benchmarks/peers/zoo.json)), in the same",
         "session, each side after the other with the same seed: seconds of the whole process, median (smallest to",
-        "largest) of all runs. It has solved with the first 100 greedy episodes that reach the target; ours has to do",
-        "so twice. What is unsolved when its budget is spent counts with the time until then, in the ratio too.",
+        "largest) of all runs; of the peers without the time of their evaluations, which would favour ours. A peer",
+        "has solved with the first 100 greedy episodes that reach the target; ours has to do so twice. What is",
+        "unsolved when its budget is spent counts with the time until then, in the ratio too.",
         "`python -m benchmarks.gallery --beside`.",
         "",
         "| environment | ours: solved, seconds | PPO | A2C | PPO / ours | A2C / ours |",
@@ -233,10 +243,8 @@ def beside(made: list[dict[str, Any]]) -> list[str]:
     rows = [(row, [chosen(made, row, side) for side in ("beside", *PEERS)]) for row in ROWS]
     for row, sides in rows:
         if all(sides):
-            ours = {run["seed"]: run["seconds"] for run in sides[0]}
-            ratios = [
-                [run["seconds"] / ours[run["seed"]] for run in peers if run["seed"] in ours] for peers in sides[1:]
-            ]
+            ours = {run["seed"]: working(run) for run in sides[0]}
+            ratios = [[working(run) / ours[run["seed"]] for run in own if run["seed"] in ours] for own in sides[1:]]
             told = [f"{sum(r['status'] == 'solved' for r in own)} of {len(own)}, {timed(own)}" for own in sides]
             lines.append(
                 f"| {name_of(row)} | {' | '.join([*told, *(f'{statistics.median(r):.1f}' for r in ratios)])} |"
@@ -244,8 +252,13 @@ def beside(made: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def working(run: dict[str, Any]) -> float:
+    """Seconds of a run, of a peer's without its evaluations."""
+    return float(run["seconds"] - run.get("evaluation_seconds", 0.0))
+
+
 def timed(own: list[dict[str, Any]]) -> str:
-    return spread([run["seconds"] for run in own])
+    return spread([working(run) for run in own])
 
 
 def spread(values: list[float]) -> str:
