@@ -233,7 +233,8 @@ def test_a_study_ends_where_the_environment_fails(tmp_path: Path, monkeypatch: p
     assert code == 3
     assert "the arm fell off" in output
     *_, why, logs, kept, resume = output.splitlines()
-    assert re.fullmatch(r"async seed 0 failed: \S+ died: RuntimeError: the arm fell off, in step of .*, line \d+; .*--max-restarts\)", why)
+    told = r"async seed 0 failed: \S+ died: RuntimeError: the arm fell off, in step of .*, line \d+; .*--max-restarts\)"
+    assert re.fullmatch(told, why)
     assert logs == f"  logs    {tmp_path}/study/runs/async-seed-0/logs"
     assert kept == f"  kept    0 of 2 runs, in {tmp_path}/study"
     assert resume.startswith("  resume  ")
