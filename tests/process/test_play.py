@@ -122,7 +122,9 @@ class Lamp(gymnasium.Env[Any, Any]):
         return f"lamp after {self.action}"
 
 
-def test_an_environments_own_text_is_printed_for_every_state(tmp_path: Path) -> None:
+def test_an_environments_own_text_is_printed_for_every_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"):  # whatever drew in this process before
+        monkeypatch.delenv(name, raising=False)
     code, output = run_here("play", saved(tmp_path / "run", register(Lamp), (1, 2), Config()), "--episodes", 1)
     assert code == 0, output
     lines = output.splitlines()
