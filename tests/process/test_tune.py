@@ -109,7 +109,7 @@ def test_a_search_that_is_stopped_leaves_no_process_and_makes_its_trial_again(nu
         _, alive = psutil.wait_procs(program.family, timeout=20)
         assert not alive
     typed: dict[str, Any] = {"env": "CartPole-v1", "target_return": 1e9, "max_env_steps": 10**9, "workers": 1}
-    study = open_study(tmp_path, Plan(typed, 1e9, 2, 5, 2, 1))
+    study = open_study(tmp_path, Plan(typed, 1e9, 10**9, 2, 5, 2, 1))
     assert made(study) == []
     assert study.ask().params == {} and study.trials[-1].system_attrs["fixed_params"] == first(typed)
 

@@ -16,16 +16,16 @@ from rich.console import Console
 from a3c.config import ConfigError
 from a3c.files import write_durably
 from workers.comparison.results import Comparison
-from workers.comparison.run_study import run
+from workers.comparison.run_study import describe_environments, run
 from workers.comparison.study import Study, plan
 from workers.comparison.text import UNKNOWN, env_steps_or_more, number, probability
 from workers.console.drawing import Frame
 from workers.console.text import Line, clean
-from workers.processes.preflight import describe_environment
+from workers.runs.directory import folder_name
 
 TABLE = "environments.csv"
-COLUMNS = ("environment", "arm", "target", "solved", "env steps, median", "seconds, median", "best return")
-BESIDE = ("fewer env steps", "sooner")  # probabilities, beside the first arm of the same environment
+OWN = ("environment", "arm", "target", "solved", "env steps, median", "seconds, median", "best return")
+COLUMNS = (*OWN, "fewer env steps", "sooner")  # the last two: probabilities, beside the environment's first arm
 
 
 def run_each(
@@ -42,19 +42,18 @@ def run_each(
     if repeated := [env for env in environments if environments.count(env) > 1]:
         raise ConfigError(f"env: the value {repeated[0]} is given twice")
     studies = {env: plan({**options, "env": [env]}, seeds, tuned) for env in environments}
-    for study in studies.values():
-        for arm in study.arms:
-            describe_environment(arm.config)
+    described = {env: describe_environments(study) for env, study in studies.items()}
     folder = default_path(studies) if study_dir is None else study_dir
     comparisons: list[Comparison] = []
     for env, study in studies.items():
-        comparison, code = run(study, folder / name_of(env), dashboard, command, any_version)
+        path = folder / folder_name(env)[:80]
+        comparison, code = run(study, path, dashboard, command, any_version, described[env])
         if comparison is None:
             return code
         comparisons.append(comparison)
     rows = [row for comparison in comparisons for row in rows_of(comparison)]
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([(*COLUMNS, *BESIDE), *rows])
+    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
     write_durably(folder / TABLE, text.getvalue().encode())
     lines: list[Line] = [[], *([(clean(line), "")] for line in (*table(rows), "", str(folder / TABLE)))]
     Console().print(Frame(lines), soft_wrap=True, end="")
@@ -65,11 +64,6 @@ def default_path(studies: Mapping[str, Study]) -> Path:
     """The same studies have the same directory, so that the same command resumes them."""
     digest = sha256("".join(study.default_path().name for study in studies.values()).encode()).hexdigest()[:8]
     return Path("runs") / f"compare-{len(studies)}-environments-{digest}"
-
-
-def name_of(env: str) -> str:
-    """Of an environment's own folder."""
-    return env.replace("/", "-").replace(":", "-")[:80]
 
 
 def rows_of(comparison: Comparison) -> list[tuple[str, ...]]:
@@ -94,7 +88,7 @@ def rows_of(comparison: Comparison) -> list[tuple[str, ...]]:
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
     """The rows under their titles; arms are held against the first of their own environment alone."""
-    cells = [(*COLUMNS, *BESIDE), *rows]
+    cells = [COLUMNS, *rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
     note = (

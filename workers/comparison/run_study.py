@@ -52,13 +52,21 @@ def compare(
 
 
 def run(
-    study: Study, study_dir: str | Path | None, dashboard: str, command: str, any_version: bool = False
+    study: Study,
+    study_dir: str | Path | None,
+    dashboard: str,
+    command: str,
+    any_version: bool = False,
+    environments: Mapping[str, Any] | None = None,
 ) -> tuple[Comparison | None, int]:
-    """As `compare`, of a planned study that `command` resumes; returns the comparison and the exit code."""
+    """As `compare`, of a planned study that `command` resumes; returns the comparison and the exit code.
+
+    `environments` are what `describe_environments` says of the study, where that is known already.
+    """
     _, path = checked_path("study_dir", study.default_path() if study_dir is None else study_dir, dashboard)
     for arm in study.arms:
         check_limits(arm.config)
-    environments = {arm.name: describe_environment(arm.config) for arm in study.arms}
+    environments = environments or describe_environments(study)
     with open_study_directory(path, study, command) as directory:
         runs, unreadable = directory.finished_runs()
         if not any_version:
@@ -73,6 +81,11 @@ def run(
         env_id, planned = study.arms[0].config.env, len(study.schedule())
         view = StudyView(*console_for(dashboard), StudyStatus(env_id, str(path), target, planned, finished, elapsed))
         return _Runner(directory, environments, target, runs, view).run(unreadable)
+
+
+def describe_environments(study: Study) -> dict[str, Any]:
+    """The environment of each arm, tried once; raises ConfigError."""
+    return {arm.name: describe_environment(arm.config) for arm in study.arms}
 
 
 def comparison_of(
@@ -109,7 +122,7 @@ class _Runner:
     """Trains the missing runs of a study one after the other, and reports."""
 
     directory: StudyDirectory
-    environments: dict[str, Any]  # by arm
+    environments: Mapping[str, Any]  # by arm
     target: float | None
     runs: dict[tuple[str, int], Run]  # with an outcome, by arm and seed
     view: StudyView

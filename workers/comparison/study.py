@@ -17,7 +17,7 @@ from a3c.files import discard_leftovers, json_bytes, json_object, write_durably
 from a3c.presets import TUNED
 from workers.comparison.results import Comparison, LostUpdates, Run
 from workers.comparison.stored_runs import UnreadableRunError, flat_provenance, is_outcome, read_run
-from workers.runs.directory import LOCK, lock_directory
+from workers.runs.directory import LOCK, folder_name, lock_directory
 from workers.runs.program import provenance
 from workers.runs.records import Evaluation, Staleness
 
@@ -70,8 +70,8 @@ class Study:
     def default_path(self) -> Path:
         """The same study has the same directory, so that the same command resumes it."""
         digest = hashlib.sha256(json.dumps(self.definition(), sort_keys=True).encode()).hexdigest()[:8]
-        env = self.arms[0].config.env.replace("/", "-").replace(":", "-")
-        return Path("runs") / f"compare-{env[:80]}-{'-'.join(self.factors)[:80]}-{digest}"
+        env = folder_name(self.arms[0].config.env)[:80]
+        return Path("runs") / f"compare-{env}-{'-'.join(self.factors)[:80]}-{digest}"
 
 
 def plan(options: Mapping[str, Sequence[Any]], seeds: int, tuned: bool = False) -> Study:

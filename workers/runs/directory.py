@@ -26,14 +26,18 @@ from workers.runs.records import Event, Status, Summary
 LOCK = ".lock"
 
 
+def folder_name(env: str) -> str:
+    """An environment's id as a part of a directory's name."""
+    return re.sub(r"[^\w.-]", "-", env)
+
+
 def new_run_dir(runs: Path, config: Config) -> Path:
     """Make a directory ENV-MODE-TIME under `runs`, with a number behind it where that exists already.
 
     Raises:
         ConfigError: it cannot be made.
     """
-    env = re.sub(r"[^\w.-]", "-", config.env)[-100:]
-    name = f"{env}-{config.mode}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = f"{folder_name(config.env)[-100:]}-{config.mode}-{time.strftime('%Y%m%d-%H%M%S')}"
     try:
         runs.mkdir(parents=True, exist_ok=True)
         for count in itertools.count(1):

@@ -1,10 +1,8 @@
 """The search: Optuna suggests settings, runs show what they are worth, the best is run again on fresh seeds."""
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,11 +10,11 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from a3c.config import CheckpointError, Config, ConfigError
+from a3c.config import CheckpointError, ConfigError
+from a3c.files import json_bytes, write_durably
 from workers.tuning.space import as_options, drawn, first
-from workers.tuning.trials import TENTHS, Outcome, Run
+from workers.tuning.trials import FIRST_SEED, TENTHS, Outcome, Run
 
-FIRST_SEED = 1000  # of the trials; what is reported, and the gallery, have seeds from 0 on
 STARTUP_TRIALS = 8  # at random, before the sampler and the pruner have something to go by
 WARMUP_TENTHS = 3  # of a trial's first run, before which none is given up
 HOPELESS = 3  # failed trials at the beginning that end a search
@@ -30,14 +28,11 @@ class Plan:
 
     typed: dict[str, Any]  # options that every run has
     target: float | None
+    budget: int  # env steps of a trial's run
     seeds: int  # runs of a trial
     confirmations: int  # runs of the best setting on fresh seeds, and as many without it
     trials: int
     jobs: int
-
-    @property
-    def budget(self) -> int:
-        return Config.from_options(self.typed).max_env_steps
 
     def identity(self) -> dict[str, Any]:
         """What the trials of one file have in common."""
@@ -56,7 +51,7 @@ class Trial:
 
 
 def open_study(path: Path, plan: Plan) -> Any:
-    """The study in its file, as it was left; a CheckpointError where it cannot be read, or is of another search."""
+    """The study in its file, as it was left; a CheckpointError or a ConfigError where it cannot be, or is another."""
     study, made_before = _loaded(path / "trials.sqlite")
     wanted, kept = json.loads(json.dumps(plan.identity())), study.user_attrs.get("plan")
     if kept is None:
@@ -107,32 +102,36 @@ class Search:
 
     def run(self, changed: Callable[["Search", str], None]) -> None:
         """Make the trials that are missing; `changed` is called with a line for each that has ended, and in between."""
-        with ExitStack() as stack:
-            stack.callback(self._interrupt)
-            while True:
+        try:
+            while self.running or self._asked() < self.plan.trials:
                 while len(self.running) < self.plan.jobs and self._asked() < self.plan.trials:
-                    trial = self.study.ask()
-                    self.running.append(
-                        Trial(trial, {**self.plan.typed, "preset": "none", **drawn(trial, self.plan.typed)})
-                    )
+                    self._ask()
                 for one in list(self.running):
                     if (line := self._advance(one)) is not None:
                         self.running.remove(one)
                         changed(self, line)
                         self._check_hope()
                 changed(self, "")
-                if not self.running and self._asked() >= self.plan.trials:
-                    return
                 time.sleep(POLL_SECONDS)
+        finally:
+            self._interrupt()
+
+    def ended(self) -> list[Any]:
+        """The trials that count."""
+        return made(self.study)
+
+    def _ask(self) -> None:
+        trial = self.study.ask()
+        self.running.append(Trial(trial, {**self.plan.typed, "preset": "none", **drawn(trial, self.plan.typed)}))
 
     def _check_hope(self) -> None:
         """Give the search up where all of its first trials have failed: so will the others."""
-        states = [one.state for one in made(self.study)]
-        if len(states) == HOPELESS and set(states) == {TrialState.FAIL}:
-            raise ConfigError(f"tune: the first {HOPELESS} trials failed: {made(self.study)[-1].user_attrs['reason']}")
+        ended = self.ended()
+        if len(ended) == HOPELESS and all(one.state is TrialState.FAIL for one in ended):
+            raise ConfigError(f"tune: the first {HOPELESS} trials failed: {ended[-1].user_attrs['reason']}")
 
     def _asked(self) -> int:
-        return len(made(self.study)) + len(self.running)
+        return len(self.ended()) + len(self.running)
 
     def _advance(self, one: Trial) -> str | None:
         """Start its next run, hear what it has reached; a line once the trial has ended."""
@@ -196,7 +195,7 @@ class Search:
         for one in self.running:
             if one.run is not None:
                 one.run.end()
-            give_back(self.study, self.study.get_trials(deepcopy=False)[one.trial.number])
+            give_back(self.study, one.trial)
         self.running.clear()
 
 
@@ -231,7 +230,7 @@ def confirmed(plan: Plan, options: Mapping[str, Any], path: Path, tell: Report) 
                     time.sleep(POLL_SECONDS)
                 outcome = run.outcome()
             kept["runs"][key] = asdict(outcome)
-            _write(file, kept)
+            write_durably(file, json_bytes(kept))
             tell(f"{name}, seed {seed}: {outcome.status}, {outcome.env_steps:,} env steps, {outcome.seconds:.1f} s")
     found: dict[str, list[Outcome]] = {"tuned": [], "untuned": []}
     for name, seed, _ in confirmations(plan, options):
@@ -243,9 +242,3 @@ def confirmations(plan: Plan, options: Mapping[str, Any]) -> Iterator[tuple[str,
     for seed in range(plan.confirmations):
         yield "tuned", seed, {"preset": "none", **options}
         yield "untuned", seed, {}
-
-
-def _write(file: Path, content: Any) -> None:
-    whole = file.with_suffix(".new")
-    whole.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(whole, file)

@@ -16,6 +16,7 @@ from typing import Any, Self
 from a3c.config import Config
 from workers.runs.program import SCRIPT, changed_options
 
+FIRST_SEED = 1000  # of the trials; what is reported, and the gallery, have seeds from 0 on
 TENTHS = 10  # of a run's budget, after each of which a search may give it up
 PATIENCE_SECONDS = 15.0  # for a run to end when it is told to
 # Before the program starts: have the kernel tell it when the search dies, however that does (PR_SET_PDEATHSIG).
@@ -69,10 +70,10 @@ class Run:
 
         Not of evaluations, of which a policy that promises nothing has none.
         """
-        rows = [row for row in _rows(self._path / "metrics.csv") if row["mean_return"]]
-        if not rows:
+        row = _last_row(self._path / "metrics.csv")
+        if not row or not row["mean_return"]:
             return 0, None
-        return min(int(rows[-1]["env_steps"]) * TENTHS // self._budget, TENTHS - 1), float(rows[-1]["mean_return"])
+        return min(int(row["env_steps"]) * TENTHS // self._budget, TENTHS - 1), float(row["mean_return"])
 
     def has_ended(self) -> bool:
         return self._process.poll() is not None
@@ -106,19 +107,20 @@ class Run:
 
 def outcome_of(path: Path) -> dict[str, Any]:
     """The fields of an `Outcome`, of a run directory."""
-    summary, rows = json.loads((path / "summary.json").read_text()), _rows(path / "evaluations.csv")
+    summary, row = json.loads((path / "summary.json").read_text()), _last_row(path / "evaluations.csv")
     solved = summary["status"] == "solved"
     return {
         "status": summary["status"],
-        "mean": float(rows[-1]["mean"]) if rows else None,
+        "mean": float(row["mean"]) if row else None,
         "env_steps": summary["solved_env_steps"] if solved else summary["env_steps"],
         "seconds": summary["wall_seconds"],
         "reason": summary["reason"],
     }
 
 
-def _rows(table: Path) -> list[dict[str, str]]:
-    """The rows of a table that is being written; a last one that is half there is left out."""
-    with suppress(OSError), table.open(newline="") as file:
-        return [row for row in csv.DictReader(file) if None not in row.values()]
-    return []
+def _last_row(table: Path) -> dict[str, str]:
+    """The last whole row of a table that is being written; {} where there is none."""
+    with suppress(OSError):
+        whole = table.read_text().split("\n")[:-1]  # what follows the last newline is half a row, or nothing
+        return next(csv.DictReader([*whole[:1], *whole[1:][-1:]]), {})
+    return {}

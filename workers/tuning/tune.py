@@ -1,6 +1,5 @@
 """`tune`: from an environment's id to a setting with which it is learned, as a command and as a preset."""
 
-import json
 import os
 import signal
 import statistics
@@ -11,15 +10,18 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from a3c.config import Config, ConfigError
+from a3c.files import json_bytes, write_durably
 from workers import ExitCode
 from workers.console.drawing import Cropped, Frame
 from workers.console.screen import Screen, console_for
 from workers.console.text import clean
 from workers.extras import require
 from workers.processes.preflight import describe_environment
-from workers.runs.directory import lock_directory
+from workers.runs.directory import folder_name, lock_directory
 from workers.runs.program import changed_options, command
 from workers.training import checked_path
+from workers.tuning.space import searched
+from workers.tuning.trials import FIRST_SEED
 
 if TYPE_CHECKING:
     from workers.tuning.search import Plan, Search
@@ -51,12 +53,12 @@ def tune(
     """
     require("tune", "tune", PACKAGES)
     config, target = _checked(typed)
-    name = config.env.replace("/", "-").replace(":", "-")
-    _, path = checked_path("tune_dir", tune_dir or f"runs/tune-{name}", dashboard)
+    _, path = checked_path("tune_dir", tune_dir or f"runs/tune-{folder_name(config.env)}", dashboard)
     path.mkdir(parents=True, exist_ok=True)
     from workers.tuning.search import Plan, Search, best_options, confirmed, open_study
 
-    plan = Plan(typed, target, seeds, confirm, trials, jobs or max(1, (os.cpu_count() or 1) // config.workers))
+    jobs = jobs or max(1, (os.cpu_count() or 1) // config.workers)
+    plan = Plan(typed, target, config.max_env_steps, seeds, confirm, trials, jobs)
     with lock_directory(path, f"tune_dir: '{path}'"), Screen(*console_for(dashboard)) as screen:
         search, signals = Search(open_study(path, plan), plan, path), list[int]()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -68,7 +70,7 @@ def tune(
             outcomes = confirmed(plan, options, path, lambda line: _say(screen, line))
         except KeyboardInterrupt:
             screen.stop()
-            kept = f"{len(_made(search))} of {trials} trials, in {clean(str(path))}"
+            kept = f"{len(search.ended())} of {trials} trials, in {clean(str(path))}"
             print(f"\ninterrupted\n  kept    {kept}\n  resume  {shown}")
             return 128 + signals[0]
         screen.stop()
@@ -92,12 +94,6 @@ def _interrupt(signals: list[int], number: int) -> None:
     raise KeyboardInterrupt
 
 
-def _made(search: "Search") -> list[Any]:
-    from workers.tuning.search import made
-
-    return made(search.study)
-
-
 def _show(screen: Screen, search: "Search", line: str) -> None:
     _say(screen, line)
     screen.draw(lambda width, height: Cropped(_table(search, ROWS), width, height))
@@ -110,9 +106,9 @@ def _say(screen: Screen, line: str) -> None:
 
 def _table(search: "Search", rows: int) -> Table:
     """The best trials so far, and those under way."""
-    ended = sorted((one for one in _made(search) if one.value is not None), key=lambda one: -one.value)
-    names = list(dict.fromkeys(name for one in search.study.get_trials(deepcopy=False) for name in one.params))
-    table = Table(title=f"{len(_made(search))} of {search.plan.trials} trials", box=None, title_justify="left")
+    ended, names = search.ended(), searched(search.plan.typed)
+    best = sorted((one for one in ended if one.value is not None), key=lambda one: -one.value)
+    table = Table(title=f"{len(ended)} of {search.plan.trials} trials", box=None, title_justify="left")
     for name in ("trial", "score", "solved", *(name.replace("_", "\n") for name in names)):
         table.add_column(name, justify="right")
     for one in search.running:
@@ -120,7 +116,7 @@ def _table(search: "Search", rows: int) -> Table:
         table.add_row(
             str(one.trial.number), "...", state, *(_cell(one.trial.params.get(name)) for name in names), style="dim"
         )
-    for one in ended[: rows - len(search.running)]:
+    for one in best[: rows - len(search.running)]:
         outcomes = one.user_attrs.get("outcomes", [])
         solved = f"{sum(outcome['status'] == 'solved' for outcome in outcomes)} of {len(outcomes)}"
         table.add_row(str(one.number), f"{one.value:.4g}", solved, *(_cell(one.params.get(name)) for name in names))
@@ -140,11 +136,11 @@ def _report(
     about = {
         "about": f"found by tune in {plan.trials} trials; without it: {untuned}",
         "figure": tuned,
-        "seeds": f"tuned on 1000 to {999 + plan.seeds}, measured on 0 to {plan.confirmations - 1}",
+        "seeds": f"tuned on {FIRST_SEED} to {FIRST_SEED + plan.seeds - 1}, measured on 0 to {plan.confirmations - 1}",
     }
     fixed = {name: value for name, value in plan.typed.items() if name not in ("env", "target_return", "eval_episodes")}
     preset = {config.env: {**about, "options": {**fixed, **options}}}
-    (path / PRESET).write_text(json.dumps(preset, indent=2) + "\n", encoding="utf-8")
+    write_durably(path / PRESET, json_bytes(preset))
     words = ["--preset", "none", *(word for word in changed_options(config) if word not in ("--preset", "none"))]
     is_better = _worth(plan, outcomes["tuned"]) > _worth(plan, outcomes["untuned"])
     lines = [
