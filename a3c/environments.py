@@ -163,14 +163,11 @@ class EnvironmentSpec:
         context, environments = copy_context(), list[Any]()
         batch: Environments
         try:
-            if training and self.pooled is not None:
-                from a3c.pool import PooledEnvironments
+            pooled = training and self.pooled is not None
+            if pooled or self.is_batched(count):
+                from a3c.native import NativeEnvironments
 
-                batch = PooledEnvironments(self, count)
-            elif self.is_batched(count):
-                from a3c.native import NativeEnvironments, make_native
-
-                environments.append(context.run(make_native, self.spec, count, self.max_episode_steps))
+                environments.append(context.run(self._make_vector, count, pooled))
                 beat()
                 batch = NativeEnvironments(environments[0], context)
             else:
@@ -182,6 +179,15 @@ class EnvironmentSpec:
             close_all(environments)
             raise
         return SlowEnvironments(batch, latency_ms, beat) if latency_ms else batch
+
+    def _make_vector(self, count: int, pooled: bool) -> Any:
+        if pooled:
+            from a3c.pool import PooledVector
+
+            return PooledVector(self, count)
+        from a3c.native import make_native
+
+        return make_native(self.spec, count, self.max_episode_steps)
 
     def make_one(self, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
         """One scalar environment, its time limit included."""
