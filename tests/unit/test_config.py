@@ -187,3 +187,11 @@ def test_until_the_options_are_known_to_be_right_no_heavy_module_is_loaded():
         code = code.replace("HEAVY", "{'torch', 'numpy', 'gymnasium', 'rich', 'safetensors', 'multiprocessing'}")
         result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
         assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_rollout_has_a_step_for_each_minibatch():
+    few = {"preset": "none", "n_steps": 1, "envs_per_worker": 3}
+    with pytest.raises(ConfigError, match=r"minibatches: at most 3, the steps of a rollout .*, got 4"):
+        Config.from_options(few)
+    assert Config.from_options({**few, "minibatches": 3}).loss.minibatches == 3
+    Config.from_options({**few, "objective": "a2c"})  # which has none

@@ -340,3 +340,18 @@ def test_environments_that_are_asleep_for_long_show_signs_of_life(monkeypatch):
     environments.step(np.zeros(2, np.int64))
     assert len(beats) == 3
     assert time.monotonic() - began >= 0.04
+
+
+class Counted(Endless):
+    """Counts the resets of all its instances."""
+
+    resets = 0
+
+    def reset(self, **options):
+        Counted.resets += 1
+        return super().reset(**options)
+
+
+def test_an_environment_is_reset_once_before_a_run():
+    describe(register(Counted))
+    assert Counted.resets == 1

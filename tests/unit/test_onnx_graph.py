@@ -11,7 +11,10 @@ import torch
 from onnx import ModelProto, TensorProto, numpy_helper
 
 from a3c.actors import Policy
+from a3c.heads import Categorical
 from a3c.networks import ActorCritic, initialize
+from a3c.spaces import ObservationSpec
+from a3c.trunks import MLP
 from tests.process.command import ROOT
 from tests.process.onnx_models import model_metadata
 from tests.unit.networks import mlp
@@ -140,6 +143,21 @@ def test_with_8_bits_all_weight_matrices_but_the_first_are_stored_so(graph: Grap
         matrices = [array for array in arrays if array.ndim == 2]
         assert [array.size for array in matrices if array.dtype == np.float32] == [sizes[0] * sizes[1]]
         assert sorted(array.size for array in matrices if array.dtype == np.int8) == sorted(small)
+
+
+def test_with_8_bits_the_first_matrix_is_not_stored_so_behind_a_normaliser_either() -> None:
+    model = ActorCritic(MLP(ObservationSpec((6,)), (16, 8)), Categorical(3), normalize=True)
+    initialize(model, 1)
+    matrices = [
+        array
+        for array in weights(int8_graph(policy_graph(model, model_metadata(6, 3, critic=False))))
+        if array.ndim == 2
+    ]
+    assert sorted((array.dtype.name, array.size) for array in matrices) == [
+        ("float32", 96),
+        ("int8", 24),
+        ("int8", 128),
+    ]
 
 
 @pytest.mark.parametrize("name", SHAPES)
