@@ -132,7 +132,7 @@ function show(answer, space) {
   choices(space).forEach(({ at, action, means, deviation }, index) => {
     const row = element("choices").children[index], share = numbers[at];
     row.classList.toggle("chosen", deviation !== undefined || taken[action] === means);
-    row.querySelector(".track").style.visibility = deviation === undefined ? "visible" : "hidden"; // its place stays
+    row.querySelector(".track").hidden = deviation !== undefined;
     row.querySelector(".bar").style.width = `${100 * share}%`;
     row.lastChild.textContent =
       deviation === undefined ? `${(100 * share).toFixed(1)} %` : `${taken[action].toFixed(2)} ± ${numbers[at + deviation].toFixed(2)}`;
