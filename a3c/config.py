@@ -33,6 +33,19 @@ DEFAULT_ENV = "CartPole-v1"
 SYNC_WORKERS = 100  # each needs a socket pair, and a new process inherits 256 descriptors at most
 LARGEST_INT = 2**62  # of an option without a bound of its own
 
+# The objectives (a3c.objectives), by kind.
+ON_POLICY = ("a2c", "reinforce", "ppo", "v-trace", "ppo-decoupled", "natural")
+BOOTSTRAPPED = ("a2c", "ppo", "v-trace", "ppo-decoupled", "natural")
+PROXIMAL = ("ppo", "ppo-decoupled")
+VALUE_BASED = ("q", "sarsa", "n-step-q")
+# What an objective becomes with a correction.
+CORRECTED = {
+    ("a2c", "v-trace"): "v-trace",
+    ("v-trace", "v-trace"): "v-trace",
+    ("ppo", "decoupled"): "ppo-decoupled",
+    ("ppo-decoupled", "decoupled"): "ppo-decoupled",
+}
+
 
 def option(default: Any, meaning: str, **bounds: Any) -> Any:
     """A dataclass field that is an option of the command line; `bounds` are the last fields of an `OptionSpec`."""
@@ -58,24 +71,66 @@ class LossConfig:
 
     objective: str = option(
         "ppo",
-        "a2c: the policy gradient, each rollout used once; ppo: the clipped surrogate, several passes over it",
-        choices=("a2c", "ppo"),
+        "a2c: the policy gradient; reinforce: of whole episodes; ppo: the clipped surrogate, several passes over a "
+        "rollout; v-trace, ppo-decoupled: these, corrected for an older policy that acted; natural: the natural "
+        "gradient; q, sarsa, n-step-q: action values",
+        choices=(*ON_POLICY, *VALUE_BASED),
     )
     gamma: float = option(0.99, "discount per environment step", low=0, high=1)
-    gae_lambda: float = option(0.95, "lambda of the returns; 1 is the paper's n-step return, 0 is TD(0)", low=0, high=1)
-    entropy_coef: float = option(0.005, "weight of the entropy bonus", low=0)
-    value_coef: float = option(0.5, "weight of the value loss", low=0)
+    gae_lambda: float = option(
+        0.95, "lambda of the returns; 1 is the paper's n-step return, 0 is TD(0)", low=0, high=1, of=BOOTSTRAPPED
+    )
+    baseline: bool = option(True, "subtract the critic's value from the returns", of=("reinforce",))
+    entropy_coef: float = option(0.005, "weight of the entropy bonus", low=0, of=ON_POLICY)
+    value_coef: float = option(0.5, "weight of the value loss", low=0, of=ON_POLICY)
     value_scale: float | None = option(
         None,
         "unit in which the critic learns returns; 1 leaves them as they are; default: their running spread",
         above=0,
     )
-    normalize_advantages: bool = option(False, "scale the advantages of a rollout to mean 0 and deviation 1")
-    clip: float = option(0.2, "ppo: how far the ratio of new to acting policy may be from 1", above=0)
-    passes: int = option(4, "ppo: passes over each rollout", low=1, high=1000)
-    minibatches: int = option(4, "ppo: minibatches of each pass, one update each", low=1, high=65536)
+    normalize_advantages: bool = option(
+        False, "scale the advantages of a rollout to mean 0 and deviation 1", of=ON_POLICY
+    )
+    clip: float = option(0.2, "how far the ratio of new to acting policy may be from 1", above=0, of=PROXIMAL)
+    passes: int = option(4, "passes over each rollout", low=1, high=1000, of=PROXIMAL)
+    minibatches: int = option(4, "minibatches of each pass, one update each", low=1, high=65536, of=PROXIMAL)
     value_clip: float | None = option(
-        None, "ppo: how far a value may move in one rollout, in units of value; default: any", above=0
+        None, "how far a value may move in one rollout, in units of value; default: any", above=0, of=PROXIMAL
+    )
+    rho_clip: float = option(
+        1.0, "largest importance weight of a step's own advantage", above=0, of=("v-trace", "ppo-decoupled")
+    )
+    c_clip: float = option(1.0, "largest importance weight of what follows a step", above=0, of=("v-trace",))
+    damping: float = option(0.03, "added to the diagonal of the Fisher matrix", above=0, of=("natural",))
+    kl_bound: float = option(0.01, "largest change of the policy per step, in nats", above=0, of=("natural",))
+    exploration_rates: tuple[float, ...] = option(
+        (0.1, 0.01, 0.5), "final rates of random actions, of worker 0, 1, ... in turn", low=0, high=1, of=VALUE_BASED
+    )
+    exploration_share: float = option(
+        0.1, "share of the env-step budget over which they fall from 1", low=0, high=1, of=VALUE_BASED
+    )
+    target_interval: int = option(100, "updates between two copies to the target network", low=1, of=VALUE_BASED)
+
+
+@dataclass(frozen=True, slots=True)
+class StalenessConfig:
+    """How old a gradient may be, and what corrects it (docs/family.md)."""
+
+    correction: str | None = option(
+        None,
+        "gradients at freshly pulled parameters, with the importance weights of v-trace or of decoupled ppo; "
+        "default: the objective's own",
+        choices=("none", "v-trace", "decoupled"),
+        of=("a2c", "v-trace", "ppo", "ppo-decoupled"),
+    )
+    max_staleness: int | None = option(
+        None, "updates between pull and push beyond which a gradient is not applied; default: any", low=0
+    )
+    stale: str = option(
+        "drop", "a gradient beyond max_staleness: dropped, or computed again", choices=("drop", "recompute")
+    )
+    forced_staleness: int = option(
+        0, "act with parameters that are at least so many updates old, for experiments", low=0, high=100_000
     )
 
 
@@ -153,9 +208,15 @@ class Config:
         "how a worker steps its environments: auto: as Gymnasium's own batch where that pays; envpool: as EnvPool's",
         choices=("auto", "envpool"),
     )
-    n_steps: int = option(64, "environment steps per rollout (t_max), of each environment", low=1, high=1_000_000)
+    n_steps: int = option(
+        64,
+        "environment steps per rollout (t_max), of each environment",
+        low=1,
+        high=1_000_000,
+        of=(*BOOTSTRAPPED, *VALUE_BASED),
+    )
     noise_correlation: float = option(
-        0.8, "correlation of the exploration noise from one step to the next; 0: none", low=0, below=1
+        0.8, "correlation of the exploration noise from one step to the next; 0: none", low=0, below=1, of=ON_POLICY
     )
     max_env_steps: int = option(1_000_000, "env-step budget of all workers together", low=1)
     max_episode_steps: int | None = option(
@@ -168,6 +229,7 @@ class Config:
     seed: int = option(0, "seed of everything random", low=0, high=2**32 - 1)
     network: NetworkConfig = NetworkConfig()
     loss: LossConfig = LossConfig()
+    staleness: StalenessConfig = StalenessConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     supervision: SupervisionConfig = SupervisionConfig()
@@ -178,11 +240,15 @@ class Config:
         if self.mode == "sync" and self.workers > SYNC_WORKERS:
             raise ConfigError(f"workers: at most {SYNC_WORKERS} in sync mode, got {self.workers}")
         steps = self.n_steps * self.envs_per_worker
-        if self.loss.objective == "ppo" and self.loss.minibatches > steps:
+        if self.loss.objective in PROXIMAL and self.loss.minibatches > steps:
             raise ConfigError(
                 f"minibatches: at most {steps}, the steps of a rollout (n_steps x envs_per_worker), got "
                 f"{self.loss.minibatches}"
             )
+        limit, forced = self.staleness.max_staleness, self.staleness.forced_staleness
+        if limit is not None and limit < forced and self.staleness.stale == "drop":
+            raise ConfigError(f"max_staleness: with forced_staleness {forced} every gradient would be dropped")
+        _ = self.corrected_objective  # which refuses what does not go together
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> "Config":
@@ -201,6 +267,27 @@ class Config:
         return cls(**own, **{name: dataclasses.replace(sections[name], **part) for name, part in values.items()})
 
     @property
+    def corrected_objective(self) -> str:
+        """The objective with its correction; a ConfigError where they do not go together."""
+        objective, correction = self.loss.objective, self.staleness.correction
+        if correction is None or (correction == "none" and objective in ("a2c", "ppo")):
+            return objective
+        if (objective, correction) not in CORRECTED:
+            known = " and ".join(sorted(o for o, c in CORRECTED if c == correction)) or "a2c and ppo"
+            raise ConfigError(f"correction: {correction} belongs to {known}, not to objective {objective}")
+        return CORRECTED[objective, correction]
+
+    def check_belonging(self, names: Any) -> None:
+        """Raise ConfigError where one of the options called `names` is of other objectives than this one's."""
+        for spec in option_specs():
+            if spec.name in names and not spec.belongs_to(self):
+                owners = ", ".join(spec.of)
+                raise ConfigError(
+                    f"{spec.name}: belongs to {'objective' if len(spec.of) == 1 else 'objectives'} {owners}, "
+                    f"not to {self.loss.objective}"
+                )
+
+    @property
     def is_default_environment(self) -> bool:
         """Whether the environment is the default one, which is known to be right."""
         return (self.env, self.env_kwargs, self.wrappers, self.vector) == (DEFAULT_ENV, (), (), "auto")
@@ -214,11 +301,11 @@ def _with_preset(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options with those of their preset, and its name."""
     from a3c.presets import names, resolved
 
-    name, env = options.get("preset", "auto"), options.get("env", DEFAULT_ENV)
-    if not (isinstance(name, str) and isinstance(env, str)):
+    name, env, objective = options.get("preset", "auto"), options.get("env", DEFAULT_ENV), options.get("objective")
+    if not (isinstance(name, str) and isinstance(env, str) and isinstance(objective, str | None)):
         return dict(options)  # which is refused by name
     try:
-        name, found = resolved(name, env)
+        name, found = resolved(name, env, objective)
     except KeyError:
         known = names()
         hint = did_you_mean(str(name), known) or f"; there are {', '.join(known)}"
@@ -248,6 +335,7 @@ class OptionSpec:
     below: float = inf  # or only below this one
     choices: tuple[str, ...] = ()
     metavar: str = ""  # what stands for the value in --help; "": what its type is called there
+    of: tuple[str, ...] = ()  # the objectives to which it belongs; (): to all
 
     @property
     def flag(self) -> str:
@@ -257,6 +345,10 @@ class OptionSpec:
     def value_in(self, owner: Any) -> Any:
         """The value of this option that an instance of its dataclass has."""
         return getattr(getattr(owner, self.section) if self.section else owner, self.name)
+
+    def belongs_to(self, config: Config) -> bool:
+        """Whether the run of a config makes use of it."""
+        return not self.of or config.loss.objective in self.of or config.corrected_objective in self.of
 
     def check(self, value: Any) -> None:
         """Raise ConfigError unless the option takes the value."""

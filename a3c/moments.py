@@ -34,13 +34,18 @@ class MomentsMeter:
     """
 
     def __init__(self, steps: int):
+        self._resize(steps)
+        self._references = [0.0, 0.0]
+
+    def _resize(self, steps: int) -> None:
         self._rows = np.zeros((3, steps))  # valid; targets and errors about their references; 0 where not valid
         self._columns, self._both = self._rows.T, self._rows[1:]
         self._arrays = tuple(self._rows)
-        self._references = [0.0, 0.0]
 
     def measure(self, returns: Array, values: Array, valid: Array) -> Moments:
         """The moments of one rollout, [N] each; valid is 1 where the step counts, else 0."""
+        if len(valid) != len(self._rows[0]):  # whole episodes are of any length
+            self._resize(len(valid))
         magnitude, count, target, error, square, error_square = self._sums(returns, values, valid)
         near, error_near = self._references
         if _is_far(near, count, target, square) or _is_far(error_near, count, error, error_square):

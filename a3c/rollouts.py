@@ -68,6 +68,11 @@ class Rollout:
         parameters = self.parameters.reshape(-1, self.parameters.shape[-1])
         return self.head.evaluate(parameters, self.flat_actions).log_prob.reshape(self.rewards.shape)
 
+    def first(self, steps: int) -> "Rollout":
+        """Its first steps, as views."""
+        rest = ("parameters", "actions", "rewards", "terminated", "truncated", "valid")
+        return Rollout(self.head, self.observations[: steps + 1], *(getattr(self, name)[:steps] for name in rest))
+
     def fault(self) -> str | None:
         """The part that is not finite, where there is one: nothing can be learned from such a rollout."""
         if not _is_finite(self.observations):
@@ -110,6 +115,8 @@ class Collector:
         watch: books the phases "forward", "sampling" and "env".
         statistics: takes every rollout, where there are any.
         correlation: of the exploration noise of one step with that of the next, within a rollout.
+        head: how actions are taken; default: the environments' own.
+        whole_episodes: a rollout is one episode of each environment, from its start; it is over with the longest.
     """
 
     def __init__(
@@ -121,11 +128,14 @@ class Collector:
         watch: Stopwatch | None = None,
         statistics: "RunningStatistics | None" = None,
         correlation: float = 0.0,
+        head: Head | None = None,
+        whole_episodes: bool = False,
     ):
         self._environments, self._rng, self._beat = environments, rng, beat
         self._watch, self.statistics, self._correlation = watch or Stopwatch(), statistics, correlation
-        count, self._head = environments.num_envs, environments.head
-        self._rollout = Rollout.empty(n_steps, count, environments.observation, environments.head)
+        self._whole_episodes = whole_episodes
+        count, self._head = environments.num_envs, head or environments.head
+        self._rollout = Rollout.empty(n_steps, count, environments.observation, self._head)
         self._noise = np.empty((n_steps, count, *self._head.noise_shape), np.float32)
         self._ended = np.zeros((n_steps + 1, count), np.bool_)  # by each step of the last rollout and the one before
         self.env_steps, self.episodes, self.return_sum = 0, 0, 0.0
@@ -150,7 +160,7 @@ class Collector:
             "observations": np.array(self._observations, self._rollout.observations.dtype),
             "ended": self._ended[-1].tolist(),
             "running_returns": self._running_returns.tolist(),
-            "environments": self._environments.state(),
+            "environments": None if self._whole_episodes else self._environments.state(),
             **({} if self.statistics is None else {"statistics": self.statistics.state()}),
         }
 
@@ -162,7 +172,9 @@ class Collector:
         self._rng.bit_generator.state = state["generator"]
         self.env_steps, self.episodes, self.return_sum = (state[name] for name in TOTALS)
         self.recent_returns = deque(state["recent_returns"], maxlen=RECENT_EPISODES)
-        environments = state["environments"]  # None: their state was too large to be kept
+        environments = state["environments"]  # None: their state was too large to be kept, or is of no use
+        if self._whole_episodes:
+            return True
         observations = None if environments is None else array_from_json(state["observations"])
         if observations is None or not self._environments.restore(environments, observations, self._beat):
             self.restart_episodes()
@@ -179,6 +191,9 @@ class Collector:
         A rollout with a fault counts its steps, but no returns; `restart_episodes` is then due.
         """
         rollout, noise, step, lap = self._rollout, self._noise, self._environments.step, self._watch.lap
+        if self._whole_episodes:
+            self.restart_episodes()
+            playing = np.ones(len(self._observations), np.bool_)
         observations, sample = rollout.observations, self._head.sample
         if self._correlation:
             self._draw_correlated(noise)
@@ -194,6 +209,11 @@ class Collector:
             observations[t + 1], rollout.rewards[t], rollout.terminated[t], rollout.truncated[t], _ = step(actions)
             lap("env")
             self._beat()
+            if self._whole_episodes:
+                playing &= ~(rollout.terminated[t] | rollout.truncated[t])
+                if not playing.any():
+                    rollout = rollout.first(t + 1)
+                    break
         self._observations = observations[-1]
         self._count(rollout)
         lap("sampling")
@@ -213,9 +233,14 @@ class Collector:
 
     def _count(self, rollout: Rollout) -> None:
         self._ended[0] = self._ended[-1]
-        ended = np.logical_or(rollout.terminated, rollout.truncated, out=self._ended[1:])
-        np.logical_not(self._ended[:-1], out=rollout.valid)
+        ended = np.logical_or(rollout.terminated, rollout.truncated, out=self._ended[1 : len(rollout.rewards) + 1])
+        np.logical_not(self._ended[: len(ended)], out=rollout.valid)
         self.env_steps += int(np.count_nonzero(rollout.valid))
+        if self._whole_episodes:  # what follows an environment's first episode counts as steps, and is not used
+            over = np.logical_or.accumulate(ended)
+            rollout.valid[1:] = ~over[:-1]
+            ended[1:] &= ~over[:-1]
+            self._ended[-1] = False
         if rollout.fault() is not None:
             return
         if self.statistics is not None:

@@ -129,7 +129,7 @@ class ClosedFormMLP:
 
     @property
     def features(self) -> Array:
-        """What `act` has kept of a rollout, [(T + 1) * B, F]."""
+        """What `act` has kept of a rollout of the most steps there can be, [(T + 1) * B, F]."""
         return _rows(self._hidden[-1])
 
     def kept(self, observations: Array) -> list[Array]:
@@ -141,11 +141,24 @@ class ClosedFormMLP:
 
         The product of d_outputs [N, K] and weight [K, F] is dL/dfeatures.
         """
+        rows = len(d_outputs)
         for index in range(len(self._layers) - 1, -1, -1):
-            d_outputs = d_outputs.dot(weight, self._d_hidden[index])
-            d_outputs *= np.greater(outputs[index + 1], ZERO, out=self._active[index])  # ReLU
-            self._layers[index].backward(outputs[index], d_outputs, self._ones)
+            d_outputs = d_outputs.dot(weight, self._d_hidden[index][:rows])
+            d_outputs *= np.greater(outputs[index + 1], ZERO, out=self._active[index][:rows])  # ReLU
+            self._layers[index].backward(outputs[index], d_outputs, self._ones[:rows])
             weight = self._layers[index].weight
+
+    def gram(self, outputs: list[Array], d_outputs: Array, weight: Array) -> Array:
+        """The inner products [N, N] of the rows' own gradients by the parameters, of the arguments of `backward`.
+
+        Each is a sum over layers: a row's gradient by a layer's weights is an outer product.
+        """
+        products = np.zeros((len(d_outputs), len(d_outputs)), np.float32)
+        for index in range(len(self._layers) - 1, -1, -1):
+            d_outputs = d_outputs.dot(weight) * (outputs[index + 1] > ZERO)
+            products += d_outputs.dot(d_outputs.T) * (outputs[index].dot(outputs[index].T) + 1)
+            weight = self._layers[index].weight
+        return products
 
 
 def linear(fan_in: int, fan_out: int) -> nn.Linear:

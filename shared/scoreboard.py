@@ -41,7 +41,8 @@ ADDED = (*SUMS, *CRITIC[:2], *PHASE_SECONDS, "env_steps", "episodes", "return_su
 LARGE = 1e300  # larger than any total can become, and small enough to add up
 READS = 5  # of rows that change all the time
 
-DROPPED = ("observations", "rewards", "gradients", "episodes")  # see Scoreboard.count_dropped
+DROPPED = ("observations", "rewards", "gradients", "episodes", "stale_gradients")  # see Scoreboard.count_dropped
+VERSIONS = ("behavior_version", "learner_version")  # of a worker's last rollout: updates made when each was pulled
 FAULTS = ("rollbacks", "failed_saves", "monitor_restarts", "failed_evaluations", "checkpointer_restarts")
 # Train; stop after a last evaluation; stop at once; save what there is, for all others have ended.
 RUN, FINISH, STOP, CLOSE = 0, 1, 2, 3
@@ -67,6 +68,7 @@ class Scoreboard:
         self._rows.array["mean_return"] = np.nan
         self._staleness = SharedArray((workers, STALENESS_BINS))
         self._dropped = SharedArray((workers, len(DROPPED)))
+        self._versions = SharedArray((workers, len(VERSIONS)))
         self._incarnations = SharedArray((workers,))
         self._faults = SharedArray((len(FAULTS),))
         self._counts = {  # by their names in a checkpoint
@@ -87,8 +89,19 @@ class Scoreboard:
     def count_staleness(self, worker_index: int, staleness: int) -> None:
         self._staleness.numbers[worker_index, min(staleness, STALENESS_BINS - 1)] += 1
 
+    def note_versions(self, worker_index: int, acted: int, learned: int) -> None:
+        """Note with which versions of the shared parameters a worker's last rollout was collected, and learned from."""
+        self._versions.numbers[worker_index, 0] = acted
+        self._versions.numbers[worker_index, 1] = learned
+
+    def versions(self, worker_index: int) -> dict[str, int]:
+        """What was noted of a worker's last rollout, by the names of VERSIONS."""
+        return dict(zip(VERSIONS, self._versions.array[worker_index].tolist(), strict=True))
+
     def count_dropped(self, worker_index: int, what: str) -> None:
-        """Count a rollout of which something was not finite; as "episodes", that a resumed run's were not continued."""
+        """Count a rollout of which something was not finite, or a gradient that was too old; as "episodes", that those
+        of a resumed run were not continued.
+        """
         self._dropped.numbers[worker_index, DROPPED.index(what)] += 1
 
     def count(self, fault: str) -> None:
@@ -186,7 +199,7 @@ class Scoreboard:
         rows["staleness_max"][0] = max(rows["staleness_max"][0], *earlier["staleness_max"], 0)
         self._rows.array[: len(rows)] = rows[: self.workers]
         for name, counts in self._counts.items():
-            fold(state[name].numpy(), counts.array)
+            fold(_with_all_columns(state[name].numpy(), name), counts.array)
         elapsed, trained = state["clock"].tolist()
         self.began, self.earlier_seconds = time.monotonic() - elapsed, trained
 
@@ -200,7 +213,7 @@ class Scoreboard:
         self._rows.array[worker_index] = _rows_of(np.array([state["row"]], np.float64))[0]
         self._staleness.array[worker_index] = 0
         self._staleness.array[worker_index, : len(state["staleness"])] = state["staleness"]
-        self._dropped.array[worker_index] = state["dropped"]
+        self._dropped.array[worker_index] = _with_all_columns(np.array([state["dropped"]]), "dropped")[0]
 
 
 def exact_sum(numbers: Iterable[float]) -> tuple[float, float]:
@@ -226,6 +239,12 @@ def fold(counts: NDArray[Any], into: NDArray[Any]) -> None:
     kept = min(len(counts), len(into))
     into[:kept] = counts[:kept]
     into[0] += counts[kept:].sum(0)
+
+
+def _with_all_columns(counts: NDArray[Any], name: str) -> NDArray[Any]:
+    """Counts of some workers, [W, ...]; an earlier version did not have the last of what is dropped."""
+    is_earlier = name == "dropped" and counts.shape[1:] == (len(DROPPED) - 1,)
+    return np.pad(counts, ((0, 0), (0, 1))) if is_earlier else counts
 
 
 def _rows_of(values: NDArray[np.float64]) -> NDArray[Any]:

@@ -1,6 +1,7 @@
 """The parameter store: what a worker pulls from and pushes to. The one seam at which the modes differ."""
 
 import hashlib
+import math
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 COPY_SECONDS = 0.25  # for a moment at which nobody pushes; a pusher may be off its core for a while
 COPY_PAUSE = 1e-4  # between two attempts, so that it may have ours
+
+
+class StaleGradientError(Exception):
+    """A gradient that is older than the run allows: it was not applied."""
 
 
 class Pulled(NamedTuple):
@@ -58,6 +63,7 @@ class SharedStore:
 
     queues = False  # whether the snapshots to evaluate are kept until they have been evaluated
     incarnation = 0  # of the worker whose process this is: how many came before it
+    max_staleness = math.inf  # of a gradient that is applied
     waited = 0.0  # seconds in which this process waited for other workers, since it was last set to 0
 
     def __init__(
@@ -99,10 +105,14 @@ class SharedStore:
             env_steps: this worker's environment steps so far.
         Returns: the staleness, updates made by anyone between that pull and this push; None where the step was not
             made because the run is being stopped, or because this process has been replaced.
+        Raises StaleGradientError: it is above `max_staleness`, and the step was not made.
         """
         if self._is_replaced(worker_index):
             return None
         before = self.updates
+        if before - pulled.updates > self.max_staleness:
+            self._env_steps.numbers[worker_index] = env_steps
+            raise StaleGradientError
         self._begun.numbers[worker_index] += 1
         self.optimizer.step(self.parameters, gradient, learning_rate, before + 1)
         self._env_steps.numbers[worker_index] = env_steps

@@ -7,17 +7,19 @@ import numpy as np
 
 from a3c.config import Config
 from a3c.environments import EnvironmentSpec
-from a3c.learners import NonFiniteError, clipped_gradient, learner_for, prepared
+from a3c.learners import NonFiniteError, clipped_gradient, learner_for, prepared, rollout_steps
 from a3c.networks import bind, build, flat_zeros
+from a3c.objectives import objective_for
 from a3c.rollouts import Collector, Stopwatch
 from shared.scoreboard import Scoreboard
-from shared.store import SharedStore
+from shared.store import Pulled, SharedStore, StaleGradientError
 from workers.link import Link, connect
 from workers.processes import entry
 
 # Workers are many and in no hurry; an evaluation is one process, and a run is over as soon as it says so. Where there
 # are more processes than cores this puts the monitor, the console and the user's other programs first.
 NICENESS = 10
+RECOMPUTATIONS = 10  # of a gradient that is too stale each time, before its rollout is dropped
 
 
 def main(
@@ -31,7 +33,7 @@ def main(
 ) -> None:
     """Process target: act, compute gradients and push them until the budget is spent or a stop is requested."""
     os.nice(NICENESS)
-    link = connect(worker_index, incarnation, store, scoreboard, run_dir, config.log_interval)
+    link = connect(worker_index, incarnation, store, scoreboard, run_dir, config)
     entry.run(run_dir / "logs" / f"worker-{worker_index}.log", lambda: learn(worker_index, config, environment, link))
 
 
@@ -42,15 +44,16 @@ def learn(worker_index: int, config: Config, environment: EnvironmentSpec, link:
     bind(model, parameters, gradient)
     max_norm, watch = config.optimizer.max_grad_norm, Stopwatch()
     rng = np.random.default_rng(seeds(config.seed, worker_index, link.incarnation))
-    learner = learner_for(model, config, watch, rng)
+    limit = environment.max_episode_steps
+    learner, objective = learner_for(model, config, watch, rng, limit), objective_for(config)
     environments = environment.make(config.envs_per_worker, link.beat, config.env_latency_ms, training=True)
     statistics = None
     if model.normalizer is not None:
         from a3c.normalization import RunningStatistics
 
         statistics = RunningStatistics(config, model.normalizer.size)
-    noise = config.noise_correlation
-    collector = Collector(environments, config.n_steps, rng, link.beat, watch, statistics, noise)
+    steps, noise, whole = rollout_steps(config, limit), config.noise_correlation, objective.whole_episodes
+    collector = Collector(environments, steps, rng, link.beat, watch, statistics, noise, model.head, whole)
     link.join(collector, watch)
     while True:
         pulled = link.pull(parameters)
@@ -59,29 +62,50 @@ def learn(worker_index: int, config: Config, environment: EnvironmentSpec, link:
         if pulled.stopped or pulled.env_steps >= config.max_env_steps:
             break
         learning_rate = annealed_learning_rate(config, pulled.env_steps)
-        rollout = collector.collect(learner.act)
+        rollout, acted = collector.collect(learner.act), pulled
         link.start_learning()
         if statistics is not None and model.normalizer is not None and not pulled.updates:
             model.normalizer.set_unit(statistics.row)
         try:
-            minibatches = prepared(learner, rollout)
-            for index in range(link.first(pulled, len(minibatches)), len(minibatches)):
+            if objective.corrects:
+                pulled = link.pull_again(parameters)
+                watch.lap("pull")
+            minibatches = prepared(learner, rollout, has_moved(acted, pulled))
+            for index in range(link.first(acted, len(minibatches)), len(minibatches)):
                 if index:
                     pulled = link.pull_again(parameters)
                     watch.lap("pull")
-                measured, norm = clipped_gradient(learner, minibatches[index], gradient.numpy(), max_norm)
-                watch.lap("clip")
-                staleness = link.push(gradient, learning_rate, pulled)
+                rows, attempts = minibatches[index], RECOMPUTATIONS if config.staleness.stale == "recompute" else 0
+                while True:
+                    measured, norm = clipped_gradient(learner, rows, gradient.numpy(), max_norm)
+                    watch.lap("clip")
+                    try:
+                        staleness = link.push(gradient, learning_rate, pulled)
+                        break
+                    except StaleGradientError:
+                        if not attempts:
+                            raise
+                    attempts, pulled = attempts - 1, link.pull_again(parameters)
+                    watch.lap("pull")
+                    if rows is None:
+                        learner.prepare(rollout, has_moved(acted, pulled))
                 if staleness is None:
                     return
                 watch.lap("push")
                 watch.move(link.waited(), "push", "idle")
-                link.publish(measured, norm, staleness, learning_rate)
+                link.publish(measured, norm, staleness, learning_rate, acted.updates, pulled.updates)
                 watch.lap("publish")
         except NonFiniteError as fault:
             link.drop(fault.what)
+        except StaleGradientError:
+            link.drop("stale_gradients")
     link.leave()
     environments.close()
+
+
+def has_moved(acted: Pulled, pulled: Pulled) -> bool:
+    """Whether two pulls may have copied different parameters."""
+    return acted.updates != pulled.updates or acted.torn or pulled.torn
 
 
 def seeds(seed: int, worker_index: int, incarnation: int) -> list[int]:

@@ -33,6 +33,7 @@ class Train:
 
     def run(self) -> int:
         config = Config.from_options(self.training)
+        config.check_belonging(self.training)
         from workers.processes.start import process_started
         from workers.training import train
 

@@ -3,11 +3,11 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
-from a3c.config import NumericsError
+from a3c.config import Config, NumericsError
 from a3c.learners import RolloutStatistics
 from a3c.rollouts import Collector, Stopwatch
 from shared import PHASES
@@ -42,13 +42,18 @@ class Link(Protocol):
         """Note that the rollout is collected: until the next pull no environment is waited for."""
 
     def push(self, gradient: Tensor, learning_rate: float, pulled: Pulled) -> int | None:
-        """Step the shared parameters along a gradient [P]; return its staleness, None where the worker is to end."""
+        """Step the shared parameters along a gradient [P]; return its staleness, None where the worker is to end.
 
-    def publish(self, statistics: RolloutStatistics, norm: float, staleness: int, learning_rate: float) -> None:
-        """Count the update that was pushed."""
+        StaleGradientError: it is older than the run allows.
+        """
+
+    def publish(
+        self, statistics: RolloutStatistics, norm: float, staleness: int, learning_rate: float, acted: int, learned: int
+    ) -> None:
+        """Count the update that was pushed; its rollout was collected at update `acted`, learned from at `learned`."""
 
     def drop(self, fault: str) -> None:
-        """Count a rollout that was not finite, and start new episodes where its own are spoilt."""
+        """Count a rollout that was not finite, or too stale, and start new episodes where its own are spoilt."""
 
     def beat(self) -> None:
         """Show that this worker lives."""
@@ -61,15 +66,19 @@ class Link(Protocol):
 
 
 def connect(
-    worker_index: int, incarnation: int, store: SharedStore, scoreboard: Scoreboard, run_dir: Path, log_interval: int
+    worker_index: int, incarnation: int, store: SharedStore, scoreboard: Scoreboard, run_dir: Path, config: Config
 ) -> "SharedMemoryLink":
     """The link of a worker in its own process; worker 0 writes updates.csv, a row per `log_interval` updates."""
     store.incarnation = incarnation
     link = SharedMemoryLink(worker_index, store, scoreboard)
-    if log_interval and worker_index == 0:
+    if config.staleness.forced_staleness:
+        from workers.lagging_link import LaggingLink
+
+        link = LaggingLink(worker_index, store, scoreboard, config.staleness.forced_staleness)
+    if config.log_interval and worker_index == 0:
         from workers.runs.telemetry import UpdateLog
 
-        link.log_update = UpdateLog(run_dir / "updates.csv", log_interval, store, scoreboard).write_due
+        link.log_update = UpdateLog(run_dir / "updates.csv", config.log_interval, store, scoreboard).write_due
     return link
 
 
@@ -98,7 +107,7 @@ class SharedMemoryLink:
         snapshot = self._store.barrier.snapshot(self._worker_index)
         if snapshot is None:
             collector.episodes, collector.return_sum = int(before["episodes"]), before["return_sum"]
-        elif not collector.restore(unpack(snapshot)["collector"]):
+        elif not self._restore(unpack(snapshot)):
             self._scoreboard.count_dropped(self._worker_index, "episodes")
         if self._store.statistics is not None and collector.statistics is not None:
             collector.statistics.row = self._store.statistics.row(self._worker_index)
@@ -131,7 +140,9 @@ class SharedMemoryLink:
             self._store.statistics.write(self._worker_index, self._collector.statistics.row)
         return self._store.push(self._worker_index, gradient, learning_rate, self._collector.env_steps, pulled)
 
-    def publish(self, statistics: RolloutStatistics, norm: float, staleness: int, learning_rate: float) -> None:
+    def publish(
+        self, statistics: RolloutStatistics, norm: float, staleness: int, learning_rate: float, acted: int, learned: int
+    ) -> None:
         collector = self._collector
         if collector.episodes != self._episodes and collector.recent_returns:
             self._episodes = collector.episodes
@@ -156,6 +167,7 @@ class SharedMemoryLink:
             now,
         )
         self._scoreboard.count_staleness(self._worker_index, staleness)
+        self._scoreboard.note_versions(self._worker_index, acted, learned)
         self._drops = 0
         if self.log_update is not None:
             self.log_update()
@@ -163,6 +175,8 @@ class SharedMemoryLink:
     def drop(self, fault: str) -> None:
         """As `Link.drop`; raises NumericsError where for long there has been nothing else."""
         self._scoreboard.count_dropped(self._worker_index, fault)
+        if fault == "stale_gradients":
+            return
         now = time.monotonic()
         self._first_drop = self._first_drop if self._drops else now
         self._drops += 1
@@ -189,5 +203,12 @@ class SharedMemoryLink:
             self._hand_in(number)
 
     def _hand_in(self, number: int) -> None:
-        state = {"collector": self._collector.state(), "board": self._scoreboard.worker_state(self._worker_index)}
-        self._store.barrier.hand_in(self._worker_index, number, pack(state))
+        self._store.barrier.hand_in(self._worker_index, number, pack(self._state()))
+
+    def _state(self) -> dict[str, Any]:
+        """This worker's snapshot."""
+        return {"collector": self._collector.state(), "board": self._scoreboard.worker_state(self._worker_index)}
+
+    def _restore(self, state: dict[str, Any]) -> bool:
+        """Resume from a snapshot; False: all episodes begin anew. The scoreboard has restored its own part."""
+        return self._collector.restore(state["collector"])

@@ -64,7 +64,9 @@ def train(
         from a3c.lookup import id_of
 
         options["env"] = id_of(options["env"])
-    config = config or Config.from_options(options)
+    if config is None:
+        config = Config.from_options(options)
+        config.check_belonging(options)
     typed, path = checked_path("run_dir", "runs" if run_dir is None else run_dir, dashboard)
     check_limits(config)
     environment = None  # the default one is known to be right: it does not wait for gymnasium before the forkserver
@@ -266,38 +268,45 @@ def build_store(
 
     `optimizer` makes another one than the configuration's; ConfigError: they do not fit into memory.
     """
-    from a3c.networks import bind, build, flat_zeros, initialize
-    from a3c.objectives import objective_for
-
     try:
-        model = build(config, environment)
-        initialize(model, config.seed)
-        vector = flat_zeros(model)
-        bind(model, vector)
-        stepped = optimizer(len(vector)) if optimizer else build_optimizer(config.optimizer, len(vector))
-        statistics = None if model.normalizer is None else build_statistics(config.workers, model.normalizer)
-        if config.mode == "sync" or config.workers == 1:  # a single worker is reproducible too
-            from shared.sync_store import SyncStore
-
-            interval = config.evaluation.eval_interval if config.evaluation.eval_episodes else None
-            objective = objective_for(config.loss)
-            updates = objective.passes * objective.minibatches
-            return SyncStore(vector, stepped, scoreboard, interval, statistics, updates)
-        if config.mode == "locked":
-            from shared.locked_store import LockedStore
-
-            try:
-                return LockedStore(vector, stepped, scoreboard, statistics)
-            except OSError as error:
-                raise ConfigError(f"mode: locked needs file locks ({error.strerror}); choose --mode async") from error
-        from shared.store import SharedStore
-
-        return SharedStore(vector, stepped, scoreboard, statistics)
+        store = _build_store(config, environment, scoreboard, optimizer)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "allocate memory" not in str(error):  # torch has no class of its own
             raise
         reason = str(error).partition("\n")[0]
         raise ConfigError(f"hidden_sizes: the network and its copies do not fit into memory: {reason}") from error
+    if config.staleness.max_staleness is not None:
+        store.max_staleness = config.staleness.max_staleness
+    return store
+
+
+def _build_store(config: Config, environment: EnvironmentSpec, scoreboard: Scoreboard, optimizer: Any) -> SharedStore:
+    from a3c.networks import bind, build, flat_zeros, initialize
+    from a3c.objectives import objective_for
+
+    model = build(config, environment)
+    initialize(model, config.seed)
+    vector = flat_zeros(model)
+    bind(model, vector)
+    stepped = optimizer(len(vector)) if optimizer else build_optimizer(config.optimizer, len(vector))
+    statistics = None if model.normalizer is None else build_statistics(config.workers, model.normalizer)
+    if config.mode == "sync" or config.workers == 1:  # a single worker is reproducible too
+        from shared.sync_store import SyncStore
+
+        interval = config.evaluation.eval_interval if config.evaluation.eval_episodes else None
+        objective = objective_for(config)
+        updates = objective.passes * objective.minibatches
+        return SyncStore(vector, stepped, scoreboard, interval, statistics, updates)
+    if config.mode == "locked":
+        from shared.locked_store import LockedStore
+
+        try:
+            return LockedStore(vector, stepped, scoreboard, statistics)
+        except OSError as error:
+            raise ConfigError(f"mode: locked needs file locks ({error.strerror}); choose --mode async") from error
+    from shared.store import SharedStore
+
+    return SharedStore(vector, stepped, scoreboard, statistics)
 
 
 def build_statistics(workers: int, normalizer: Normalizer) -> SharedStatistics:

@@ -26,15 +26,23 @@ def names() -> tuple[str, ...]:
     return (AUTO, NONE, *presets())
 
 
-def resolved(name: str, env: str) -> tuple[str, dict[str, Any]]:
-    """The preset that a name means for an environment, and its options; a KeyError where there is none."""
+def resolved(name: str, env: str, objective: str | None = None) -> tuple[str, dict[str, Any]]:
+    """The preset that a name means for an environment, and its options; a KeyError where there is none.
+
+    Where another `objective` is wanted than the preset's own, what that needs replaces what is there.
+    """
     if name == AUTO:
         name = env if env in presets() else NONE
-    if name == NONE:
-        return NONE, {}
-    preset = presets()[name]
-    _, base = resolved(preset.get("base", NONE), env)
-    return name, base | preset["options"]
+    preset = {} if name == NONE else presets()[name]
+    base = resolved(preset["base"], env)[1] if "base" in preset else {}
+    options = base | preset.get("options", {})
+    if objective in (None, options.get("objective")):
+        return name, options
+    return name, options | FAMILY.get(objective, {}) | preset.get("objectives", {}).get(objective, {})
+
+
+# What an objective needs other than the defaults, in any environment.
+FAMILY: dict[str, dict[str, Any]] = {}
 
 
 # The best setting that was found for each mode on CartPole-v1, with 4 workers on 2 cores, as what it changes of the

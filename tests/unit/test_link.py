@@ -40,7 +40,7 @@ class Worker:
         self.watch.lap("env")
         staleness = self.link.push(self.parameters, 0.1, pulled)
         assert staleness is not None
-        self.link.publish(STATISTICS, norm, staleness, 0.1)
+        self.link.publish(STATISTICS, norm, staleness, 0.1, pulled.updates, pulled.updates)
         return pulled
 
 

@@ -1,6 +1,7 @@
 """Worker snapshots: bytes of any size that come back as they were, from a checkpoint too; what is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ class Run:
         self.store: SharedStore = build_store(self.config, environment, self.scoreboard)
 
     def joined(self, index: int, collector: Collector) -> SharedMemoryLink:
-        link = connect(index, 0, self.store, self.scoreboard, self.path, log_interval=0)
+        link = connect(index, 0, self.store, self.scoreboard, self.path, self.config)
         link.join(collector, Stopwatch())
         return link
 
@@ -195,7 +196,7 @@ def test_only_worker_0_writes_updates_and_only_where_it_is_asked_to(
     index: int, interval: int, logs: bool, tmp_path: Path
 ) -> None:
     run = Run(tmp_path)
-    link = connect(index, 7, run.store, run.scoreboard, tmp_path, interval)
+    link = connect(index, 7, run.store, run.scoreboard, tmp_path, replace(run.config, log_interval=interval))
     assert (link.incarnation, run.store.incarnation) == (7, 7)
     assert (link.log_update is not None) == logs
     assert not any(tmp_path.iterdir())

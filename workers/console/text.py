@@ -22,6 +22,7 @@ FAULTS = {  # what is counted, and what became of it
     "observations": ("rollout", " dropped for an observation"),
     "rewards": ("rollout", " dropped for a reward"),
     "gradients": ("gradient", " refused"),
+    "stale_gradients": ("gradient", " too stale"),
     "rollbacks": ("rollback", ""),
     "failed_saves": ("save", " failed"),
     "failed_evaluations": ("evaluation", " failed"),

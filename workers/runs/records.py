@@ -74,6 +74,7 @@ class Faults:
     observations: int = 0  # rollouts dropped because one of their observations was not finite
     rewards: int = 0  # the same of rewards
     gradients: int = 0  # gradients refused because they were not finite
+    stale_gradients: int = 0  # not applied, because they were older than max_staleness
     rollbacks: int = 0  # of shared parameters that had gone non-finite, to the last good copy
     failed_saves: int = 0  # checkpoints that the disk refused
     failed_evaluations: int = 0  # evaluations in which the environment failed

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared import PHASES
-from shared.scoreboard import Scoreboard, exact_sum
+from shared.scoreboard import VERSIONS, Scoreboard, exact_sum
 from shared.store import SharedStore
 from workers.runs.directory import Table, open_table
 from workers.runs.records import Losses, Staleness, WorkerStatus
 
 LOSSES = ("policy_loss", "value_loss", "entropy", "gradient_norm")
 TOTALS = ("updates", "env_steps", "seconds", "episodes", "mean_return")
-COLUMNS = (*TOTALS, *LOSSES, "learning_rate", "policy_loss_variance", "advantage_magnitude")
+COLUMNS = (*TOTALS, *LOSSES, "learning_rate", "policy_loss_variance", "advantage_magnitude", *VERSIONS)
 EQUAL = 2**80  # mean squares of float32 numbers that are not all equal are less than so many times their variance
 EXACT = 2**98  # how much of a total is surely kept (shared/scoreboard.py, exact_sum)
 
@@ -172,7 +172,7 @@ class UpdateLog:
 
     def __init__(self, path: Path, interval: int, store: SharedStore, scoreboard: Scoreboard):
         self._path, self._interval, self._store = path, interval, store
-        self._telemetry, self._due = Telemetry(scoreboard), interval
+        self._telemetry, self._due, self._scoreboard = Telemetry(scoreboard), interval, scoreboard
         self._table: Table | None = None
 
     def write_due(self) -> None:
@@ -192,6 +192,7 @@ class UpdateLog:
             **{name: getattr(losses, name, None) for name in (*LOSSES, "learning_rate")},
             "policy_loss_variance": telemetry.policy_loss_variance(),
             "advantage_magnitude": telemetry.advantage_magnitude(),
+            **self._scoreboard.versions(0),
         }
         with contextlib.suppress(OSError):  # training is worth more than its log
             self._table = self._table or open_table(self._path, COLUMNS)
