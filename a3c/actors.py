@@ -33,7 +33,10 @@ class ClosedFormActor(Actor):
     def __init__(self, model: ActorCritic, n_steps: int = 0, count: int = 0, batch: int = 0):
         self.head, self._model, self._mask = model.head, model, model.observation.mask
         self._trunk = model.trunk.closed_form(n_steps, count, batch)  # type: ignore[attr-defined]
-        self._policy, self._value = ClosedFormLinear(model.policy_head), ClosedFormLinear(model.value_head)
+        self._policy = ClosedFormLinear(model.policy_head)
+        self._value = None if model.value_head is None else ClosedFormLinear(model.value_head)
+        critic: Any = model.critic
+        self._critic = None if critic is None else critic.closed_form(n_steps, count, batch)
         self._outputs, self._normalizer = model.head.outputs, model.normalizer if model.normalizes else None
         self._free = None if model.free is None else model.free.detach().numpy()
 
@@ -44,9 +47,13 @@ class ClosedFormActor(Actor):
         return parameters
 
     def values(self, observations: NDArray[Any]) -> Array:
-        return self._values(self._trunk(self._inputs(observations)))
+        if self._value is None:
+            best: Array = self.head.best(self.parameters(observations))  # type: ignore[attr-defined]
+            return best * np.float32(self._model.unit)
+        return self._values((self._critic or self._trunk)(self._inputs(observations)))
 
     def _values(self, features: Array) -> Array:
+        assert self._value is not None
         return self._value(features)[:, 0] * np.float32(self._model.unit)
 
     def _inputs(self, observations: NDArray[Any], out: Array | None = None) -> NDArray[Any]:

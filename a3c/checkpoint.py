@@ -101,6 +101,8 @@ def save_checkpoint(
     trunk: Any = model.trunk
     network = {**(model.spaces or sizes(model.observation, model.head)), "hidden_sizes": trunk.hidden_sizes}
     network |= {"value_scale": model.value_scale, "normalize_observations": model.normalizes}
+    network |= {"separate_critic": True} if model.critic is not None else {}
+    network |= {"action_values": True} if model.value_head is None else {}
     return save(directory, name, {**entries, "network": network}, contents, keep)
 
 
@@ -151,15 +153,22 @@ def _model(network: dict[str, Any], weights: bytes) -> ActorCritic:
     hidden, value_scale = entry_of(network, "hidden_sizes", list), network.get("value_scale")
     hidden = [whole_number({"hidden_sizes": size}, "hidden_sizes", 1) for size in hidden]
     observation, head = _sides(network)
+    separate, action_values = (network.get(name, False) is True for name in ("separate_critic", "action_values"))
+    if action_values:
+        from a3c.action_values import action_values_of
+
+        head = action_values_of(head)
     layers, normalize = [observation.size, *hidden], network.get("normalize_observations", False) is True
     if "value_scale" not in network:
         raise ValueError("'value_scale' is missing")
     if value_scale is not None and not (isinstance(value_scale, int | float) and 0 < value_scale <= sys.float_info.max):
         raise ValueError("'value_scale' is out of range")
-    count = sum((fan_in + 1) * fan_out for fan_in, fan_out in [*pairwise(layers), (layers[-1], head.outputs + 1)])
+    count = sum((fan_in + 1) * fan_out for fan_in, fan_out in [*pairwise(layers), (layers[-1], head.outputs)])
     if 4 * count > len(weights):
         raise ValueError("its weights are fewer than its network's")
-    model = ActorCritic(MLP(observation, hidden), head, value_scale, normalize, _spaces(network))
+    critic = MLP(observation, hidden) if separate else None
+    spaces = _spaces(network)
+    model = ActorCritic(MLP(observation, hidden), head, value_scale, normalize, spaces, critic, action_values)
     state, own = _unpack(weights), model.state_dict()
     if {name: (t.shape, t.dtype) for name, t in state.items()} != {name: (t.shape, t.dtype) for name, t in own.items()}:
         raise ValueError("its weights do not fit its network")

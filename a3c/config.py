@@ -30,6 +30,7 @@ class NumericsError(ArithmeticError):
 # What runs did before there was an option for it.
 FORMER = {"preset": "none", "objective": "a2c", "normalize_observations": False, "noise_correlation": 0.0}
 DEFAULT_ENV = "CartPole-v1"
+SEPARATE = ("critic_learning_rate", "critic_steps", "critic_weight_decay", "critic_memory")  # of a separate critic
 SYNC_WORKERS = 100  # each needs a socket pair, and a new process inherits 256 descriptors at most
 LARGEST_INT = 2**62  # of an option without a bound of its own
 
@@ -113,6 +114,35 @@ class LossConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class CriticConfig:
+    """The critic's own network, and what keeps it from failing (docs/family.md)."""
+
+    critic: str = option(
+        "tied",
+        "tied: shares the policy's trunk; separate: a network of its own",
+        choices=("tied", "separate"),
+        of=ON_POLICY,
+    )
+    critic_learning_rate: float | None = option(
+        None, "of a separate critic, stepped by Adam; default: learning_rate", above=0, of=ON_POLICY
+    )
+    critic_steps: int = option(1, "updates of a separate critic per update of the actor", low=1, high=100, of=ON_POLICY)
+    critic_weight_decay: float = option(
+        0.0, "share of a separate critic's weights that a step at learning rate 1 takes away", low=0, of=ON_POLICY
+    )
+    critic_memory: float = option(
+        0.0, "weight of a separate critic's loss on steps of earlier rollouts", low=0, of=ON_POLICY
+    )
+    slow_critic: float | None = option(
+        None,
+        "make returns from a slow copy of the critic, which moves by this share per update; default: from itself",
+        above=0,
+        high=1,
+        of=BOOTSTRAPPED,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class StalenessConfig:
     """How old a gradient may be, and what corrects it (docs/family.md)."""
 
@@ -138,7 +168,9 @@ class StalenessConfig:
 class OptimizerConfig:
     """The shared optimizer (shared.optimizers) and what is done to a gradient before it is pushed."""
 
-    optimizer: str = option("adam", "shared optimizer; rmsprop is the paper's", choices=("adam", "rmsprop"))
+    optimizer: str = option(
+        "adam", "shared optimizer; rmsprop is the paper's; sgd: plain", choices=("adam", "rmsprop", "sgd")
+    )
     learning_rate: float = option(1e-3, "learning rate at the first environment step", above=0)
     anneal: bool = option(True, "lower the learning rate linearly to 0 over the env-step budget")
     adam_beta1: float = option(0.9, "decay of Adam's first moment", low=0, below=1)
@@ -229,6 +261,7 @@ class Config:
     seed: int = option(0, "seed of everything random", low=0, high=2**32 - 1)
     network: NetworkConfig = NetworkConfig()
     loss: LossConfig = LossConfig()
+    critic: CriticConfig = CriticConfig()
     staleness: StalenessConfig = StalenessConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -245,6 +278,9 @@ class Config:
                 f"minibatches: at most {steps}, the steps of a rollout (n_steps x envs_per_worker), got "
                 f"{self.loss.minibatches}"
             )
+        for name in SEPARATE if self.critic.critic == "tied" else ():
+            if getattr(self.critic, name) != getattr(CriticConfig(), name):
+                raise ConfigError(f"{name}: needs a critic of its own: --critic separate")
         limit, forced = self.staleness.max_staleness, self.staleness.forced_staleness
         if limit is not None and limit < forced and self.staleness.stale == "drop":
             raise ConfigError(f"max_staleness: with forced_staleness {forced} every gradient would be dropped")
@@ -276,6 +312,11 @@ class Config:
             known = " and ".join(sorted(o for o, c in CORRECTED if c == correction)) or "a2c and ppo"
             raise ConfigError(f"correction: {correction} belongs to {known}, not to objective {objective}")
         return CORRECTED[objective, correction]
+
+    @property
+    def has_slow_copy(self) -> bool:
+        """Whether returns are made from a slow copy of the network: a target network."""
+        return self.critic.slow_critic is not None or self.loss.objective in VALUE_BASED
 
     def check_belonging(self, names: Any) -> None:
         """Raise ConfigError where one of the options called `names` is of other objectives than this one's."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from a3c.config import Config
+from a3c.config import VALUE_BASED, Config
 from a3c.environments import EnvironmentSpec
 from a3c.heads import MASKED, Head
 from a3c.spaces import ObservationSpec
@@ -24,6 +24,8 @@ class ActorCritic(nn.Module):
         value_scale: the unit of the value; None: the spread of the returns, which the normaliser has.
         normalize: whether observations are scaled by the run's statistics.
         spaces: what `a3c.environments.spaces_of` says of the environment.
+        critic: a trunk of the value's own; None: it shares the policy's.
+        action_values: the head's parameters are values, in their unit; that of an observation is the highest.
     """
 
     def __init__(
@@ -33,10 +35,13 @@ class ActorCritic(nn.Module):
         value_scale: float | None = 1.0,
         normalize: bool = False,
         spaces: dict[str, Any] | None = None,
+        critic: Trunk | None = None,
+        action_values: bool = False,
     ):
         super().__init__()
         self.trunk, self.head, self.value_scale = trunk, head, value_scale
-        self.policy_head, self.value_head = linear(trunk.features, head.outputs), linear(trunk.features, 1)
+        self.policy_head, self.critic = linear(trunk.features, head.outputs), critic
+        self.value_head = None if action_values else linear((critic or trunk).features, 1)
         self.free = nn.Parameter(torch.zeros(head.free, device="cpu", dtype=torch.float32)) if head.free else None
         self.normalizer = _normalizer(trunk.observation.size) if normalize or value_scale is None else None
         self.normalizes, self.spaces = normalize, spaces
@@ -62,6 +67,10 @@ class ActorCritic(nn.Module):
         unit: Any = self.value_scale
         if unit is None and self.normalizer is not None:
             unit = self.normalizer.statistics[-1]
+        if self.value_head is None:
+            return parameters, self.head.best(parameters) * unit  # type: ignore[attr-defined]
+        if self.critic is not None:
+            features = self.critic(inputs)
         return parameters, self.value_head(features).squeeze(-1) * unit
 
     @property
@@ -78,9 +87,15 @@ def _normalizer(size: int) -> "Normalizer":
 
 def build(config: Config, environment: EnvironmentSpec) -> ActorCritic:
     """The network of a run."""
-    trunk = MLP(environment.observation, config.network.hidden_sizes)
-    normalize = config.network.normalize_observations
-    return ActorCritic(trunk, environment.head, config.loss.value_scale, normalize, environment.spaces)
+    observation, sizes = environment.observation, config.network.hidden_sizes
+    trunk, head, action_values = MLP(observation, sizes), environment.head, config.loss.objective in VALUE_BASED
+    if action_values:
+        from a3c.action_values import action_values_of
+
+        head = action_values_of(head)
+    critic = MLP(observation, sizes) if config.critic.critic == "separate" else None
+    scale, normalize = config.loss.value_scale, config.network.normalize_observations
+    return ActorCritic(trunk, head, scale, normalize, environment.spaces, critic, action_values)
 
 
 def initialize(model: ActorCritic, seed: int) -> None:
@@ -98,6 +113,14 @@ def initialize(model: ActorCritic, seed: int) -> None:
             nn.init.orthogonal_(layer.weight, gains.get(layer, 2**0.5), generator)
             layer.bias.zero_()
     torch.set_num_threads(threads)
+
+
+def critic_place(model: ActorCritic) -> slice:
+    """Where the parameters of a separate critic lie in the flat vector that a model is bound to."""
+    assert model.value_head is not None
+    first = next(iter(model.critic.parameters())) if model.critic is not None else model.value_head.weight  # type: ignore[attr-defined]
+    last = model.value_head.bias
+    return slice(first.storage_offset(), last.storage_offset() + _padded(last.numel()))
 
 
 def flat_zeros(module: nn.Module) -> Tensor:

@@ -18,12 +18,16 @@ COUNT = torch.zeros((), dtype=torch.float32, device="cpu")  # made once: making 
 OFF: Any = {"weight_decay": 0.0, "amsgrad": False, "maximize": False}
 
 
+SLOW = "slow_parameters"  # among the moments of an optimizer that keeps such a copy
+Place = slice | None  # of the elements to step; None: all
+
+
 class SharedOptimizer(Protocol):
     """What a store needs of an optimizer."""
 
     moments: dict[str, SharedArray]  # by name, [P] each
 
-    def step(self, parameters: Tensor, gradient: Tensor, learning_rate: float, count: int) -> None:
+    def step(self, parameters: Tensor, gradient: Tensor, learning_rate: float, count: int, place: Place = None) -> None:
         """Step `parameters` [P] in place along `gradient` [P]; `count` is the number of this step, from 1."""
 
 
@@ -39,8 +43,10 @@ class SharedAdam:
         self.moments = {"exp_avg": self._exp_avg, "exp_avg_sq": self._exp_avg_sq}
         self._step = fused_adam if fused_adam_fits() else plain_adam
 
-    def step(self, parameters: Tensor, gradient: Tensor, learning_rate: float, count: int) -> None:
-        vectors = parameters, gradient, self._exp_avg.tensor, self._exp_avg_sq.tensor
+    def step(self, parameters: Tensor, gradient: Tensor, learning_rate: float, count: int, place: Place = None) -> None:
+        vectors: Sequence[Tensor] = (parameters, gradient, self._exp_avg.tensor, self._exp_avg_sq.tensor)
+        if place is not None:
+            vectors = [vector[place] for vector in vectors]
         self._step(vectors, *self._options, learning_rate, count)
 
 
@@ -80,8 +86,22 @@ class SharedRMSProp:
         self._decay, self._epsilon = decay, epsilon
         self.moments = {"square_avg": SharedArray((size,), "float32")}
 
-    def step(self, parameters: Tensor, gradient: Tensor, learning_rate: float, count: int) -> None:
+    def step(self, parameters: Tensor, gradient: Tensor, learning_rate: float, count: int, place: Place = None) -> None:
         square_avg = self.moments["square_avg"].tensor
+        if place is not None:
+            parameters, gradient, square_avg = parameters[place], gradient[place], square_avg[place]
         updated = torch.lerp(gradient.square(), square_avg, self._decay)
         square_avg.copy_(updated)  # stored once, so that no other worker reads a half-decayed average
         parameters.addcdiv_(gradient, updated.add_(self._epsilon).sqrt_(), value=-learning_rate)
+
+
+class SharedSGD:
+    """Plain gradient descent; it has no moments."""
+
+    def __init__(self) -> None:
+        self.moments: dict[str, SharedArray] = {}
+
+    def step(self, parameters: Tensor, gradient: Tensor, learning_rate: float, count: int, place: Place = None) -> None:
+        if place is not None:
+            parameters, gradient = parameters[place], gradient[place]
+        parameters.add_(gradient, alpha=-learning_rate)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from shared.checkpoint_barrier import CheckpointBarrier
 from shared.memory import SharedArray
-from shared.optimizers import SharedOptimizer
+from shared.optimizers import SLOW, SharedOptimizer
 from shared.scoreboard import RUN, Scoreboard, fold
 
 if TYPE_CHECKING:
@@ -95,6 +95,12 @@ class SharedStore:
         np.copyto(into.numpy(), self._parameters.array)
         self._fill(into)
         return Pulled(updates, env_steps, sum(self._begun.numbers) > updates, self._stopped())
+
+    def pull_slow(self, into: Tensor, pulled: Tensor) -> None:
+        """Copy the optimizer's slow copy of the parameters into [P], with the statistics that were just `pulled`."""
+        np.copyto(into.numpy(), self.optimizer.moments[SLOW].array)
+        if self.statistics is not None:
+            into.numpy()[self.statistics.place] = pulled.numpy()[self.statistics.place]
 
     def push(
         self, worker_index: int, gradient: Tensor, learning_rate: float, env_steps: int, pulled: Pulled

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from a3c.config import Config
+from a3c.critic_memory import CriticMemory
 from a3c.environments import EnvironmentSpec
-from a3c.learners import NonFiniteError, clipped_gradient, learner_for, prepared, rollout_steps
+from a3c.learners import Cures, NonFiniteError, clipped_gradient, learner_for, prepared, rollout_steps
 from a3c.networks import bind, build, flat_zeros
 from a3c.objectives import objective_for
 from a3c.rollouts import Collector, Stopwatch
@@ -45,16 +46,18 @@ def learn(worker_index: int, config: Config, environment: EnvironmentSpec, link:
     max_norm, watch = config.optimizer.max_grad_norm, Stopwatch()
     rng = np.random.default_rng(seeds(config.seed, worker_index, link.incarnation))
     limit = environment.max_episode_steps
-    learner, objective = learner_for(model, config, watch, rng, limit), objective_for(config)
+    cures, objective = critic_cures(config, environment, link), objective_for(config)
+    learner = learner_for(model, config, watch, rng, limit, cures)
     environments = environment.make(config.envs_per_worker, link.beat, config.env_latency_ms, training=True)
     statistics = None
     if model.normalizer is not None:
         from a3c.normalization import RunningStatistics
 
         statistics = RunningStatistics(config, model.normalizer.size)
-    steps, noise, whole = rollout_steps(config, limit), config.noise_correlation, objective.whole_episodes
+    steps, whole, explores = rollout_steps(config, limit), objective.whole_episodes, model.value_head is None
+    noise = 0.0 if explores else config.noise_correlation
     collector = Collector(environments, steps, rng, link.beat, watch, statistics, noise, model.head, whole)
-    link.join(collector, watch)
+    link.join(collector, watch, cures.memory)
     while True:
         pulled = link.pull(parameters)
         watch.lap("pull")
@@ -62,6 +65,8 @@ def learn(worker_index: int, config: Config, environment: EnvironmentSpec, link:
         if pulled.stopped or pulled.env_steps >= config.max_env_steps:
             break
         learning_rate = annealed_learning_rate(config, pulled.env_steps)
+        if explores and model.free is not None:
+            model.free.data[:] = exploration_rate(config, worker_index, pulled.env_steps)
         rollout, acted = collector.collect(learner.act), pulled
         link.start_learning()
         if statistics is not None and model.normalizer is not None and not pulled.updates:
@@ -75,9 +80,9 @@ def learn(worker_index: int, config: Config, environment: EnvironmentSpec, link:
                 if index:
                     pulled = link.pull_again(parameters)
                     watch.lap("pull")
-                rows, attempts = minibatches[index], RECOMPUTATIONS if config.staleness.stale == "recompute" else 0
+                batch, attempts = minibatches[index], RECOMPUTATIONS if config.staleness.stale == "recompute" else 0
                 while True:
-                    measured, norm = clipped_gradient(learner, rows, gradient.numpy(), max_norm)
+                    measured, norm = clipped_gradient(learner, batch, gradient.numpy(), max_norm)
                     watch.lap("clip")
                     try:
                         staleness = link.push(gradient, learning_rate, pulled)
@@ -87,7 +92,7 @@ def learn(worker_index: int, config: Config, environment: EnvironmentSpec, link:
                             raise
                     attempts, pulled = attempts - 1, link.pull_again(parameters)
                     watch.lap("pull")
-                    if rows is None:
+                    if batch.rows is None:
                         learner.prepare(rollout, has_moved(acted, pulled))
                 if staleness is None:
                     return
@@ -106,6 +111,27 @@ def learn(worker_index: int, config: Config, environment: EnvironmentSpec, link:
 def has_moved(acted: Pulled, pulled: Pulled) -> bool:
     """Whether two pulls may have copied different parameters."""
     return acted.updates != pulled.updates or acted.torn or pulled.torn
+
+
+def critic_cures(config: Config, environment: EnvironmentSpec, link: Link) -> Cures:
+    """What the critic of this worker has; a slow copy of the network is filled by the link."""
+    critic, slow = config.critic, None
+    if config.has_slow_copy:
+        slow = build(config, environment)
+        link.slow = flat_zeros(slow)
+        bind(slow, link.slow)
+    memory = CriticMemory(environment.observation) if critic.critic_memory else None
+    return Cures(critic.critic_steps, slow, memory, critic.critic_memory)
+
+
+def exploration_rate(config: Config, worker_index: int, env_steps: int) -> float:
+    """The rate of random actions after `env_steps` of all workers: from 1 linearly to the worker's own final one.
+
+    (Mnih et al. 2016, section 5.1: different workers, different rates.)
+    """
+    rates, share = config.loss.exploration_rates, config.loss.exploration_share
+    final, over = rates[worker_index % len(rates)], share * config.max_env_steps
+    return final + (1 - final) * max(0.0, 1 - env_steps / over) if over else final
 
 
 def seeds(seed: int, worker_index: int, incarnation: int) -> list[int]:

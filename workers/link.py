@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from a3c.config import Config, NumericsError
+from a3c.critic_memory import CriticMemory
 from a3c.learners import RolloutStatistics
 from a3c.rollouts import Collector, Stopwatch
 from shared import PHASES
@@ -25,8 +26,9 @@ class Link(Protocol):
     """Everything that a worker knows of its run."""
 
     incarnation: int  # how many workers of this index came before
+    slow: Tensor | None  # [P], filled with the slow copy of the parameters by every pull, where there is one
 
-    def join(self, collector: Collector, watch: Stopwatch) -> None:
+    def join(self, collector: Collector, watch: Stopwatch, memory: CriticMemory | None = None) -> None:
         """Take over the state that the worker before this one left, and start to count."""
 
     def pull(self, into: Tensor) -> Pulled:
@@ -90,14 +92,15 @@ class SharedMemoryLink:
     """
 
     log_update: Callable[[], None] | None = None  # called after every update that was counted
+    slow: Tensor | None = None
 
     def __init__(self, worker_index: int, store: SharedStore, scoreboard: Scoreboard):
         self._worker_index, self._store, self._scoreboard = worker_index, store, scoreboard
         self.incarnation = store.incarnation
         self._drops, self._first_drop = 0, 0.0
 
-    def join(self, collector: Collector, watch: Stopwatch) -> None:
-        self._collector, self._seconds = collector, watch.seconds
+    def join(self, collector: Collector, watch: Stopwatch, memory: CriticMemory | None = None) -> None:
+        self._collector, self._memory, self._seconds = collector, memory, watch.seconds
         row = self._scoreboard.row(self._worker_index)
         self._sums, self._others = row[: len(SUMS)], row[len(SUMS) :]
         self._moments = self._others[: len(CRITIC)].tolist()
@@ -124,7 +127,10 @@ class SharedMemoryLink:
         self._scoreboard.set_learning(self._worker_index, False)
         self._store.enqueue_due(self._worker_index, self._hand_in_due)
         self._hand_in_due()
-        return self._store.pull(into)
+        pulled = self._store.pull(into)
+        if self.slow is not None:
+            self._store.pull_slow(self.slow, into)
+        return pulled
 
     def first(self, pulled: Pulled, minibatches: int) -> int:
         return self._store.first(pulled, minibatches)
@@ -207,8 +213,11 @@ class SharedMemoryLink:
 
     def _state(self) -> dict[str, Any]:
         """This worker's snapshot."""
-        return {"collector": self._collector.state(), "board": self._scoreboard.worker_state(self._worker_index)}
+        state = {"collector": self._collector.state(), "board": self._scoreboard.worker_state(self._worker_index)}
+        return state if self._memory is None else {**state, "memory": self._memory.state()}
 
     def _restore(self, state: dict[str, Any]) -> bool:
         """Resume from a snapshot; False: all episodes begin anew. The scoreboard has restored its own part."""
+        if self._memory is not None:
+            self._memory.restore(state["memory"])
         return self._collector.restore(state["collector"])

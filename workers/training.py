@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from a3c.config import CheckpointError, Config, ConfigError, OptimizerConfig
+from a3c.config import CheckpointError, Config, ConfigError
 from a3c.files import absolute_path, leave_deleted_folder, typed_path
 from workers import ExitCode
 from workers.processes.signals import Signals
@@ -24,7 +24,10 @@ from workers.runs.directory import RunDirectory, new_run_dir, open_run_directory
 from workers.runs.records import Summary, starting
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from a3c.environments import EnvironmentSpec
+    from a3c.networks import ActorCritic
     from a3c.normalization import Normalizer
     from shared.optimizers import SharedOptimizer
     from shared.scoreboard import Scoreboard
@@ -281,22 +284,20 @@ def build_store(
 
 
 def _build_store(config: Config, environment: EnvironmentSpec, scoreboard: Scoreboard, optimizer: Any) -> SharedStore:
+    from a3c.learners import updates_per_rollout
     from a3c.networks import bind, build, flat_zeros, initialize
-    from a3c.objectives import objective_for
 
     model = build(config, environment)
     initialize(model, config.seed)
     vector = flat_zeros(model)
     bind(model, vector)
-    stepped = optimizer(len(vector)) if optimizer else build_optimizer(config.optimizer, len(vector))
+    stepped = optimizer(len(vector)) if optimizer else build_optimizer(config, model, vector)
     statistics = None if model.normalizer is None else build_statistics(config.workers, model.normalizer)
     if config.mode == "sync" or config.workers == 1:  # a single worker is reproducible too
         from shared.sync_store import SyncStore
 
         interval = config.evaluation.eval_interval if config.evaluation.eval_episodes else None
-        objective = objective_for(config)
-        updates = objective.passes * objective.minibatches
-        return SyncStore(vector, stepped, scoreboard, interval, statistics, updates)
+        return SyncStore(vector, stepped, scoreboard, interval, statistics, updates_per_rollout(config))
     if config.mode == "locked":
         from shared.locked_store import LockedStore
 
@@ -319,10 +320,27 @@ def build_statistics(workers: int, normalizer: Normalizer) -> SharedStatistics:
     return SharedStatistics(workers, row_size(size), functools.partial(combined, size=size), place)
 
 
-def build_optimizer(options: OptimizerConfig, size: int) -> SharedOptimizer:
-    """The shared optimizer of a run for `size` parameters."""
-    from shared.optimizers import SharedAdam, SharedRMSProp
+def build_optimizer(config: Config, model: ActorCritic, vector: Tensor) -> SharedOptimizer:
+    """The shared optimizer of a run, for the parameters of a model, which are bound to `vector`."""
+    from shared.optimizers import SharedAdam, SharedRMSProp, SharedSGD
 
+    options, critic, size = config.optimizer, config.critic, len(vector)
+    adam = options.adam_beta1, options.adam_beta2, options.epsilon
+    built: SharedOptimizer
     if options.optimizer == "rmsprop":
-        return SharedRMSProp(size, options.rmsprop_decay, options.epsilon)
-    return SharedAdam(size, options.adam_beta1, options.adam_beta2, options.epsilon)
+        built = SharedRMSProp(size, options.rmsprop_decay, options.epsilon)
+    else:
+        built = SharedSGD() if options.optimizer == "sgd" else SharedAdam(size, *adam)
+    if critic.critic == "separate":
+        from a3c.networks import critic_place
+        from shared.split_optimizer import SplitOptimizer
+
+        own = built if options.optimizer == "adam" else SharedAdam(size, *adam)
+        rate = (critic.critic_learning_rate or options.learning_rate) / options.learning_rate
+        built = SplitOptimizer(built, own, critic_place(model), rate, critic.critic_weight_decay)
+    if config.has_slow_copy:
+        from shared.split_optimizer import SlowCopy
+
+        interval = 0 if critic.slow_critic is not None else config.loss.target_interval
+        built = SlowCopy(built, vector, critic.slow_critic or 1.0, interval)
+    return built

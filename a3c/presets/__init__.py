@@ -42,7 +42,20 @@ def resolved(name: str, env: str, objective: str | None = None) -> tuple[str, di
 
 
 # What an objective needs other than the defaults, in any environment.
-FAMILY: dict[str, dict[str, Any]] = {}
+VALUES: dict[str, Any] = {"n_steps": 8, "learning_rate": 1e-3, "max_grad_norm": 10.0, "anneal": True}
+FAMILY: dict[str, dict[str, Any]] = {
+    "natural": {
+        "optimizer": "sgd",
+        "critic": "separate",
+        "critic_learning_rate": 1e-3,
+        "learning_rate": 0.1,
+        "max_grad_norm": 100.0,
+        "anneal": False,
+    },
+    "q": VALUES,
+    "sarsa": VALUES,
+    "n-step-q": VALUES,
+}
 
 
 # The best setting that was found for each mode on CartPole-v1, with 4 workers on 2 cores, as what it changes of the

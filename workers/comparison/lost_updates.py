@@ -6,11 +6,12 @@ from dataclasses import replace
 from math import inf
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from a3c.config import Config
+from a3c.config import Config, CriticConfig, StalenessConfig
 from a3c.environments import EnvironmentSpec
 from shared.optimizers import SharedAdam
 from shared.scoreboard import STOP, Scoreboard
@@ -31,7 +32,9 @@ class LedgerAdam(SharedAdam):
     def __init__(self, size: int):
         super().__init__(size, beta1=0.0, beta2=0.0, epsilon=0.0)
 
-    def step(self, parameters: Tensor, gradient: Tensor, learning_rate: float, count: int) -> None:
+    def step(
+        self, parameters: Tensor, gradient: Tensor, learning_rate: float, count: int, place: slice | None = None
+    ) -> None:
         super().step(parameters, torch.ones_like(gradient), STEP, count)
 
 
@@ -39,7 +42,12 @@ def measure_lost_updates(
     config: Config, environment: EnvironmentSpec, folder: Path, seconds: float = SECONDS
 ) -> LostUpdates:
     """Count what the pushes of `seconds` lose; RuntimeError where a worker died or did not begin (logs in `folder`)."""
-    config = replace(config, max_env_steps=2**62, log_interval=0)
+    plain: Any = {
+        "loss": replace(config.loss, objective="a2c"),
+        "critic": CriticConfig(),
+        "staleness": StalenessConfig(),
+    }
+    config = replace(config, max_env_steps=2**62, log_interval=0, **plain)
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     scoreboard = Scoreboard(config.workers)
     store = build_store(config, environment, scoreboard, LedgerAdam)
