@@ -57,7 +57,7 @@ def learn(worker_index: int, config: Config, environment: EnvironmentSpec, link:
     steps, whole, explores = rollout_steps(config, limit), objective.whole_episodes, model.value_head is None
     noise = 0.0 if explores else config.noise_correlation
     collector = Collector(environments, steps, rng, link.beat, watch, statistics, noise, model.head, whole)
-    link.join(collector, watch, cures.memory)
+    link.join(collector, watch)
     while True:
         pulled = link.pull(parameters)
         watch.lap("pull")
@@ -120,8 +120,9 @@ def critic_cures(config: Config, environment: EnvironmentSpec, link: Link) -> Cu
         slow = build(config, environment)
         link.slow = flat_zeros(slow)
         bind(slow, link.slow)
-    memory = CriticMemory(environment.observation) if critic.critic_memory else None
-    return Cures(critic.critic_steps, slow, memory, critic.critic_memory)
+    if critic.critic_memory:
+        link.memory = CriticMemory(environment.observation)
+    return Cures(critic.critic_steps, slow, link.memory if critic.critic_memory else None, critic.critic_memory)
 
 
 def exploration_rate(config: Config, worker_index: int, env_steps: int) -> float:

@@ -191,6 +191,7 @@ class Serve:
         return serve(str(self.path), self.host, self.port, self.int8, self.threads, self.env)
 
 
+GROUPS = {"": "training", "loss": "objective"}  # the heading of each part of --help, where it is not the section's name
 COMMANDS: dict[str, Any] = {
     c.__name__.lower(): c for c in (Train, Resume, Compare, Tune, Evaluate, Play, Export, Serve)
 }
@@ -241,7 +242,7 @@ def _parser(command: str) -> Parser:
         _add_option(parser, spec)
     for spec in option_specs() if kind in (Train, Compare, Tune) else ():
         if spec.section not in groups:
-            groups[spec.section] = parser.add_argument_group(spec.section or "training")
+            groups[spec.section] = parser.add_argument_group(GROUPS.get(spec.section, spec.section))
         if spec.name not in own:
             _add_option(groups[spec.section], spec, several=kind is Compare)
     return parser
@@ -252,8 +253,9 @@ def _add_option(group: Any, spec: OptionSpec, several: bool = False) -> None:
     if spec.default is MISSING:
         group.add_argument(spec.name, metavar=spec.metavar, help=spec.meaning)
         return
-    shown = " ".join(map(str, spec.default)) if spec.many else spec.default
-    meaning = spec.meaning + ("" if shown is None or shown is False else f" (default: {shown})")
+    shown = (" ".join(map(str, spec.default)) or None) if spec.many else spec.default
+    belongs = f"{', '.join(spec.of)}: " if spec.of and len(spec.of) <= 3 else ""
+    meaning = belongs + spec.meaning + ("" if shown is None or shown is False else f" (default: {shown})")
     settings: dict[str, Any] = {"dest": spec.name, "default": argparse.SUPPRESS, "help": meaning.replace("%", "%%")}
     if spec.type is bool and not several:
         group.add_argument(spec.flag, action=argparse.BooleanOptionalAction, **settings)

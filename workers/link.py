@@ -28,7 +28,9 @@ class Link(Protocol):
     incarnation: int  # how many workers of this index came before
     slow: Tensor | None  # [P], filled with the slow copy of the parameters by every pull, where there is one
 
-    def join(self, collector: Collector, watch: Stopwatch, memory: CriticMemory | None = None) -> None:
+    memory: CriticMemory | None  # goes into the worker's snapshot, where there is one
+
+    def join(self, collector: Collector, watch: Stopwatch) -> None:
         """Take over the state that the worker before this one left, and start to count."""
 
     def pull(self, into: Tensor) -> Pulled:
@@ -93,14 +95,15 @@ class SharedMemoryLink:
 
     log_update: Callable[[], None] | None = None  # called after every update that was counted
     slow: Tensor | None = None
+    memory: CriticMemory | None = None
 
     def __init__(self, worker_index: int, store: SharedStore, scoreboard: Scoreboard):
         self._worker_index, self._store, self._scoreboard = worker_index, store, scoreboard
         self.incarnation = store.incarnation
         self._drops, self._first_drop = 0, 0.0
 
-    def join(self, collector: Collector, watch: Stopwatch, memory: CriticMemory | None = None) -> None:
-        self._collector, self._memory, self._seconds = collector, memory, watch.seconds
+    def join(self, collector: Collector, watch: Stopwatch) -> None:
+        self._collector, self._seconds = collector, watch.seconds
         row = self._scoreboard.row(self._worker_index)
         self._sums, self._others = row[: len(SUMS)], row[len(SUMS) :]
         self._moments = self._others[: len(CRITIC)].tolist()
@@ -214,10 +217,10 @@ class SharedMemoryLink:
     def _state(self) -> dict[str, Any]:
         """This worker's snapshot."""
         state = {"collector": self._collector.state(), "board": self._scoreboard.worker_state(self._worker_index)}
-        return state if self._memory is None else {**state, "memory": self._memory.state()}
+        return state if self.memory is None else {**state, "memory": self.memory.state()}
 
     def _restore(self, state: dict[str, Any]) -> bool:
         """Resume from a snapshot; False: all episodes begin anew. The scoreboard has restored its own part."""
-        if self._memory is not None:
-            self._memory.restore(state["memory"])
+        if self.memory is not None:
+            self.memory.restore(state["memory"])
         return self._collector.restore(state["collector"])

@@ -420,7 +420,7 @@ def test_ppo_of_a_minibatch_is_autograds_and_its_clip_stops_the_gradient(value_c
         rollout.actions[:] = rng.integers(2, size=rollout.actions.shape)
         rollout.rewards[:], rollout.valid[:] = rng.normal(size=rollout.rewards.shape), True
         first, *others = learner.prepare(rollout)
-        assert [len(rows) for rows in (first, *others)] == [16] * 4
+        assert [len(batch.rows) for batch in (first, *others)] == [16] * 4
         learner.gradient(first)
         vector += 0.5 * torch.from_numpy(rng.normal(size=len(vector)).astype(np.float32)) * (vector != 0)
         terms = learner.gradient(others[0]).terms

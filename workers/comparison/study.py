@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from a3c.config import Config, ConfigError, stored_options
+from a3c.config import Config, ConfigError, option_specs, stored_options
 from a3c.files import discard_leftovers, json_bytes, json_object, write_durably
 from a3c.presets import TUNED
 from workers.comparison.results import Comparison, LostUpdates, Run
@@ -22,6 +22,7 @@ from workers.runs.program import provenance
 from workers.runs.records import Evaluation, Staleness
 
 PARTS: dict[str, Any] = {"evaluation": Evaluation, "staleness": Staleness}  # of a summary that may be None
+OWNERS = ("env", "preset", "objective", "correction")  # options that decide to which objective a run belongs
 SINGLE = {  # options that are no factor, and what to do instead
     "seed": "use --seeds N for N runs of each arm",
     "env": "returns of different environments are not comparable: call it for each",
@@ -101,15 +102,29 @@ def plan(options: Mapping[str, Sequence[Any]], seeds: int, tuned: bool = False) 
             "--modes async sync or --workers 1 2 4"
         )
     fixed = {name: values[0] for name, values in given.items() if len(values) == 1}
-    arms = []
+    arms: dict[str, Arm] = {}
+    used: set[str] = set()
     for combination in itertools.product(*factors.values()):
         own = dict(zip(factors, combination, strict=True))
         settings = {"mode": Config().mode, **fixed, **own, "seed": first_seed}
+        alien = alien_options(settings)
+        used |= settings.keys() - alien
+        own = {name: value for name, value in own.items() if name not in alien}
+        settings = {name: value for name, value in settings.items() if name not in alien}
         best = TUNED.get(settings["mode"], {}) if tuned else {}
-        arms.append(Arm(arm_name(own), own, Config.from_options({**best, **settings})))
+        name = arm_name(own)  # several combinations may be one arm, where they differ in what is alien to it
+        arms.setdefault(name, Arm(name, own, Config.from_options({**best, **settings})))
+    for arm in arms.values():
+        arm.config.check_belonging(given.keys() - used)
     if first_seed + seeds > 2**32:
         raise ConfigError(f"seed: {seeds} seeds from {first_seed} on pass 2^32")
-    return Study(factors, tuple(arms), tuple(range(first_seed, first_seed + seeds)), tuned)
+    return Study(factors, tuple(arms.values()), tuple(range(first_seed, first_seed + seeds)), tuned)
+
+
+def alien_options(settings: Mapping[str, Any]) -> set[str]:
+    """Those of an arm's settings that do not belong to its objective: another arm of the study has them."""
+    config = Config.from_options({"mode": "async", **{k: settings[k] for k in OWNERS if k in settings}})
+    return {spec.name for spec in option_specs() if spec.name in settings and not spec.belongs_to(config)}
 
 
 def arm_name(values: Mapping[str, Any]) -> str:
@@ -208,7 +223,7 @@ class StudyDirectory:
         content = {**asdict(comparison), "findings": list(findings)}
         del content["runs"]  # they are a table of their own
         write_durably(self.path / "comparison.json", json_bytes(_finite(content)))
-        values = {arm.name: arm.values for arm in comparison.arms}
+        values = {arm.name: {k: arm.values.get(k, "") for k in comparison.factors} for arm in comparison.arms}
         versions = {path: version.name for version in comparison.versions for path in version.runs}
         rows = [runs_row(run, values[run.arm], versions.get(run.path, "")) for run in comparison.runs]
         table = io.StringIO()

@@ -74,7 +74,8 @@ def load(path: str | os.PathLike[str], env: str | None = None) -> tuple[Checkpoi
     if different := environment.differences({**environment.description(), **network}):
         line = f"{checkpoint.path}: its network does not fit the installed {environment.env_id}"
         raise CheckpointError(f"{line}: {'; '.join(different)}")
-    model.head = environment.head  # whose start old checkpoints lack
+    if model.value_head is not None:
+        model.head = environment.head  # whose start old checkpoints lack
     if checkpoint.manifest["updates"] == 0:
         _warn(f"{checkpoint.path} is an untrained policy, of 0 updates")
     return checkpoint, environment

@@ -87,14 +87,17 @@ def command(*arguments: object) -> str:
 
 def changed_options(config: Config) -> list[str]:
     """The options in which a configuration differs from its preset, as arguments of the command line."""
-    options, chosen = config.to_options(), Config.from_options({"env": config.env})
-    if config.preset != chosen.preset:
-        chosen = Config.from_options({"env": config.env, "preset": config.preset})
-    defaults = {**chosen.to_options(), "env": Config().env, "preset": Config.from_options({"env": config.env}).preset}
+    options, auto = config.to_options(), Config.from_options({"env": config.env})
+    chosen = auto if config.preset == auto.preset else Config.from_options({"env": config.env, "preset": config.preset})
+    objective = chosen.loss.objective
+    if config.loss.objective != objective:
+        known = {"env": config.env, "preset": config.preset, "objective": config.loss.objective}
+        chosen = Config.from_options(known)
+    defaults = {**chosen.to_options(), "env": Config().env, "preset": auto.preset, "objective": objective}
     arguments: list[str] = []
     for spec in option_specs():
         value, flag = options[spec.name], f"--{spec.name.replace('_', '-')}"
-        if value == defaults[spec.name]:
+        if value == defaults[spec.name] or not spec.belongs_to(config):
             continue
         if spec.type is bool:
             arguments.append(flag if value else flag.replace("--", "--no-", 1))

@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from a3c.config import Config
-
-PPO = ("clip", "passes", "minibatches")
+from a3c.config import Config, option_specs
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +36,9 @@ SPACE: dict[str, tuple[Any, ...] | Range] = {
 
 def searched(typed: Mapping[str, Any]) -> dict[str, tuple[Any, ...] | Range]:
     """What is left to choose where these options are given."""
-    unused = () if Config.from_options({**typed, "preset": "none"}).loss.objective == "ppo" else PPO
-    return {name: values for name, values in SPACE.items() if name not in typed and name not in unused}
+    config = Config.from_options({**typed, "preset": "none"})
+    own = {spec.name for spec in option_specs() if spec.belongs_to(config)}
+    return {name: values for name, values in SPACE.items() if name not in typed and name in own}
 
 
 def drawn(trial: Any, typed: Mapping[str, Any]) -> dict[str, Any]:

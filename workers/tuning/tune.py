@@ -83,6 +83,7 @@ def _checked(typed: dict[str, Any]) -> tuple[Config, float | None]:
     if unwanted := {"seed", "preset"} & set(typed):
         raise ConfigError(f"{min(unwanted)}: is the search's own; leave it out")
     config = Config.from_options({**typed, "preset": "none"})
+    config.check_belonging(typed)
     environment = describe_environment(config)
     if not config.evaluation.eval_episodes:
         raise ConfigError("eval_episodes: a search needs evaluations")
