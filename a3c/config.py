@@ -110,7 +110,7 @@ class LossConfig:
     exploration_share: float = option(
         0.1, "share of the env-step budget over which they fall from 1", low=0, high=1, of=VALUE_BASED
     )
-    target_interval: int = option(100, "updates between two copies to the target network", low=1, of=VALUE_BASED)
+    target_interval: int = option(300, "updates between two copies to the target network", low=1, of=VALUE_BASED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,14 @@ def resolved(name: str, env: str, objective: str | None = None) -> tuple[str, di
 
 
 # What an objective needs other than the defaults, in any environment.
-VALUES: dict[str, Any] = {"n_steps": 8, "learning_rate": 1e-3, "max_grad_norm": 10.0, "anneal": True}
+VALUES: dict[str, Any] = {
+    "envs_per_worker": 1,
+    "n_steps": 16,
+    "learning_rate": 5e-4,
+    "adam_beta1": 0.9,
+    "max_grad_norm": 10.0,
+    "anneal": True,
+}
 FAMILY: dict[str, dict[str, Any]] = {
     "natural": {
         "optimizer": "sgd",

@@ -81,8 +81,22 @@ def copied(interrupted: Path, tmp_path: Path) -> Path:
 PPO = {"env": "Pendulum-v1", "n_steps": 16, "envs_per_worker": 2, "passes": 2}  # with statistics of what it observes
 
 
+CURED = {"critic": "separate", "critic_steps": 2, "critic_memory": 0.5, "slow_critic": 0.05}
+
+
 @pytest.mark.parametrize(
-    "options", [{"mode": "sync", "workers": 2}, {"workers": 1}, {"mode": "sync", "workers": 2, **PPO}], ids=str
+    "options",
+    [
+        {"mode": "sync", "workers": 2},
+        {"workers": 1},
+        {"mode": "sync", "workers": 2, **PPO},
+        {"workers": 1, "objective": "reinforce", "envs_per_worker": 2},
+        {"workers": 1, "objective": "v-trace", "forced_staleness": 8},
+        {"mode": "sync", "workers": 2, "objective": "a2c", **CURED},
+        {"workers": 1, "objective": "natural"},
+        {"mode": "sync", "workers": 2, "objective": "q", "exploration_share": 0.0},
+    ],
+    ids=str,
 )
 def test_a_run_in_two_halves_is_the_run_in_one_piece(options: dict[str, Any], tmp_path: Path) -> None:
     options |= {"seed": 3, "anneal": False, "target_return": 501.0, "eval_interval": 1000, "eval_episodes": 5}

@@ -40,9 +40,7 @@ def network(objective: str, separate: bool = False, seed: int = 0) -> ActorCriti
     """A network with weights that matter, bound to a vector, as a worker's."""
     spec, values = ObservationSpec((4,)), objective in ("q", "sarsa", "n-step-q")
     head: Any = ActionValues(3) if values else Categorical(3)
-    model = ActorCritic(
-        MLP(spec, (16,)), head, 3.0, critic=MLP(spec, (8,)) if separate else None, action_values=values
-    )
+    model = ActorCritic(MLP(spec, (16,)), head, 3.0, critic=MLP(spec, (8,)) if separate else None, action_values=values)
     initialize(model, seed)
     with torch.no_grad():
         model.policy_head.weight.normal_(generator=torch.Generator().manual_seed(seed))

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from a3c.config import Config, ConfigError
+from a3c.config import VALUE_BASED, Config, ConfigError
 from workers.extras import require
 
 if TYPE_CHECKING:
@@ -37,6 +37,13 @@ def describe_environment(config: Config, stored: Any = None) -> "EnvironmentSpec
         if not config.is_default_environment:
             check_environment(config.env, find(config.env, kept, **typed))
         found = describe(config.env, config.max_episode_steps, kept, **typed)
+        if config.loss.objective in VALUE_BASED:
+            from a3c.action_values import action_values_of
+
+            try:
+                action_values_of(found.head)
+            except ValueError as error:
+                raise ConfigError(f"objective: {config.loss.objective} {error}") from error
         if config.vector == "envpool":
             require("vector", "envpool", ("envpool",))
             from a3c.pool import pooled

@@ -122,7 +122,7 @@ class Resumed:
                 else:  # its totals may include those of workers that are no more
                     row = scoreboard.read()[index]
                     collector = collector | {"return_sum": float(row["return_sum"]), "episodes": int(row["episodes"])}
-                store.barrier.hand_in(index, 0, pack({"collector": collector}))
+                store.barrier.hand_in(index, 0, pack({**state, "collector": collector}))
         except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
             raise CheckpointError(f"{self.checkpoint.path}: does not fit the run's configuration: {error}") from error
 
