@@ -50,6 +50,7 @@ def arm_result(
         solved=wilson(solved, len(runs)),
         env_steps=_passage(_env_steps(runs)),
         seconds=_passage(_seconds(runs)),
+        gradient=None,
         **{figure: _bootstrap(_known(map(of_run, runs)), median) for figure, of_run in FIGURES.items()},
         staleness_mean=float(np.average(np.arange(len(counts)), weights=counts)) if counts else math.nan,
         staleness_p50=_quantile(counts, 0.5),

@@ -40,6 +40,7 @@ def save_figures(comparison: Comparison, folder: Path) -> list[Path]:
         "staleness": staleness,
         "advantage_curves": advantage_curves,
         "advantage": advantage,
+        "gradient_variance": gradient_variance,
     }
     with canvas.styled():
         for name, draw in drawings.items():
@@ -147,6 +148,32 @@ def solved_share(comparison: Comparison) -> Figure | None:
         canvas.number_axis(axes, _axis_name(seconds))
     panels[0][0].set_ylabel("runs solved so far")
     panels[0][1].tick_params(labelleft=False)
+    return figure
+
+
+def gradient_variance(comparison: Comparison) -> Figure | None:
+    """The variance of each arm's gradient at equal parameters, and its ratio to the first one's."""
+    measured = [(index, arm) for index, arm in enumerate(comparison.arms) if arm.gradient is not None]
+    if not measured:
+        return None
+    names = [arm.name for _, arm in measured]
+    figure, panels = canvas.sheet(1.35 + 0.5 * len(names), (1.0,), names)
+    canvas.title(
+        figure,
+        f"{comparison.env_id}: variance of the policy gradient at equal parameters",
+        "the same episodes of one snapshot for every arm · mark and line: estimate and its 95 % interval",
+    )
+    for axes, label, which in zip(panels[0], ("trace of the covariance", f"times {names[0]}"), (0, 1), strict=True):
+        rows = []
+        for index, arm in measured:
+            assert arm.gradient is not None
+            rows.append(Row(index, arm.name, (), (), (arm.gradient.variance, arm.gradient.ratio)[which]))
+        low, high = min(row.estimate.low for row in rows) / 1.5, max(row.estimate.high for row in rows) * 1.5
+        axes.set_xscale("log")
+        axes.set_xlim(low, high)
+        canvas.dot_rows(axes, rows, [number(row.estimate.value) for row in rows], named=not which)
+        canvas.number_axis(axes, label)
+        canvas.log_axis(axes, low, high)
     return figure
 
 

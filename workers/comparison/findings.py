@@ -37,7 +37,7 @@ def findings(comparison: Comparison) -> list[str]:
     else:
         parts += [_contrast(comparison, contrast) for contrast in comparison.contrasts]
         parts += [_arrivals(comparison), _medians(comparison)]
-    parts += [_exceptions(comparison), _scaling(comparison), _precision(comparison)]
+    parts += [_gradients(comparison), _exceptions(comparison), _scaling(comparison), _precision(comparison)]
     parts += [_races(comparison, arm) for arm in comparison.arms]
     return list(chain.from_iterable(parts))
 
@@ -166,6 +166,22 @@ def _exceptions(comparison: Comparison) -> Iterator[str]:
                 f"{many} of {plural(arm.runs, 'run')} of {arm.name} ended without an evaluation: the learning "
                 "curve and the best return are those of the others."
             )
+
+
+def _gradients(comparison: Comparison) -> Iterator[str]:
+    """How much each estimator's gradient varies, beside the first one's."""
+    measured = [(arm.name, arm.gradient) for arm in comparison.arms if arm.gradient is not None]
+    for name, gradient in measured[1:]:
+        change, reference = gradient.ratio, measured[0][0]
+        more, told = change.value > 1, change.low > 1 or change.high < 1
+        if not told:
+            yield f"The data do not tell whether the gradient of {name} or of {reference} varies more."
+            continue
+        yield (
+            f"At equal parameters and on the same {gradient.episodes} episodes the gradient of {name} has "
+            f"{estimate(change)} times the variance of that of {reference}: "
+            f"{'more' if more else 'less'} noise."
+        )
 
 
 def _scaling(comparison: Comparison) -> Iterator[str]:

@@ -78,6 +78,17 @@ class LostUpdates:
 
 
 @dataclass(frozen=True, slots=True)
+class GradientVariance:
+    """How an arm's policy gradient varies from episode to episode (`workers.comparison.gradient_variance`)."""
+
+    variance: Interval  # the trace of its covariance matrix
+    ratio: Interval  # to that of the first arm that was measured, of the same episodes
+    squared_mean: float  # of the mean gradient over all episodes: the signal
+    episodes: int
+    env_steps: int  # of these
+
+
+@dataclass(frozen=True, slots=True)
 class ArmResult:
     """One arm: every run that has the same values of the factors."""
 
@@ -105,6 +116,7 @@ class ArmResult:
     over_env_steps: Band  # mean greedy return
     over_seconds: Band
     advantage_over_env_steps: Band  # its magnitude; empty where the runs were not logged
+    gradient: GradientVariance | None = None  # None where it was not measured
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,14 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from workers import ExitCode
 from workers.comparison.analysis import arm_result, contrasts
 from workers.comparison.findings import findings
-from workers.comparison.results import Comparison, LostUpdates, Run
+from workers.comparison.results import Comparison, GradientVariance, LostUpdates, Run
 from workers.comparison.stored_runs import UnreadableRunError, check_one_version, is_outcome, machine_of, versions_of
 from workers.comparison.study import Arm, Study, StudyDirectory, open_study_directory, plan
 from workers.comparison.study_view import StudyStatus, StudyView
@@ -137,10 +137,11 @@ class _Runner:
                     if (arm.name, seed) not in self.runs and (code := self._train(arm, seed)):
                         return None, code
                 lost = self._lost_updates()
+                gradients = self._gradients()
         except KeyboardInterrupt:  # between two runs; within one the supervisor handles it
             self._print_stop("interrupted")
             return None, ExitCode.INTERRUPTED
-        return self._report(lost), ExitCode.FINISHED
+        return self._report(lost, gradients), ExitCode.FINISHED
 
     def _train(self, arm: Arm, seed: int) -> int:
         """Train one run; its exit code where the study must not continue."""
@@ -187,10 +188,23 @@ class _Runner:
             self.directory.write_lost_updates(lost)
         return lost
 
-    def _report(self, lost: dict[str, LostUpdates]) -> Comparison:
+    def _gradients(self) -> dict[str, GradientVariance]:
+        """Of each arm, where the arms differ in what makes the policy gradient."""
+        from workers.comparison.gradient_variance import is_of_interest, measure
+
+        study = self.directory.study
+        if not is_of_interest(study.factors, study.arms):
+            return {}
+        self.view.report("measuring how the gradient varies at equal parameters")
+        found = comparison_of(study, self.runs, {}, self.target, self.directory.command)
+        return measure(study.arms, self.environments[study.arms[0].name], found.arms)
+
+    def _report(self, lost: dict[str, LostUpdates], gradients: dict[str, GradientVariance]) -> Comparison:
         """Write everything that a finished study leaves behind, and print the tables."""
         directory = self.directory
         comparison = comparison_of(directory.study, self.runs, lost, self.target, directory.command)
+        arms = tuple(replace(arm, gradient=gradients.get(arm.name)) for arm in comparison.arms)
+        comparison = replace(comparison, arms=arms)
         sentences = findings(comparison)
         directory.write_results(comparison, sentences)
         files = ["comparison.json", "runs.csv", *_write_report(comparison, directory.path)]

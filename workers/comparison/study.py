@@ -129,7 +129,7 @@ def alien_options(settings: Mapping[str, Any]) -> set[str]:
 
 def arm_name(values: Mapping[str, Any]) -> str:
     """The values of an arm's factors: "async", "4 workers", "sync, entropy_coef 0"."""
-    short = {"mode": "{}", "workers": "{} worker" if values.get("workers") == 1 else "{} workers"}
+    short = {"mode": "{}", "objective": "{}", "workers": "{} worker" if values.get("workers") == 1 else "{} workers"}
     return ", ".join(short.get(name, f"{name} {{}}").format(_shown(value)) for name, value in values.items())
 
 

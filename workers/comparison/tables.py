@@ -28,6 +28,7 @@ from workers.console.text import Line, clean
 
 WIDE = 110  # cells from which on a console shows every interval
 NOTE = "Medians over runs; in brackets 95 % intervals; IQM: the mean of the middle half of the runs."
+GRADIENTS_NOTE = "Of the same episodes of one snapshot, half-way to the target; 95 % intervals over episodes."
 STYLES = {1: "bold green", 0: "", -1: "bold red"}  # of a verdict
 Bounds = tuple[str, str | None] | tuple[()]  # of an interval; high is None where it is infinite, () is unknown
 
@@ -115,6 +116,11 @@ WORK = (
     Column("torn\npulls", lambda _, arm: _estimate(arm.torn_pulls, percent), narrow=False),
     Column("lost\nelements", lambda _, arm: Cell(percent(arm.lost_updates.lost if arm.lost_updates else nan))),
 )
+GRADIENTS = (
+    Column("gradient's variance\ntrace", lambda _, arm: _estimate(arm.gradient.variance)),
+    Column("gradient's variance\nratio", lambda _, arm: _estimate(arm.gradient.ratio)),
+    Column("squared\nmean", lambda _, arm: Cell(number(arm.gradient.squared_mean)), narrow=False),
+)
 CONTRASTS = (
     Column("fewer env steps\nprobability", lambda study, contrast: _chance(study, contrast, contrast.fewer_env_steps)),
     Column("fewer env steps\nratio", lambda _, contrast: _factor(contrast.env_steps_ratio)),
@@ -132,6 +138,8 @@ def tables(comparison: Comparison, p_values: Mapping[str, float] | None = None) 
     arms, contrasts = {arm.name: arm for arm in comparison.arms}, comparison.contrasts
     reached = comparison.target_return is not None
     found = [Table("arm", arms, (*(TO_TARGET if reached else RUNS), *RETURNS)), Table("arm", arms, WORK, NOTE)]
+    if measured := {arm.name: arm for arm in comparison.arms if arm.gradient is not None}:
+        found.append(Table("arm", measured, GRADIENTS, GRADIENTS_NOTE))
     if reached and contrasts:
         reference = contrasts[0].reference
         columns = list(CONTRASTS)
