@@ -189,6 +189,9 @@ class EvaluationConfig:
     eval_envs: int | None = option(
         None, "environments that an evaluation has open at once; default: 100 of a native batch, else 10", low=1
     )
+    critic_episodes: int = option(
+        0, "held-out episodes, with sampled actions, on which each evaluation judges the critic; 0: none", low=0
+    )
     eval_interval: int = option(1000, "environment steps between the starts of two evaluations", low=1)
     eval_share: float = option(0.3, "largest share of the time for evaluations, after a first second", low=0, high=1)
 

@@ -53,10 +53,12 @@ class Monitor:
     """
 
     def __init__(self, run: SharedRun, send: Callable[[tuple[str, Any]], None]):
-        config, self._environment, self._store, self._scoreboard, self._evaluations, self._notifier, _ = run
+        self._config, self._environment, self._store, self._scoreboard, self._evaluations, self._notifier, _ = run
+        config = self._config
         self._options, self._seed, self._send = config.evaluation, config.seed, send
         self._target = self._environment.target(self._options.target_return)
-        self._parameters = flat_zeros(model := build(config, self._environment))
+        self._model = model = build(config, self._environment)
+        self._parameters = flat_zeros(model)
         bind(model, self._parameters)
         self._greedy = actor_for(model).greedy
         self._progress = self._evaluations.progress()
@@ -193,6 +195,8 @@ class Monitor:
         if evaluation.episodes < self._options.eval_episodes:
             self._update(promised=max(evaluation.mean, self._highest_mean()))
             return False
+        if self._options.critic_episodes:
+            evaluation = replace(evaluation, **self._judged(evaluation.seed))
         self._report(evaluation)
         if self._target is not None and evaluation.mean >= self._target:
             # A lucky evaluation is no solution, and its mean not the one to remember.
@@ -248,6 +252,26 @@ class Monitor:
             seed=seed,
             verification=verification,
         )
+
+    def _judged(self, seed: int) -> dict[str, Any]:
+        """How good the critic of what is loaded is, on held-out episodes."""
+        from a3c.critic_evaluation import TOGETHER, judge
+        from a3c.learners import learner_for
+        from a3c.rollouts import Stopwatch
+
+        def beat() -> None:
+            if self._is_stopped():
+                raise CancelledError
+
+        steps = self._environment.max_episode_steps or self._config.n_steps
+        whole = replace(self._config, envs_per_worker=TOGETHER, loss=replace(self._config.loss, objective="reinforce"))
+        if self._model.value_head is None:
+            whole = replace(self._config, envs_per_worker=TOGETHER, n_steps=steps)
+        learner = learner_for(self._model, whole, Stopwatch(), np.random.default_rng(seed), steps)
+        began, gamma = time.monotonic(), self._config.loss.gamma
+        found = judge(learner, self._environment, self._options.critic_episodes, steps, gamma, seed, beat)
+        self._update(seconds=self._progress.seconds + time.monotonic() - began)
+        return {f"critic_{name}": value for name, value in asdict(found).items()}
 
     def _highest_mean(self) -> float:
         best, promised = self._progress.best, self._progress.promised

@@ -61,7 +61,10 @@ def test_each_episodes_return_length_end_and_value_error_are_told(solved_run: So
     assert [line.split(":")[0] for line in lines] == ["episode 1", "episode 2"]
     for index, line in enumerate(lines):
         rewards, values, terminated = by_hand(solved_run[0], seed=3 + index)
-        told = re.fullmatch(r"episode \d: return (\d+), (\d+) steps, (.+), mean value error ([+-]\d+\.\d\d)", line)
+        told = re.fullmatch(
+            r"episode \d: return (\d+), (\d+) steps, (.+), mean value error ([+-]\d+\.\d\d), explained variance \S+",
+            line,
+        )
         assert told, line
         assert told[1] == told[2] == str(len(rewards))
         assert told[3] == ("terminated" if terminated else "reached the time limit")
@@ -89,7 +92,9 @@ def test_the_value_error_takes_each_reward_at_its_step(tmp_path: Path) -> None:
     assert code == 0, output
     values = load_policy(run_dir).values([[0, step] for step in range(5)]).tolist()
     expected = value_error_oracle(rewards, values, terminated=True, gamma=0.5)
-    assert output == f"episode 1: return 22.5, 4 steps, terminated, mean value error {expected:+.2f}\n"
+    assert output.startswith(
+        f"episode 1: return 22.5, 4 steps, terminated, mean value error {expected:+.2f}, explained "
+    )
 
 
 def test_without_the_runs_config_the_value_error_is_unknown_and_the_rest_is_told(tmp_path: Path) -> None:

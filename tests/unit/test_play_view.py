@@ -14,7 +14,7 @@ from rich.console import Console
 
 from a3c.heads import Part
 from workers.playing import play
-from workers.playing.episode import Step, mean_value_error
+from workers.playing.episode import Step, returns_of
 from workers.playing.play import Pace
 from workers.playing.scenes import CART_LIMIT, POLE_LIMIT, SCENES, Cells
 from workers.playing.terminal_view import render
@@ -182,6 +182,10 @@ def value_error_oracle(rewards: list[float], values: list[float], terminated: bo
             followed += gamma ** (len(rewards) - t) * values[-1]
         total += values[t] - followed
     return total / len(rewards)
+
+
+def mean_value_error(rewards: list[float], values: list[float], terminated: bool, gamma: float) -> float:
+    return float((np.array(values[:-1]) - returns_of(rewards, values[-1], terminated, gamma)).mean())
 
 
 @given(st.floats(0, 1), st.integers(1, 60), st.booleans())

@@ -14,7 +14,12 @@ from workers import ExitCode
 from workers.comparison.results import LogRow, Run, Version
 from workers.runs.records import Evaluation, Summary
 
-CELLS: dict[Any, Callable[[str], Any]] = {int: int, float: lambda text: float(text or "nan"), bool: "True".__eq__}
+CELLS: dict[Any, Callable[[str], Any]] = {
+    int: int,
+    float: lambda text: float(text or "nan"),
+    bool: "True".__eq__,
+    float | None: lambda text: float(text) if text else None,
+}
 NAMED = 3  # runs that a message names before it counts the others
 Record = TypeVar("Record")
 
@@ -94,8 +99,13 @@ def _staleness(path: Path) -> tuple[int, ...]:
 
 def _rows(path: Path, kind: type[Record]) -> tuple[Record, ...]:
     """A table's rows as dataclasses."""
-    columns = {field.name: CELLS[field.type] for field in fields(kind)}  # type: ignore[arg-type]
-    return tuple(kind(**{name: parse(row[name]) for name, parse in columns.items()}) for row in _table(path))
+    cells = fields(kind)  # type: ignore[arg-type]
+    columns = {field.name: CELLS[field.type] for field in cells}
+    optional = {field.name for field in cells if field.default is None}  # of which earlier versions had none
+    return tuple(
+        kind(**{name: parse(row[name]) for name, parse in columns.items() if name in row or name not in optional})
+        for row in _table(path)
+    )
 
 
 def _table(path: Path) -> list[dict[str, str]]:

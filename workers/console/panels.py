@@ -152,6 +152,8 @@ def _returns(status: Status, width: int, rows: int) -> list[Line]:
         figure("target", target(status.target_return)),
         figure("sampled", number(status.mean_return)),
     ]
+    if latest is not None and latest.critic_explained_variance is not None:  # on held-out episodes
+        others.append(figure("critic", f"{latest.critic_explained_variance:.2f} explained"))
     figures = joined([figure("greedy", mean(latest) + spread + when), *others], width - MARGIN)
     if figures[-2:] != others[-1]:  # there is no room for all of them
         figures = joined([figure("greedy", mean(latest) + when), *others], width - MARGIN)

@@ -6,8 +6,10 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from numpy.typing import NDArray
 
 from a3c.actors import Policy
+from a3c.critic_evaluation import quality
 from a3c.environments import EnvironmentSpec
 from a3c.heads import Part
 from a3c.serial import SerialEnvironments
@@ -53,10 +55,12 @@ class Player:
             show(step)
             rewards.append(step.reward)
             values.append(step.value)
-        error = "unknown"
+        critic = "mean value error unknown"
         if self.gamma is not None:
-            error = f"{mean_value_error(rewards[1:], values, step.ending == TERMINATED, self.gamma):+.2f}"
-        return f"return {step.episode_return:g}, {step.index} steps, {step.ending}, mean value error {error}"
+            followed = returns_of(rewards[1:], values[-1], step.ending == TERMINATED, self.gamma)
+            found = quality(np.array(values[:-1]), followed)
+            critic = f"mean value error {found.bias:+.2f}, explained variance {found.explained_variance:.2f}"
+        return f"return {step.episode_return:g}, {step.index} steps, {step.ending}, {critic}"
 
     def _steps(self, title: str, seed: int) -> Iterator[Step]:
         head, spec, space = self.policy.head, self.policy.observation, self.env.observation_space
@@ -98,21 +102,21 @@ class Player:
                 ending = TERMINATED if terminated[0] else "reached the time limit" if limited else "truncated"
 
 
-def mean_value_error(rewards: Sequence[float], values: Sequence[float], terminated: bool, gamma: float) -> float:
-    """How far the critic's values were from what followed, on average over the T steps of one episode.
+def returns_of(rewards: Sequence[float], last: float, terminated: bool, gamma: float) -> NDArray[np.float64]:
+    """What followed each of the T steps of one episode, [T].
 
-    (1/T) sum_t [V(s_t) - G_t],   G_t = r_{t+1} + gamma G_{t+1},   G_T = 0 where terminated, else V(s_T)
+    G_t = r_{t+1} + gamma G_{t+1},   G_T = 0 where terminated, else V(s_T)
 
-    Positive: the critic is too optimistic. It learned the value of the sampling policy, while that was still changing,
-    so a greedy episode may well be better than predicted. What follows a time limit is bootstrapped, as in training.
+    A critic that is too optimistic of it learned the value of the sampling policy, while that was still changing, so a
+    greedy episode may well be better than predicted. What follows a time limit is bootstrapped, as in training.
 
     Args:
         rewards: [T].
-        values: [T + 1], V(s_0) ... V(s_T).
+        last: V(s_T).
         gamma: discount per step, in [0, 1].
     """
-    followed, total = 0.0 if terminated else values[-1], 0.0
-    for reward, value in zip(reversed(rewards), reversed(values[:-1]), strict=True):
-        followed = reward + gamma * followed
-        total += value - followed
-    return total / len(rewards)
+    followed, returns = 0.0 if terminated else last, np.zeros(len(rewards))
+    for t in range(len(rewards) - 1, -1, -1):
+        followed = rewards[t] + gamma * followed
+        returns[t] = followed
+    return returns

@@ -210,9 +210,12 @@ class Table:
 
 
 def open_table(path: Path, columns: Sequence[str]) -> Table:
-    """Open a table to append rows; a new one gets its header."""
-    file = open(path, "a", newline="", buffering=1)
-    writer = csv.DictWriter(file, columns, lineterminator="\n")
+    """Open a table to append rows; a new one gets its header, and one of an earlier version keeps its columns."""
+    file = open(path, "a+", newline="", buffering=1)
+    file.seek(0)
+    written = next(csv.reader(file), None) if file.seekable() else None
+    file.seek(0, 2)
+    writer = csv.DictWriter(file, written or columns, lineterminator="\n", extrasaction="ignore")
     if not file.tell():
         with contextlib.suppress(OSError):  # then it is written with the first row that the disk takes
             writer.writeheader()

@@ -89,6 +89,8 @@ class RunLog:
         if kind in ("evaluated", "last"):
             result = f"{data.mean:.1f} +- {data.std:.1f} over {data.episodes} episodes at {data.env_steps:,} env steps"
             self.event("verified" if data.verification else "evaluated", result)
+            if data.critic:
+                self.event("critic", data.critic)
 
     def update(self, phase: str, workers: Workers, monitor_cpu_percent: float | None, last: bool = False) -> None:
         """End an interval of the telemetry: a frame of the dashboard and, where one is due, a row of metrics.

@@ -19,6 +19,19 @@ class Evaluation:
     max: float
     seed: int
     verification: bool = False  # the second evaluation, with fresh seeds, that decides "solved"
+    critic_explained_variance: float | None = None  # on held-out episodes, as are the next two; None: not measured
+    critic_slope: float | None = None  # of the line that predicts returns from values
+    critic_bias: float | None = None  # mean of value - return
+
+    @property
+    def critic(self) -> str:
+        """How good the critic was, in a few words; "" where it was not measured."""
+        if None in (self.critic_explained_variance, self.critic_slope, self.critic_bias):
+            return ""
+        return (
+            f"explained variance {self.critic_explained_variance:.2f}, slope {self.critic_slope:.2f}, "
+            f"bias {self.critic_bias:+.3g}"
+        )
 
     def is_solution(self, target: float) -> bool:
         """Whether this decides that the run is solved."""

@@ -191,9 +191,15 @@ def cut_back(run_dir: Path, resumed: Resumed) -> Resumed:
             int: _whole,
             float: float,
             bool: lambda text: text.lower() == "true",
+            float | None: lambda text: float(text) if text else None,
         }
         columns = [(field.name, parsers[field.type]) for field in fields(Evaluation)]
-        evaluations = tuple(Evaluation(**{name: parse(row[name]) for name, parse in columns}) for row in rows)
+        evaluations = tuple(
+            Evaluation(
+                **{name: parse(row[name]) for name, parse in columns if name in row or not name.startswith("critic")}
+            )
+            for row in rows
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{run_dir}: its tables cannot be read: {error}") from error
     (run_dir / "summary.json").unlink(missing_ok=True)
