@@ -14,6 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from a3c.config import ON_POLICY, VALUE_BASED
 from benchmarks.machine import ROOT
 
 RUNS = Path("benchmarks") / ".runs" / "studies"  # below the checkout, as it is told in the results
@@ -22,6 +23,10 @@ FIGURES = ROOT / "docs" / "figures"
 KEPT = ("study.json", "runs.csv", "comparison.json", "lost_updates.json")
 # Nothing stops early where the target is above what the environment pays, so that runs are of one length.
 WHOLE_BUDGET = "--target-return 501"
+# Many workers that wait for their environments, so that a gradient is as many updates old as there are others; and one
+# worker that acts with old parameters on purpose.
+STALE = "--workers 16 --env-latency-ms 2"
+FORCED = "--forced-staleness 0 2 8 32 128 --workers 1"
 STUDIES: dict[str, tuple[str, tuple[str, ...]]] = {  # the options of `compare`, and the figures that are published
     "async-vs-sync": ("--modes async sync --workers 4 --seeds 30", ("learning_curves", "staleness")),
     "async-vs-locked": ("--modes async locked --workers 4 --seeds 30", ("learning_curves",)),
@@ -38,6 +43,32 @@ STUDIES: dict[str, tuple[str, tuple[str, ...]]] = {  # the options of `compare`,
     "entropy": (
         f"--preset a2c-tutorial --entropy-coef 0.01 0 --max-env-steps 60000 {WHOLE_BUDGET} --seeds 20",
         ("learning_curves", "advantage_curves", "advantage"),
+    ),
+    "family": (f"--objective {' '.join((*ON_POLICY, *VALUE_BASED))} --seeds 10", ("learning_curves", "time_to_target")),
+    "family-lunar-lander": (
+        "--env LunarLander-v3 --objective a2c ppo v-trace natural --seeds 10",
+        ("learning_curves", "time_to_target"),
+    ),
+    "variance": (
+        "--objective reinforce a2c --baseline no yes --gae-lambda 1 0.95 0.5 0 --n-steps 5 --entropy-coef 0 --seeds 5",
+        ("gradient_variance",),
+    ),
+    "variance-entropy": ("--objective a2c --entropy-coef 0 0.01 --seeds 5", ("gradient_variance",)),
+    "critic": (
+        "--objective a2c --critic tied separate --critic-steps 1 4 --max-env-steps 100000 --seeds 10",
+        ("learning_curves",),
+    ),
+    "staleness-v-trace": (f"--objective a2c --correction none v-trace {STALE} --seeds 20", ("time_to_target",)),
+    "staleness-decoupled": (f"--objective ppo --correction none decoupled {STALE} --seeds 20", ("time_to_target",)),
+    "forced-v-trace": (f"--objective a2c --correction none v-trace {FORCED} --seeds 10", ("time_to_target",)),
+    "forced-decoupled": (f"--objective ppo --correction none decoupled {FORCED} --seeds 10", ("time_to_target",)),
+    "forced-fresh": (
+        f"--objective a2c --correction none --max-staleness 0 --stale recompute {FORCED} --seeds 10",
+        ("time_to_target",),
+    ),
+    "forced-lunar-lander": (
+        f"--env LunarLander-v3 --objective ppo --correction none decoupled {FORCED} --envs-per-worker 16 --seeds 3",
+        ("learning_curves",),
     ),
     "tutorial": (
         f"--preset a2c-tutorial --workers 1 2 --envs-per-worker 1 8 --max-env-steps 60000 {WHOLE_BUDGET} --seeds 10",
@@ -76,7 +107,8 @@ def publish(source: Path, target: Path, names: tuple[str, ...], prefix: str = ""
     """Copy files of a finished study into version control."""
     target.mkdir(parents=True, exist_ok=True)
     for name in names:
-        shutil.copyfile(source / name, target / f"{prefix}{name}")
+        if (source / name).exists():  # what a single worker loses is not counted
+            shutil.copyfile(source / name, target / f"{prefix}{name}")
 
 
 if __name__ == "__main__":

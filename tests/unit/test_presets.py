@@ -32,6 +32,16 @@ def test_the_environments_own_preset_is_taken_where_nothing_else_is_typed():
         Config.from_options({"preset": "CartPol-v1"})
 
 
+def test_another_objective_brings_what_it_needs_and_what_is_typed_wins():
+    natural = Config.from_options({"objective": "natural"})
+    assert (natural.optimizer.optimizer, natural.critic.critic, natural.envs_per_worker) == ("sgd", "separate", 4)
+    assert Config.from_options({"objective": "natural", "envs_per_worker": 2}).envs_per_worker == 2
+    assert Config.from_options({"objective": "natural", "env": "Acrobot-v1"}).optimizer.optimizer == "sgd"
+    own = Config.from_options({"objective": "a2c"})
+    assert own == Config.from_options({})
+    assert Config.from_options(natural.to_options()) == natural
+
+
 def test_sample_efficient_is_the_best_setting_of_its_search():
     confirmed, decided = (trials_by_setting(f"{stage}-env-steps.jsonl") for stage in ("confirm", "decide"))
     both = {setting: confirmed[setting] + decided[setting] for setting in confirmed.keys() & decided.keys()}

@@ -357,3 +357,37 @@ def test_critic_learns_the_value_of_the_infinite_environment(gradients, gae_lamb
             for parameter in critic:
                 parameter -= 0.1 * parameter.grad
     assert actor_for(network).values(np.ones((1, 1), np.float32))[0] == pytest.approx(10.0, rel=0.05)
+
+
+def test_a_rollout_of_whole_episodes_is_one_of_each_environment_from_its_start():
+    rewards = [[1.0, 2.0], [3.0, 4.0, 5.0, 6.0], [7.0]]
+    environment = scripted(Script, 10, rewards=rewards)
+    collector = Collector(environment.make(3), 10, np.random.default_rng(0), whole_episodes=True)
+    for played in (1, 2, 3):
+        rollout = collector.collect(lambda t, observations, out: out.fill(0))
+        lengths = rollout.valid.sum(0).tolist()
+        assert len(rollout.rewards) == max(lengths)
+        assert len(rollout.observations) == len(rollout.rewards) + 1
+        for b, length in enumerate(lengths):
+            assert rollout.observations[0, b, 1] == 0
+            assert rollout.terminated[length - 1, b]
+            assert rollout.rewards[:length, b].tolist() == rewards[int(rollout.observations[0, b, 0]) % 3]
+            assert not rollout.valid[length:, b].any()
+        assert collector.episodes == 3 * played
+        assert collector.recent_returns[-1] in [sum(one) for one in rewards]
+    assert collector.env_steps >= sum(map(len, rewards))
+
+
+def test_a_collector_of_whole_episodes_resumes_bit_for_bit_whatever_the_environment():
+    environment = scripted(Walk, 20)
+
+    def collector():
+        return Collector(environment.make(2), 20, np.random.default_rng(3), whole_episodes=True)
+
+    first, second = collector(), collector()
+    first.collect(lambda t, observations, out: out.fill(0))
+    assert second.restore(first.state())
+    one, other = (each.collect(lambda t, observations, out: out.fill(0)) for each in (first, second))
+    np.testing.assert_array_equal(one.actions, other.actions)
+    np.testing.assert_array_equal(one.observations, other.observations)
+    assert first.env_steps == second.env_steps

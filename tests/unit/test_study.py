@@ -34,6 +34,26 @@ def test_an_option_with_several_values_is_a_factor_and_one_with_a_single_value_a
     ]
 
 
+def test_an_arm_has_only_the_factors_of_its_objective_and_none_is_there_twice() -> None:
+    options: dict[str, Any] = {"objective": ["reinforce", "a2c"], "baseline": [False, True], "gae_lambda": [0.0, 1.0]}
+    study = plan({**options, "n_steps": [5]}, seeds=1)
+    assert [arm.name for arm in study.arms] == [
+        "reinforce, baseline no",
+        "reinforce, baseline yes",
+        "a2c, gae_lambda 0",
+        "a2c, gae_lambda 1",
+    ]
+    assert [arm.config.n_steps == 5 for arm in study.arms] == [False, False, True, True]
+    with pytest.raises(ConfigError, match="kl_bound: belongs to objective natural"):
+        plan({**options, "kl_bound": [0.1]}, seeds=1)
+    critics = plan({"objective": ["a2c"], "critic": ["tied", "separate"], "critic_steps": [1, 3]}, seeds=1)
+    assert [arm.name for arm in critics.arms] == [
+        "critic tied",
+        "critic separate, critic_steps 1",
+        "critic separate, critic_steps 3",
+    ]
+
+
 def test_without_a_factor_async_is_compared_with_sync() -> None:
     assert plan({}, seeds=1).factors == {"mode": ("async", "sync")}
     assert plan({"workers": [1, 2]}, seeds=1).factors == {"workers": (1, 2)}

@@ -52,7 +52,8 @@ def measure(
     chosen = next((arm for arm in measured if arm.config.loss.objective in BOOTSTRAPPED), measured[0])
     median = next(result for result in results if result.name == chosen.name).env_steps.median.value
     budget = chosen.config.max_env_steps
-    model = snapshot(chosen.config, environment, int(SHARE * (median if median < budget else budget)))
+    halfway = max(int(SHARE * min(median, budget)), 1)  # the median is infinite where most runs never got there
+    model = snapshot(chosen.config, environment, halfway)
     played, length = _played(model, chosen.config, environment, episodes)
     gradients = {
         arm.name: np.array([_gradient(model, rollout, arm.config) for rollout in played]) / length for arm in measured

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from a3c.config import Config, ConfigError, option_specs, stored_options
+from a3c.config import SEPARATE, Config, ConfigError, option_specs, stored_options
 from a3c.files import discard_leftovers, json_bytes, json_object, write_durably
 from a3c.presets import TUNED
 from workers.comparison.results import Comparison, LostUpdates, Run
@@ -22,7 +22,7 @@ from workers.runs.program import provenance
 from workers.runs.records import Evaluation, Staleness
 
 PARTS: dict[str, Any] = {"evaluation": Evaluation, "staleness": Staleness}  # of a summary that may be None
-OWNERS = ("env", "preset", "objective", "correction")  # options that decide to which objective a run belongs
+OWNERS = ("env", "preset", "objective", "correction", "critic")  # options that decide to which objective a run belongs
 SINGLE = {  # options that are no factor, and what to do instead
     "seed": "use --seeds N for N runs of each arm",
     "env": "returns of different environments are not comparable: call it for each",
@@ -124,7 +124,8 @@ def plan(options: Mapping[str, Sequence[Any]], seeds: int, tuned: bool = False) 
 def alien_options(settings: Mapping[str, Any]) -> set[str]:
     """Those of an arm's settings that do not belong to its objective: another arm of the study has them."""
     config = Config.from_options({"mode": "async", **{k: settings[k] for k in OWNERS if k in settings}})
-    return {spec.name for spec in option_specs() if spec.name in settings and not spec.belongs_to(config)}
+    alien = {spec.name for spec in option_specs() if spec.name in settings and not spec.belongs_to(config)}
+    return alien | {name for name in SEPARATE if name in settings and config.critic.critic == "tied"}
 
 
 def arm_name(values: Mapping[str, Any]) -> str:
