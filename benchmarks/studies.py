@@ -26,7 +26,10 @@ WHOLE_BUDGET = "--target-return 501"
 # Many workers that wait for their environments, so that a gradient is as many updates old as there are others; and one
 # worker that acts with old parameters on purpose.
 STALE = "--workers 16 --env-latency-ms 2"
-FORCED = "--forced-staleness 0 2 8 32 128 --workers 1"
+# A critic is judged on held-out episodes at each evaluation.
+JUDGED = f"--critic-episodes 20 --max-env-steps 40000 {WHOLE_BUDGET} --eval-share 1 --seeds 10"
+LAG = "--forced-staleness 0 2 8 32 128 --workers 1"
+FORCED = f"{LAG} --max-env-steps 100000"
 STUDIES: dict[str, tuple[str, tuple[str, ...]]] = {  # the options of `compare`, and the figures that are published
     "async-vs-sync": ("--modes async sync --workers 4 --seeds 30", ("learning_curves", "staleness")),
     "async-vs-locked": ("--modes async locked --workers 4 --seeds 30", ("learning_curves",)),
@@ -54,10 +57,12 @@ STUDIES: dict[str, tuple[str, tuple[str, ...]]] = {  # the options of `compare`,
         ("gradient_variance",),
     ),
     "variance-entropy": ("--objective a2c --entropy-coef 0 0.01 --seeds 5", ("gradient_variance",)),
-    "critic": (
-        "--objective a2c --critic tied separate --critic-steps 1 4 --max-env-steps 100000 --seeds 10",
-        ("learning_curves",),
-    ),
+    "critic-steps": (f"--critic separate --critic-steps 1 4 {JUDGED}", ("learning_curves",)),
+    "critic-rate": (f"--critic separate --critic-learning-rate 4e-3 1e-3 1.6e-2 {JUDGED}", ("learning_curves",)),
+    "critic-decay": (f"--critic separate --critic-weight-decay 0 0.3 {JUDGED}", ("learning_curves",)),
+    "critic-memory": (f"--critic separate --critic-memory 0 0.5 {JUDGED}", ("learning_curves",)),
+    "critic-slow": (f"--slow-critic 1 0.1 0.01 {JUDGED}", ("learning_curves",)),
+    "critic-clip": (f"--objective ppo --value-clip 1e9 0.1 {JUDGED}", ("learning_curves",)),
     "staleness-v-trace": (f"--objective a2c --correction none v-trace {STALE} --seeds 20", ("time_to_target",)),
     "staleness-decoupled": (f"--objective ppo --correction none decoupled {STALE} --seeds 20", ("time_to_target",)),
     "forced-v-trace": (f"--objective a2c --correction none v-trace {FORCED} --seeds 10", ("time_to_target",)),
@@ -67,7 +72,8 @@ STUDIES: dict[str, tuple[str, tuple[str, ...]]] = {  # the options of `compare`,
         ("time_to_target",),
     ),
     "forced-lunar-lander": (
-        f"--env LunarLander-v3 --objective ppo --correction none decoupled {FORCED} --envs-per-worker 16 --seeds 3",
+        "--env LunarLander-v3 --objective ppo --correction none decoupled "
+        f"{LAG} --max-env-steps 300000 --envs-per-worker 16 --seeds 3",
         ("learning_curves",),
     ),
     "tutorial": (

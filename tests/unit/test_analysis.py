@@ -118,7 +118,7 @@ def test_arm_without_a_run_has_nothing_to_say_and_says_so():
     assert (result.runs, result.solved_runs, result.env_steps.censored, result.staleness_max) == (0, 0, 0, 0)
     intervals = [getattr(result, field.name) for field in fields(result)]
     intervals = [value for value in intervals if isinstance(value, Interval)]
-    assert len(intervals) == 9 and all(map(unknown, [*intervals, result.env_steps.median, result.seconds.iqm]))
+    assert len(intervals) == 10 and all(map(unknown, [*intervals, result.env_steps.median, result.seconds.iqm]))
 
 
 def test_one_run_has_figures_without_intervals():

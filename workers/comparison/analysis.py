@@ -28,6 +28,7 @@ FIGURES: dict[str, Callable[[Run], float | None]] = {
     "torn_pulls": lambda run: _share(run.summary.races.torn_pulls, sum(run.staleness)),
     "advantage_magnitude": lambda run: run.summary.advantage_magnitude,
     "policy_loss_variance": lambda run: run.summary.policy_loss_variance,
+    "critic_explained_variance": lambda run: _mean([one.critic_explained_variance for one in run.evaluations]),
 }
 
 
@@ -62,6 +63,12 @@ def arm_result(
         over_seconds=learning_curve(runs, lambda evaluation: evaluation.seconds),
         advantage_over_env_steps=advantage_curve(runs),
     )
+
+
+def _mean(numbers: Sequence[float | None]) -> float | None:
+    """Of those that are known; None where none is."""
+    known = [number for number in numbers if number is not None and math.isfinite(number)]
+    return sum(known) / len(known) if known else None
 
 
 def contrasts(arms: Sequence[str], runs: Sequence[Run]) -> tuple[Contrast, ...]:

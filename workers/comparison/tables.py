@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isinf, isnan, nan
+from math import isfinite, isinf, isnan, nan
 from typing import Any
 
 from rich.cells import cell_len
@@ -28,6 +28,7 @@ from workers.console.text import Line, clean
 
 WIDE = 110  # cells from which on a console shows every interval
 NOTE = "Medians over runs; in brackets 95 % intervals; IQM: the mean of the middle half of the runs."
+CRITICS_NOTE = "On held-out episodes with sampled actions, mean over a run's evaluations: 1 is perfect, 0 a constant."
 GRADIENTS_NOTE = "Of the same episodes of one snapshot, half-way to the target; 95 % intervals over episodes."
 STYLES = {1: "bold green", 0: "", -1: "bold red"}  # of a verdict
 Bounds = tuple[str, str | None] | tuple[()]  # of an interval; high is None where it is infinite, () is unknown
@@ -116,6 +117,7 @@ WORK = (
     Column("torn\npulls", lambda _, arm: _estimate(arm.torn_pulls, percent), narrow=False),
     Column("lost\nelements", lambda _, arm: Cell(percent(arm.lost_updates.lost if arm.lost_updates else nan))),
 )
+CRITICS = (Column("critic's explained\nvariance", lambda _, arm: _estimate(arm.critic_explained_variance)),)
 GRADIENTS = (
     Column("gradient's variance\ntrace", lambda _, arm: _estimate(arm.gradient.variance)),
     Column("gradient's variance\nratio", lambda _, arm: _estimate(arm.gradient.ratio)),
@@ -138,6 +140,8 @@ def tables(comparison: Comparison, p_values: Mapping[str, float] | None = None) 
     arms, contrasts = {arm.name: arm for arm in comparison.arms}, comparison.contrasts
     reached = comparison.target_return is not None
     found = [Table("arm", arms, (*(TO_TARGET if reached else RUNS), *RETURNS)), Table("arm", arms, WORK, NOTE)]
+    if judged := {arm.name: arm for arm in comparison.arms if isfinite(arm.critic_explained_variance.value)}:
+        found.append(Table("arm", judged, CRITICS, CRITICS_NOTE))
     if measured := {arm.name: arm for arm in comparison.arms if arm.gradient is not None}:
         found.append(Table("arm", measured, GRADIENTS, GRADIENTS_NOTE))
     if reached and contrasts:
