@@ -103,7 +103,7 @@ class LossConfig:
     )
     c_clip: float = option(1.0, "largest importance weight of what follows a step", above=0, of=("v-trace",))
     damping: float = option(0.5, "added to the diagonal of the Fisher matrix", above=0, of=("natural",))
-    kl_bound: float = option(0.003, "largest change of the policy per step, in nats", above=0, of=("natural",))
+    kl_bound: float = option(0.001, "largest change of the policy per step, in nats", above=0, of=("natural",))
     exploration_rates: tuple[float, ...] = option(
         (0.1, 0.01, 0.5), "final rates of random actions, of worker 0, 1, ... in turn", low=0, high=1, of=VALUE_BASED
     )

@@ -61,8 +61,9 @@ FAMILY: dict[str, dict[str, Any]] = {
         "envs_per_worker": 4,
         "n_steps": 128,
     },
-    "q": VALUES,
-    "sarsa": VALUES,
+    "q": {**VALUES, "envs_per_worker": 16, "n_steps": 2, "target_interval": 500},
+    # On-policy values of workers that explore much are other values than those of the greedy policy.
+    "sarsa": {**VALUES, "exploration_rates": [0.05, 0.01, 0.1]},
     "n-step-q": VALUES,
 }
 
