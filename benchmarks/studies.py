@@ -27,7 +27,7 @@ WHOLE_BUDGET = "--target-return 501"
 # worker that acts with old parameters on purpose.
 STALE = "--workers 16 --env-latency-ms 2"
 # A critic is judged on held-out episodes at each evaluation.
-JUDGED = f"--critic-episodes 20 --max-env-steps 40000 {WHOLE_BUDGET} --eval-share 1 --seeds 10"
+JUDGED = "--env LunarLander-v3 --critic-episodes 10 --max-env-steps 100000 --eval-interval 20000 --eval-episodes 20 --seeds 5"
 LAG = "--forced-staleness 0 2 8 32 128 --workers 1"
 FORCED = f"{LAG} --max-env-steps 100000"
 STUDIES: dict[str, tuple[str, tuple[str, ...]]] = {  # the options of `compare`, and the figures that are published
@@ -57,11 +57,15 @@ STUDIES: dict[str, tuple[str, tuple[str, ...]]] = {  # the options of `compare`,
         ("gradient_variance",),
     ),
     "variance-entropy": ("--objective a2c --entropy-coef 0 0.01 --seeds 5", ("gradient_variance",)),
-    "critic-steps": (f"--critic separate --critic-steps 1 4 {JUDGED}", ("learning_curves",)),
-    "critic-rate": (f"--critic separate --critic-learning-rate 4e-3 1e-3 1.6e-2 {JUDGED}", ("learning_curves",)),
-    "critic-decay": (f"--critic separate --critic-weight-decay 0 0.3 {JUDGED}", ("learning_curves",)),
-    "critic-memory": (f"--critic separate --critic-memory 0 0.5 {JUDGED}", ("learning_curves",)),
-    "critic-slow": (f"--slow-critic 1 0.1 0.01 {JUDGED}", ("learning_curves",)),
+    "critic": (f"--objective a2c --critic tied separate {JUDGED}", ("learning_curves",)),
+    "critic-steps": (f"--objective a2c --critic separate --critic-steps 1 4 {JUDGED}", ("learning_curves",)),
+    "critic-rate": (
+        f"--objective a2c --critic separate --critic-learning-rate 1e-3 3e-4 3e-3 {JUDGED}",
+        ("learning_curves",),
+    ),
+    "critic-decay": (f"--objective a2c --critic separate --critic-weight-decay 0 0.3 {JUDGED}", ("learning_curves",)),
+    "critic-memory": (f"--objective a2c --critic separate --critic-memory 0 0.5 {JUDGED}", ("learning_curves",)),
+    "critic-slow": (f"--objective a2c --slow-critic 1 0.1 0.01 {JUDGED}", ("learning_curves",)),
     "critic-clip": (f"--objective ppo --value-clip 1e9 0.1 {JUDGED}", ("learning_curves",)),
     "staleness-v-trace": (f"--objective a2c --correction none v-trace {STALE} --seeds 20", ("time_to_target",)),
     "staleness-decoupled": (f"--objective ppo --correction none decoupled {STALE} --seeds 20", ("time_to_target",)),

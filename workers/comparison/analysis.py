@@ -28,7 +28,7 @@ FIGURES: dict[str, Callable[[Run], float | None]] = {
     "torn_pulls": lambda run: _share(run.summary.races.torn_pulls, sum(run.staleness)),
     "advantage_magnitude": lambda run: run.summary.advantage_magnitude,
     "policy_loss_variance": lambda run: run.summary.policy_loss_variance,
-    "critic_explained_variance": lambda run: _mean([one.critic_explained_variance for one in run.evaluations]),
+    "critic_explained_variance": lambda run: _middle([one.critic_explained_variance for one in run.evaluations]),
 }
 
 
@@ -65,10 +65,10 @@ def arm_result(
     )
 
 
-def _mean(numbers: Sequence[float | None]) -> float | None:
-    """Of those that are known; None where none is."""
+def _middle(numbers: Sequence[float | None]) -> float | None:
+    """The median of those that are known; None where none is."""
     known = [number for number in numbers if number is not None and math.isfinite(number)]
-    return sum(known) / len(known) if known else None
+    return float(np.median(known)) if known else None
 
 
 def contrasts(arms: Sequence[str], runs: Sequence[Run]) -> tuple[Contrast, ...]:

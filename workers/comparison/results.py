@@ -107,7 +107,7 @@ class ArmResult:
     torn_pulls: Interval  # share of a run's pulls during which a push was under way
     advantage_magnitude: Interval  # mean of |G_t - V(s_t)| over a run
     policy_loss_variance: Interval  # of the updates' policy losses, within a run
-    critic_explained_variance: Interval  # on held-out episodes, mean over a run's evaluations
+    critic_explained_variance: Interval  # on held-out episodes, median over a run's evaluations
     staleness_mean: float  # over the pushes of all runs, as are the next three
     staleness_p50: float
     staleness_p95: float

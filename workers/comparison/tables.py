@@ -28,7 +28,7 @@ from workers.console.text import Line, clean
 
 WIDE = 110  # cells from which on a console shows every interval
 NOTE = "Medians over runs; in brackets 95 % intervals; IQM: the mean of the middle half of the runs."
-CRITICS_NOTE = "On held-out episodes with sampled actions, mean over a run's evaluations: 1 is perfect, 0 a constant."
+CRITICS_NOTE = "On held-out episodes with sampled actions, median over a run's evaluations: 1 is perfect, 0 a constant."
 GRADIENTS_NOTE = "Of the same episodes of one snapshot, half-way to the target; 95 % intervals over episodes."
 STYLES = {1: "bold green", 0: "", -1: "bold red"}  # of a verdict
 Bounds = tuple[str, str | None] | tuple[()]  # of an interval; high is None where it is infinite, () is unknown
