@@ -27,7 +27,10 @@ WHOLE_BUDGET = "--target-return 501"
 # worker that acts with old parameters on purpose.
 STALE = "--workers 16 --env-latency-ms 2"
 # A critic is judged on held-out episodes at each evaluation.
-JUDGED = "--env LunarLander-v3 --critic-episodes 10 --max-env-steps 100000 --eval-interval 20000 --eval-episodes 20 --seeds 5"
+JUDGED = (
+    "--env LunarLander-v3 --critic-episodes 10 --max-env-steps 100000 --eval-interval 20000 --eval-episodes 20 "
+    "--seeds 5"
+)
 LAG = "--forced-staleness 0 2 8 32 128 --workers 1"
 FORCED = f"{LAG} --max-env-steps 100000"
 STUDIES: dict[str, tuple[str, tuple[str, ...]]] = {  # the options of `compare`, and the figures that are published

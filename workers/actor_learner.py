@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from a3c.config import Config
-from a3c.critic_memory import CriticMemory
 from a3c.environments import EnvironmentSpec
 from a3c.learners import Cures, NonFiniteError, clipped_gradient, learner_for, prepared, rollout_steps
 from a3c.networks import bind, build, flat_zeros
@@ -121,6 +120,8 @@ def critic_cures(config: Config, environment: EnvironmentSpec, link: Link) -> Cu
         link.slow = flat_zeros(slow)
         bind(slow, link.slow)
     if critic.critic_memory:
+        from a3c.critic_memory import CriticMemory
+
         link.memory = CriticMemory(environment.observation)
     return Cures(critic.critic_steps, slow, link.memory if critic.critic_memory else None, critic.critic_memory)
 

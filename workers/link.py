@@ -3,12 +3,11 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
 from a3c.config import Config, NumericsError
-from a3c.critic_memory import CriticMemory
 from a3c.learners import RolloutStatistics
 from a3c.rollouts import Collector, Stopwatch
 from shared import PHASES
@@ -16,6 +15,9 @@ from shared.checkpoint_barrier import LAST
 from shared.scoreboard import CRITIC, LATEST, SUMS, Scoreboard, add_moments
 from shared.store import Pulled, SharedStore
 from workers.worker_state import pack, unpack
+
+if TYPE_CHECKING:
+    from a3c.critic_memory import CriticMemory
 
 CPU_INTERVAL = 0.05  # seconds between two readings of the CPU time: the kernel takes its time to answer
 # Rollouts dropped in a row, over so many seconds: then nothing finite will come any more.
@@ -28,7 +30,7 @@ class Link(Protocol):
     incarnation: int  # how many workers of this index came before
     slow: Tensor | None  # [P], filled with the slow copy of the parameters by every pull, where there is one
 
-    memory: CriticMemory | None  # goes into the worker's snapshot, where there is one
+    memory: "CriticMemory | None"  # goes into the worker's snapshot, where there is one
 
     def join(self, collector: Collector, watch: Stopwatch) -> None:
         """Take over the state that the worker before this one left, and start to count."""
@@ -95,7 +97,7 @@ class SharedMemoryLink:
 
     log_update: Callable[[], None] | None = None  # called after every update that was counted
     slow: Tensor | None = None
-    memory: CriticMemory | None = None
+    memory: "CriticMemory | None" = None
 
     def __init__(self, worker_index: int, store: SharedStore, scoreboard: Scoreboard):
         self._worker_index, self._store, self._scoreboard = worker_index, store, scoreboard

@@ -13,10 +13,11 @@ from gymnasium.spaces import Box, Discrete
 from torch import nn
 
 from a3c import networks, objectives
+from a3c.autograd import AutogradLearner
+from a3c.closed_form import ClosedFormLearner
 from a3c.config import Config
 from a3c.environments import describe
 from a3c.heads import Categorical
-from a3c.learners import AutogradLearner, ClosedFormLearner
 from a3c.networks import ActorCritic, initialize
 from a3c.rollouts import Rollout, Stopwatch
 from a3c.spaces import ObservationSpec
