@@ -20,6 +20,8 @@ CARTPOLE = {
     "A2C, stale gradients": ("forced-v-trace", "none"),
     "A2C, fresh gradients, not corrected": ("forced-fresh", ""),
     "A2C, V-trace": ("forced-v-trace", "v-trace"),
+    "A2C at a quarter of the rate": ("forced-v-trace-slow", "none"),
+    "V-trace at a quarter of the rate": ("forced-v-trace-slow", "v-trace"),
     "PPO": ("forced-decoupled", "none"),
     "PPO, decoupled": ("forced-decoupled", "decoupled"),
 }

@@ -73,6 +73,10 @@ STUDIES: dict[str, tuple[str, tuple[str, ...]]] = {  # the options of `compare`,
     "staleness-v-trace": (f"--objective a2c --correction none v-trace {STALE} --seeds 20", ("time_to_target",)),
     "staleness-decoupled": (f"--objective ppo --correction none decoupled {STALE} --seeds 20", ("time_to_target",)),
     "forced-v-trace": (f"--objective a2c --correction none v-trace {FORCED} --seeds 10", ("time_to_target",)),
+    "forced-v-trace-slow": (
+        f"--objective a2c --correction none v-trace --learning-rate 1e-3 {FORCED} --seeds 10",
+        ("time_to_target",),
+    ),
     "forced-decoupled": (f"--objective ppo --correction none decoupled {FORCED} --seeds 10", ("time_to_target",)),
     "forced-fresh": (
         f"--objective a2c --correction none --max-staleness 0 --stale recompute {FORCED} --seeds 10",
