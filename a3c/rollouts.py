@@ -151,6 +151,9 @@ class Collector:
             self.statistics.restart()
         self._beat()
 
+    def close(self) -> None:
+        self._environments.close()
+
     def state(self) -> dict[str, Any]:
         """All that the next rollouts depend on, in JSON values and arrays; for a moment between two rollouts."""
         return {

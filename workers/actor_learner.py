@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from a3c.config import Config
+from a3c.config import ON_POLICY, Config
 from a3c.environments import EnvironmentSpec
 from a3c.learners import Cures, NonFiniteError, clipped_gradient, learner_for, prepared, rollout_steps
-from a3c.networks import bind, build, flat_zeros
+from a3c.networks import ActorCritic, bind, build, flat_zeros
 from a3c.objectives import objective_for
 from a3c.rollouts import Collector, Stopwatch
 from shared.scoreboard import Scoreboard
@@ -44,18 +44,10 @@ def learn(worker_index: int, config: Config, environment: EnvironmentSpec, link:
     bind(model, parameters, gradient)
     max_norm, watch = config.optimizer.max_grad_norm, Stopwatch()
     rng = np.random.default_rng(seeds(config.seed, worker_index, link.incarnation))
-    limit = environment.max_episode_steps
-    cures, objective = critic_cures(config, environment, link), objective_for(config)
-    learner = learner_for(model, config, watch, rng, limit, cures)
-    environments = environment.make(config.envs_per_worker, link.beat, config.env_latency_ms, training=True)
-    statistics = None
-    if model.normalizer is not None:
-        from a3c.normalization import RunningStatistics
-
-        statistics = RunningStatistics(config, model.normalizer.size)
-    steps, whole, explores = rollout_steps(config, limit), objective.whole_episodes, model.value_head is None
-    noise = 0.0 if explores else config.noise_correlation
-    collector = Collector(environments, steps, rng, link.beat, watch, statistics, noise, model.head, whole)
+    objective, cures = objective_for(config), critic_cures(config, environment, link)
+    learner = learner_for(model, config, watch, rng, environment.max_episode_steps, cures)
+    collector = collector_for(config, environment, model, link, watch, rng)
+    recomputations = RECOMPUTATIONS if config.staleness.stale == "recompute" else 0
     link.join(collector, watch)
     while True:
         pulled = link.pull(parameters)
@@ -64,12 +56,12 @@ def learn(worker_index: int, config: Config, environment: EnvironmentSpec, link:
         if pulled.stopped or pulled.env_steps >= config.max_env_steps:
             break
         learning_rate = annealed_learning_rate(config, pulled.env_steps)
-        if explores and model.free is not None:
+        if model.value_head is None and model.free is not None:  # action values, taken epsilon-greedily
             model.free.data[:] = exploration_rate(config, worker_index, pulled.env_steps)
         rollout, acted = collector.collect(learner.act), pulled
         link.start_learning()
-        if statistics is not None and model.normalizer is not None and not pulled.updates:
-            model.normalizer.set_unit(statistics.row)
+        if collector.statistics is not None and model.normalizer is not None and not pulled.updates:
+            model.normalizer.set_unit(collector.statistics.row)
         try:
             if objective.corrects:
                 pulled = link.pull_again(parameters)
@@ -79,7 +71,7 @@ def learn(worker_index: int, config: Config, environment: EnvironmentSpec, link:
                 if index:
                     pulled = link.pull_again(parameters)
                     watch.lap("pull")
-                batch, attempts = minibatches[index], RECOMPUTATIONS if config.staleness.stale == "recompute" else 0
+                batch, attempts = minibatches[index], recomputations
                 while True:
                     measured, norm = clipped_gradient(learner, batch, gradient.numpy(), max_norm)
                     watch.lap("clip")
@@ -104,12 +96,32 @@ def learn(worker_index: int, config: Config, environment: EnvironmentSpec, link:
         except StaleGradientError:
             link.drop("stale_gradients")
     link.leave()
-    environments.close()
+    collector.close()
 
 
 def has_moved(acted: Pulled, pulled: Pulled) -> bool:
-    """Whether two pulls may have copied different parameters."""
-    return acted.updates != pulled.updates or acted.torn or pulled.torn
+    """Whether two pulls may have copied different parameters; one and the same has not."""
+    return pulled is not acted and (acted.updates != pulled.updates or acted.torn or pulled.torn)
+
+
+def collector_for(
+    config: Config,
+    environment: EnvironmentSpec,
+    model: ActorCritic,
+    link: Link,
+    watch: Stopwatch,
+    rng: np.random.Generator,
+) -> Collector:
+    """A worker's environments, and what steps them."""
+    environments = environment.make(config.envs_per_worker, link.beat, config.env_latency_ms, training=True)
+    statistics = None
+    if model.normalizer is not None:
+        from a3c.normalization import RunningStatistics
+
+        statistics = RunningStatistics(config, model.normalizer.size)
+    steps, whole = rollout_steps(config, environment.max_episode_steps), objective_for(config).whole_episodes
+    noise = config.noise_correlation if config.loss.objective in ON_POLICY else 0.0
+    return Collector(environments, steps, rng, link.beat, watch, statistics, noise, model.head, whole)
 
 
 def critic_cures(config: Config, environment: EnvironmentSpec, link: Link) -> Cures:

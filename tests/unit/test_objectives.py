@@ -13,13 +13,15 @@ from a3c.actors import actor_for
 from a3c.config import Config, CriticConfig, LossConfig, NetworkConfig, OptimizerConfig, StalenessConfig
 from a3c.critic_memory import CriticMemory
 from a3c.heads import Categorical
-from a3c.learners import Cures, Minibatch, learner_for, updates_per_rollout
+from a3c.learners import Cures, learner_for, updates_per_rollout
 from a3c.networks import ActorCritic, bind, flat_zeros, initialize
 from a3c.objectives import OBJECTIVES, objective_for
 from a3c.rollouts import Rollout, Stopwatch
 from a3c.spaces import ObservationSpec
 from a3c.trunks import MLP
+from shared.store import Pulled
 from tests.unit.networks import GRADIENTS
+from workers.actor_learner import has_moved
 
 STEPS, COUNT = 7, 3
 ENDS: Any = {"terminated": [(2, 0), (4, 1)], "truncated": [(3, 2), (5, 0)]}
@@ -312,5 +314,9 @@ def test_corrections_choose_the_corrected_objective() -> None:
         assert objective_for(config).corrects == (correction not in (None, "none"))
 
 
-def test_one_minibatch_of_everything_is_the_default() -> None:
-    assert Minibatch() == (None, False)
+def test_what_was_pulled_once_has_not_moved_even_where_the_copy_was_torn() -> None:
+    torn, same, later = Pulled(3, 0, torn=True), Pulled(3, 0), Pulled(4, 0)
+    assert not has_moved(torn, torn)
+    assert has_moved(torn, same)
+    assert has_moved(same, later)
+    assert not has_moved(same, Pulled(3, 9))
