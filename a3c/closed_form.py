@@ -37,7 +37,7 @@ class ClosedFormLearner(ClosedFormActor):
         batch = steps // objective.minibatches if cures.steps == 1 else steps
         super().__init__(model, n_steps, count, batch * (1 + (cures.memory is not None)))
         self._objective, self._rng, self._lap, self._cures = objective, rng, watch.lap, cures
-        self._ones = np.ones(2 * batch, np.float32)
+        self._ones = np.ones(batch, np.float32)
         self._slow = None if cures.slow is None else actor_for(cures.slow)
         self._measure, self._act = MomentsMeter(batch).measure, self._trunk.act
         self._is_plain = not (self._mask or self._normalizer or self.head.free)
@@ -128,16 +128,17 @@ class ClosedFormLearner(ClosedFormActor):
         if self._free is not None:
             self._model.free.grad.numpy()[:] = np.add.reduce(d_parameters[:, self._outputs :])  # type: ignore[union-attr]
             d_parameters = d_parameters[:, : self._outputs]
-        self._policy.backward(outputs[-1], d_parameters, self._ones[: len(d_parameters)])
+        ones = self._ones if len(d_value) == len(self._ones) else self._ones[: len(d_value)]
+        self._policy.backward(outputs[-1], d_parameters, ones)
         if self._critic is None and self._value is not None:
-            self._value.backward(outputs[-1], d_value, self._ones[: len(d_value)])
+            self._value.backward(outputs[-1], d_value, ones)
             weights = np.concatenate((self._policy.weight, self._value.weight))
             self._trunk.backward(outputs, np.concatenate((d_parameters, d_value), 1), weights)
         else:
             self._trunk.backward(outputs, d_parameters, self._policy.weight)
         if self._critic is not None and self._value is not None:
             critic, d_value = self._reminded(critic, d_value)
-            self._value.backward(critic[-1], d_value, self._ones[: len(d_value)])
+            self._value.backward(critic[-1], d_value, np.ones(len(d_value), np.float32))
             self._critic.backward(critic, d_value, self._value.weight)
         self._lap("backward")
         return RolloutStatistics(terms, self._measure(targets.returns, values, targets.valid))

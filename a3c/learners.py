@@ -49,6 +49,9 @@ class Minibatch(NamedTuple):
     critic_alone: bool = False
 
 
+WHOLE = Minibatch()
+
+
 class Cures(NamedTuple):
     """What keeps a critic from failing (docs/family.md)."""
 
@@ -98,7 +101,7 @@ def minibatches(objective: Objective, steps: int, rng: Generator, critic_steps: 
 
     After each come further ones of the critic alone.
     """
-    batches = [Minibatch()]
+    batches = [WHOLE]
     if not objective.passes == objective.minibatches == 1:
         size = steps // objective.minibatches
         orders = (rng.permutation(steps) for _ in range(objective.passes))

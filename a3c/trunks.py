@@ -141,11 +141,13 @@ class ClosedFormMLP:
 
         The product of d_outputs [N, K] and weight [K, F] is dL/dfeatures.
         """
-        rows = len(d_outputs)
+        d_hidden, active, ones, rows = self._d_hidden, self._active, self._ones, len(d_outputs)
+        if rows != len(ones):  # of whole episodes, which are of any length
+            d_hidden, active, ones = [part[:rows] for part in d_hidden], [part[:rows] for part in active], ones[:rows]
         for index in range(len(self._layers) - 1, -1, -1):
-            d_outputs = d_outputs.dot(weight, self._d_hidden[index][:rows])
-            d_outputs *= np.greater(outputs[index + 1], ZERO, out=self._active[index][:rows])  # ReLU
-            self._layers[index].backward(outputs[index], d_outputs, self._ones[:rows])
+            d_outputs = d_outputs.dot(weight, d_hidden[index])
+            d_outputs *= np.greater(outputs[index + 1], ZERO, out=active[index])  # ReLU
+            self._layers[index].backward(outputs[index], d_outputs, ones)
             weight = self._layers[index].weight
 
     def gram(self, outputs: list[Array], d_outputs: Array, weight: Array) -> Array:
