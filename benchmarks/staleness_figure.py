@@ -6,10 +6,10 @@ Draws docs/figures/forced-staleness.svg from the published studies forced-*; nee
 import csv
 from math import inf
 from statistics import median
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from benchmarks.machine import ROOT
 from benchmarks.studies import FIGURES, TABLES
@@ -26,27 +26,30 @@ CARTPOLE = {
     "PPO, decoupled": ("forced-decoupled", "decoupled"),
 }
 LANDER = {"PPO": ("forced-lunar-lander", "none"), "PPO, decoupled": ("forced-lunar-lander", "decoupled")}
+STEPS = (2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
 AGES = (0, 2, 8, 32, 128)
 
 
 def main() -> None:
     """Draw what has been published."""
     with canvas.styled():
-        figure, panels = canvas.sheet(4.2, (3.2,), legend=list(CARTPOLE), gap=0.24)
+        figure, panels = canvas.sheet(4.2, (3.2,), names=["100,000 steps"], legend=list(CARTPOLE), gap=0.24)
         canvas.title(
             figure,
             "What forced staleness costs, with and without a correction",
-            "left: median env steps until CartPole-v1 is solved, and runs solved where not all were · "
-            "right: best mean return on LunarLander-v3 in 300,000",
+            "left: median env steps until CartPole-v1 is solved; open marks: not all of ten runs were, in 100,000 · "
+            "right: LunarLander-v3",
         )
         left, right = panels[0]
         for name, (study, correction) in CARTPOLE.items():
             _line(left, list(CARTPOLE).index(name), _solved(study, correction))
         left.set_yscale("log")
+        left.set_yticks(STEPS, [f"{step:,}" for step in STEPS])
+        left.yaxis.set_minor_locator(NullLocator())
         left.set_ylabel("env steps until solved")
         for name, (study, correction) in LANDER.items():
             _line(right, list(CARTPOLE).index(name), _returns(study, correction))
-        right.set_ylabel("best mean return")
+        right.set_ylabel("best mean return in 300,000 env steps")
         for axes in (left, right):
             axes.set_xticks(range(len(AGES)), list(map(str, AGES)))
             axes.set_xlabel("forced staleness, updates")
@@ -65,33 +68,30 @@ def _rows(study: str, correction: str) -> dict[int, list[dict[str, str]]]:
     return found
 
 
-def _solved(study: str, correction: str) -> dict[int, tuple[float, str]]:
-    """Median env steps until solved, and how many were where not all."""
+def _solved(study: str, correction: str) -> dict[int, tuple[float, bool]]:
+    """Median env steps until solved, the budget where most runs were not, and whether all were."""
     points = {}
     for age, rows in _rows(study, correction).items():
         steps = [float(row["solved_env_steps"]) if row["status"] == "solved" else inf for row in rows]
-        many = sum(step < inf for step in steps)
-        points[age] = (median(steps), "" if many == len(steps) else f"{many}/{len(steps)}")
-        if points[age][0] == inf:
-            points[age] = (float(rows[0]["max_env_steps"]), points[age][1])
+        points[age] = (min(median(steps), float(rows[0]["max_env_steps"])), max(steps) < inf)
     return points
 
 
-def _returns(study: str, correction: str) -> dict[int, tuple[float, str]]:
+def _returns(study: str, correction: str) -> dict[int, tuple[float, bool]]:
     """The median of the runs' best mean returns."""
     return {
-        age: (median(float(row["evaluation_mean"]) for row in rows), "")
+        age: (median(float(row["evaluation_mean"]) for row in rows), True)
         for age, rows in _rows(study, correction).items()
     }
 
 
-def _line(axes: Axes, index: int, points: dict[int, tuple[float, str]]) -> None:
-    style: dict[str, Any] = {"color": canvas.color(index), "marker": canvas.marker(index), "markeredgecolor": "white"}
-    places = [place for place, age in enumerate(AGES) if age in points]
-    axes.plot(places, [points[AGES[place]][0] for place in places], linewidth=2, markersize=7, **style)
+def _line(axes: Axes, index: int, points: dict[int, tuple[float, bool]]) -> None:
+    ink, places = canvas.color(index), [place for place, age in enumerate(AGES) if age in points]
+    axes.plot(places, [points[AGES[place]][0] for place in places], linewidth=2, color=ink)
     for place in places:
-        value, told = points[AGES[place]]
-        axes.annotate(told, (place, value), (5, 5), textcoords="offset points", fontsize=8, color=canvas.color(index))
+        value, all_solved = points[AGES[place]]
+        fill = ink if all_solved else "white"
+        axes.plot([place], [value], marker=canvas.marker(index), markersize=7, color=fill, markeredgecolor=ink)
 
 
 def _save(figure: Figure) -> None:

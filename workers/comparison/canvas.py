@@ -52,6 +52,7 @@ STYLE: Any = {  # matplotlib's own type of this lists every setting there is
 }
 LEGEND_LINE = 0.22  # inches
 TARGET: Any = {"color": INK, "linewidth": 1.1, "linestyle": (0, (4, 3))}
+LONG = 200.0  # how many times its beginning the end of a logarithmic axis is, from which on few ticks have room
 GOLDEN = 0.6180339887498949  # spreads the dots of a row evenly, the same way every time
 
 
@@ -174,8 +175,9 @@ def number_axis(axes: Axes, label: str) -> None:
 
 
 def log_axis(axes: Axes, low: float, high: float) -> None:
-    """Ticks for a logarithmic axis, at 1, 2 and 5 times the powers of ten."""
-    ticks = [mantissa * 10.0**power for power in range(-6, 13) for mantissa in (1, 2, 5)]
+    """Ticks for a logarithmic axis, at 1, 2 and 5 times the powers of ten, or at these alone where it spans many."""
+    mantissas = (1, 2, 5) if high < LONG * low else (1,)
+    ticks = [mantissa * 10.0**power for power in range(-6, 13) for mantissa in mantissas]
     axes.set_xticks([tick for tick in ticks if low <= tick <= high])
     axes.xaxis.set_minor_locator(NullLocator())
 
