@@ -72,7 +72,7 @@ STUDIES: dict[str, tuple[str, tuple[str, ...]]] = {  # the options of `compare`,
     "forced-fresh": (f"--objective a2c --correction none --max-staleness 0 --stale recompute {FORCED} --seeds 10", ()),
     "forced-lunar-lander": (
         "--env LunarLander-v3 --objective ppo --correction none decoupled "
-        f"{LAG} --max-env-steps 300000 --envs-per-worker 16 --seeds 3",
+        f"{LAG} --max-env-steps 300000 --envs-per-worker 16 --seeds 2",
         (),
     ),
     "tutorial": (
