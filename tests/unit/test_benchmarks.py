@@ -15,7 +15,7 @@ from benchmarks.machine import program_digest
 from benchmarks.page import page, results_text
 from benchmarks.progress import Progress
 from benchmarks.results import Record, Results, outstanding, planned, under
-from benchmarks.studies import STUDIES
+from benchmarks.studies import FIGURES, STUDIES
 from benchmarks.tutorial.claims import at, told
 from workers.commands import parse
 from workers.comparison.study import plan
@@ -318,7 +318,7 @@ def test_every_published_study_is_one_that_compare_can_make(name: str) -> None:
     options, figures = STUDIES[name]
     command = parse(["compare", *options.split()])
     assert plan(command.training, command.seeds, command.tuned).factors
-    assert figures
+    assert all((FIGURES / f"{name}-{figure}.svg").exists() for figure in figures)
 
 
 def test_a_claim_is_judged_by_the_last_row_up_to_its_update_and_not_where_the_run_ended_before():
