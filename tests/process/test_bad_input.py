@@ -25,7 +25,7 @@ BAD_OPTIONS = [
     (["--learning-rate", "0"], "learning_rate: must be above 0"),
     (["--adam-beta1", "1"], "adam_beta1: must be below 1"),
     (["--hidden-sizes", "64", "0"], "hidden_sizes: must be at least 1"),
-    (["--optimizer", "sgd"], "optimizer: must be one of adam, rmsprop"),
+    (["--optimizer", "lion"], "optimizer: must be one of adam, rmsprop"),
     (["--mode", "sinc"], "mode: must be one of"),
     (["--mode", "sync", "--workers", "101"], "workers: at most 100 in sync mode"),
     (["--dashboard", "maybe"], "dashboard: must be one of auto, on, off, got 'maybe'"),
