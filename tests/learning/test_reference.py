@@ -110,7 +110,7 @@ def plain_a2c(config: Config) -> tuple[ActorCritic, int]:
 class PlainLink:
     """A run without shared memory, other processes or anybody who watches: parameters and an optimizer of torch's."""
 
-    incarnation = 0
+    incarnation, slow, memory = 0, None, None
 
     def __init__(self, config: Config):
         model = build(config, describe(config.env))
@@ -146,7 +146,9 @@ class PlainLink:
         self.updates += 1
         return 0
 
-    def publish(self, statistics: RolloutStatistics, norm: float, staleness: int, learning_rate: float) -> None:
+    def publish(
+        self, statistics: RolloutStatistics, norm: float, staleness: int, learning_rate: float, acted: int, learned: int
+    ) -> None:
         pass
 
     def drop(self, fault: str) -> None:
