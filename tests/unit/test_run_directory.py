@@ -10,7 +10,7 @@ import pytest
 
 from a3c.config import Config, ConfigError
 from a3c.files import absolute_path, typed_path
-from workers.runs.directory import new_run_dir, open_run_directory
+from workers.runs.directory import new_run_dir, open_run_directory, open_table
 
 
 @pytest.fixture
@@ -82,3 +82,11 @@ def test_messages_name_a_directory_as_the_user_does(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^run_dir: 'two' is in use by process"):
         open_run_directory(tmp_path, resume=True, shown="two")
     held.close()
+
+
+def test_a_table_of_an_earlier_version_keeps_its_columns(tmp_path: Path) -> None:
+    path = tmp_path / "evaluations.csv"
+    path.write_text("mean,seed\n1.0,2\n")
+    table = open_table(path, ["mean", "seed", "critic_bias"])
+    table.write({"mean": 3.0, "seed": 4, "critic_bias": 5.0})
+    assert path.read_text() == "mean,seed\n1.0,2\n3.0,4\n"

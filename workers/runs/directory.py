@@ -24,6 +24,7 @@ from workers.runs.program import command, provenance
 from workers.runs.records import Event, Status, Summary
 
 LOCK = ".lock"
+HEADER_LIMIT = 2**16  # characters of a table's first line
 
 
 def folder_name(env: str) -> str:
@@ -211,10 +212,12 @@ class Table:
 
 def open_table(path: Path, columns: Sequence[str]) -> Table:
     """Open a table to append rows; a new one gets its header, and one of an earlier version keeps its columns."""
-    file = open(path, "a+", newline="", buffering=1)
-    file.seek(0)
-    written = next(csv.reader(file), None) if file.seekable() else None
-    file.seek(0, 2)
+    written: list[str] | None = None
+    with contextlib.suppress(OSError, UnicodeError):
+        if path.stat().st_size:  # 0 of a device, which may never end
+            with open(path, newline="") as before:
+                written = next(csv.reader([before.readline(HEADER_LIMIT)]), None)
+    file = open(path, "a", newline="", buffering=1)
     writer = csv.DictWriter(file, written or columns, lineterminator="\n", extrasaction="ignore")
     if not file.tell():
         with contextlib.suppress(OSError):  # then it is written with the first row that the disk takes
