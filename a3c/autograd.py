@@ -66,12 +66,8 @@ class AutogradLearner:
     @torch.enable_grad()
     def gradient(self, batch: Minibatch) -> RolloutStatistics:
         self._model.zero_grad(set_to_none=False)  # the gradients are views of one vector: keep them
-        rows, actions, targets, (parameters, values) = (
-            batch.rows,
-            self._rollout.flat_actions,
-            self._targets,
-            self._forward,
-        )
+        rows, actions, targets = batch.rows, self._rollout.flat_actions, self._targets
+        parameters, values = self._forward
         if rows is not None:
             parameters, values = self._model(torch.from_numpy(self._rollout.flat_observations[rows]))
             actions, targets = actions[rows], targets.take(rows)

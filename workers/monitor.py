@@ -264,9 +264,7 @@ class Monitor:
                 raise CancelledError
 
         steps = self._environment.max_episode_steps or self._config.n_steps
-        whole = replace(self._config, envs_per_worker=TOGETHER, loss=replace(self._config.loss, objective="reinforce"))
-        if self._model.value_head is None:
-            whole = replace(self._config, envs_per_worker=TOGETHER, n_steps=steps)
+        whole = replace(self._config, envs_per_worker=TOGETHER, n_steps=steps)
         learner = learner_for(self._model, whole, Stopwatch(), np.random.default_rng(seed), steps)
         began, gamma = time.monotonic(), self._config.loss.gamma
         found = judge(learner, self._environment, self._options.critic_episodes, steps, gamma, seed, beat)

@@ -1,8 +1,11 @@
 """Action-value learning: one-step Q, one-step Sarsa and n-step Q (Mnih et al. 2016, Algorithms S1, S2)."""
 
+from dataclasses import replace
+
 import numpy as np
 from torch import Tensor
 
+from a3c.config import LossConfig
 from a3c.objectives.a2c import A2C
 from a3c.objectives.objective import Array, Derivative, LossTerms, Targets
 from a3c.objectives.returns import lambda_returns
@@ -18,12 +21,13 @@ class NStepQ(A2C):
 
     gae_lambda = 1.0
 
+    def __init__(self, config: LossConfig):
+        super().__init__(replace(config, gae_lambda=self.gae_lambda))
+
     def targets(
         self, rollout: Rollout, values: Array, unit: float, log_prob: Array | None = None, acted: Array | None = None
     ) -> Targets:
-        discounts = np.float32(self._config.gamma) * (~rollout.terminated).astype(np.float32)
-        lambdas = np.float32(self.gae_lambda) * (~rollout.truncated).astype(np.float32)
-        returns = lambda_returns(rollout.rewards, discounts, lambdas, values)
+        returns = lambda_returns(rollout.rewards, *self._discounts(rollout), values)
         return Targets(returns, np.zeros_like(returns), rollout.valid.astype(np.float32), unit)
 
     def loss(self, log_prob: Tensor, entropy: Tensor, values: Tensor, targets: Targets) -> tuple[Tensor, LossTerms]:

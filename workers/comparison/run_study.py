@@ -12,7 +12,7 @@ from typing import Any
 from workers import ExitCode
 from workers.comparison.analysis import arm_result, contrasts
 from workers.comparison.findings import findings
-from workers.comparison.results import Comparison, GradientVariance, LostUpdates, Run
+from workers.comparison.results import Comparison, LostUpdates, Run
 from workers.comparison.stored_runs import UnreadableRunError, check_one_version, is_outcome, machine_of, versions_of
 from workers.comparison.study import Arm, Study, StudyDirectory, open_study_directory, plan
 from workers.comparison.study_view import StudyStatus, StudyView
@@ -136,12 +136,12 @@ class _Runner:
                 for arm, seed in self.directory.study.schedule():
                     if (arm.name, seed) not in self.runs and (code := self._train(arm, seed)):
                         return None, code
-                lost = self._lost_updates()
-                gradients = self._gradients()
+                comparison = self._compared()
         except KeyboardInterrupt:  # between two runs; within one the supervisor handles it
             self._print_stop("interrupted")
             return None, ExitCode.INTERRUPTED
-        return self._report(lost, gradients), ExitCode.FINISHED
+        self._report(comparison)
+        return comparison, ExitCode.FINISHED
 
     def _train(self, arm: Arm, seed: int) -> int:
         """Train one run; its exit code where the study must not continue."""
@@ -188,28 +188,27 @@ class _Runner:
             self.directory.write_lost_updates(lost)
         return lost
 
-    def _gradients(self) -> dict[str, GradientVariance]:
-        """Of each arm, where the arms differ in what makes the policy gradient."""
+    def _compared(self) -> Comparison:
+        """What all runs have shown, with what is measured beside them."""
         from workers.comparison.gradient_variance import is_of_interest, measure
 
         study = self.directory.study
+        comparison = comparison_of(study, self.runs, self._lost_updates(), self.target, self.directory.command)
         if not is_of_interest(study.factors, study.arms):
-            return {}
+            return comparison
         self.view.report("measuring how the gradient varies at equal parameters")
-        found = comparison_of(study, self.runs, {}, self.target, self.directory.command)
-        return measure(study.arms, self.environments[study.arms[0].name], found.arms)
+        gradients = measure(study.arms, self.environments[study.arms[0].name], comparison.arms)
+        return replace(
+            comparison, arms=tuple(replace(arm, gradient=gradients.get(arm.name)) for arm in comparison.arms)
+        )
 
-    def _report(self, lost: dict[str, LostUpdates], gradients: dict[str, GradientVariance]) -> Comparison:
+    def _report(self, comparison: Comparison) -> None:
         """Write everything that a finished study leaves behind, and print the tables."""
         directory = self.directory
-        comparison = comparison_of(directory.study, self.runs, lost, self.target, directory.command)
-        arms = tuple(replace(arm, gradient=gradients.get(arm.name)) for arm in comparison.arms)
-        comparison = replace(comparison, arms=arms)
         sentences = findings(comparison)
         directory.write_results(comparison, sentences)
         files = ["comparison.json", "runs.csv", *_write_report(comparison, directory.path)]
         show_comparison(self.view, comparison, sentences, [f"{directory.path}/{name}" for name in files])
-        return comparison
 
     def _print_stop(self, why: str, logs: Path | None = None) -> None:
         """Print why the study ends early, what there is of it, and how to resume it."""

@@ -123,7 +123,7 @@ def plan(options: Mapping[str, Sequence[Any]], seeds: int, tuned: bool = False) 
 
 def alien_options(settings: Mapping[str, Any]) -> set[str]:
     """Those of an arm's settings that do not belong to its objective: another arm of the study has them."""
-    config = Config.from_options({"mode": "async", **{k: settings[k] for k in OWNERS if k in settings}})
+    config = Config.from_options({k: settings[k] for k in OWNERS if k in settings})
     alien = {spec.name for spec in option_specs() if spec.name in settings and not spec.belongs_to(config)}
     return alien | {name for name in SEPARATE if name in settings and config.critic.critic == "tied"}
 
