@@ -109,7 +109,7 @@ class SharedMemoryLink:
         row = self._scoreboard.row(self._worker_index)
         self._sums, self._others = row[: len(SUMS)], row[len(SUMS) :]
         self._moments = self._others[: len(CRITIC)].tolist()
-        latest = self._others[len(CRITIC) :]
+        self._latest = latest = self._others[len(CRITIC) :]
         before = dict(zip(LATEST, latest.tolist(), strict=True))
         self._seconds.update((phase, before[f"{phase}_seconds"]) for phase in PHASES)
         snapshot = self._store.barrier.snapshot(self._worker_index)
@@ -186,7 +186,8 @@ class SharedMemoryLink:
     def drop(self, fault: str) -> None:
         """As `Link.drop`; raises NumericsError where for long there has been nothing else."""
         self._scoreboard.count_dropped(self._worker_index, fault)
-        if fault == "stale_gradients":
+        if fault == "stale_gradients":  # whose env steps count
+            self._latest[LATEST.index("env_steps")] = self._collector.env_steps
             return
         now = time.monotonic()
         self._first_drop = self._first_drop if self._drops else now

@@ -12,7 +12,7 @@ from a3c.learners import RolloutStatistics
 from a3c.objectives import LossTerms
 from a3c.rollouts import Collector, Stopwatch
 from shared.scoreboard import PHASE_SECONDS, STOP, Scoreboard
-from shared.store import Pulled
+from shared.store import Pulled, StaleGradientError
 from tests.unit.scripted_environments import Walk, scripted
 from workers import link as module
 from workers.link import DROP_SECONDS, DROPS_IN_A_ROW, SharedMemoryLink
@@ -142,6 +142,21 @@ def test_a_dropped_rollout_is_counted_and_spoilt_episodes_begin_anew(run: Run, f
     worker.link.drop(fault)
     assert run.scoreboard.faults()[fault] == 1
     assert worker.collector.state()["running_returns"] == ([0.0] * 2 if begins_anew else running)
+
+
+def test_the_env_steps_of_a_gradient_that_was_too_stale_count_in_the_store_and_in_the_row(run: Run) -> None:
+    worker = Worker(run)
+    worker.update()
+    pulled = worker.link.pull(worker.parameters)
+    worker.collector.collect(lambda t, observations, out: out.fill(0))
+    run.store.max_staleness = 0
+    run.store.push(0, worker.parameters, 0.1, 0, run.store.pull(worker.parameters))  # another worker's
+    with pytest.raises(StaleGradientError):
+        worker.link.push(worker.parameters, 0.1, pulled)
+    worker.link.drop("stale_gradients")
+    assert run.row["env_steps"] == run.store.env_steps == worker.collector.env_steps
+    assert run.row["updates"] == 1
+    assert run.store.updates == 2
 
 
 def test_a_worker_that_has_long_had_nothing_finite_ends(run: Run) -> None:
