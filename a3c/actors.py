@@ -15,6 +15,7 @@ class Actor(Protocol):
     """A policy and its critic as functions of NumPy observations; whatever the parameters become is seen at once."""
 
     head: Head
+    state_size: int = 0  # how many numbers it remembers of an episode
 
     def parameters(self, observations: NDArray[Any]) -> Array:
         """Parameters [B, outputs] of the head's distribution over the actions, for observations [B, *shape]."""
@@ -25,6 +26,14 @@ class Actor(Protocol):
     def greedy(self, observations: NDArray[Any]) -> NDArray[Any]:
         """The most probable actions [B, *action_shape]."""
         return self.head.mode(self.parameters(observations))
+
+    def both(self, observations: NDArray[Any]) -> tuple[Array, Array]:
+        """Parameters and values of the same observations; a recurrent network takes them for one step."""
+        return self.parameters(observations), self.values(observations)
+
+    def restart(self, count: int) -> None:
+        """Begin an episode in each of `count` environments: one that remembers forgets what it has seen."""
+        return
 
 
 class ClosedFormActor(Actor):
@@ -82,25 +91,54 @@ class ModuleActor(Actor):
         self.head, self._model = model.head, model
 
     def parameters(self, observations: NDArray[Any]) -> Array:
-        return self._forward(observations)[0]
+        return self.both(observations)[0]
 
     def values(self, observations: NDArray[Any]) -> Array:
-        return self._forward(observations)[1]
+        return self.both(observations)[1]
 
     @torch.no_grad()
-    def _forward(self, observations: NDArray[Any]) -> tuple[Array, Array]:
+    def both(self, observations: NDArray[Any]) -> tuple[Array, Array]:
         parameters, values = self._model(torch.from_numpy(np.ascontiguousarray(observations)))
         return parameters.numpy(), values.numpy()
 
 
+class RecurrentActor(ModuleActor):
+    """Acts by torch, and remembers the episodes of its batch, which begin with `restart` or the first observations."""
+
+    def __init__(self, model: ActorCritic):
+        super().__init__(model)
+        self._state: Array | None = None
+
+    def restart(self, count: int) -> None:
+        self._state = np.zeros((count, self._model.state_size), np.float32)
+
+    def both(self, observations: NDArray[Any]) -> tuple[Array, Array]:
+        if self._state is None:
+            self.restart(len(observations))
+        state: Any = self._state
+        if len(state) != len(observations):
+            raise ValueError(f"{len(observations)} observations of {len(state)} episodes; call restart(count) before")
+        parameters, values, self._state = self.step(observations, state)
+        return parameters, values
+
+    @torch.no_grad()
+    def step(self, observations: NDArray[Any], state: Array) -> tuple[Array, Array, Array]:
+        """Parameters, values and next state [B, S] of observations and a state."""
+        given = (torch.from_numpy(np.ascontiguousarray(array)) for array in (observations, state))
+        parameters, values, following = self._model.step(*given)
+        return parameters.numpy(), values.numpy(), following.numpy()
+
+
 def has_closed_form(model: ActorCritic) -> bool:
-    """Whether a network acts, and learns, without torch."""
+    """Whether a network acts, and learns, without torch: one that neither remembers nor sees images."""
     return hasattr(model.trunk, "closed_form")
 
 
 def actor_for(model: ActorCritic) -> Actor:
     """The fastest actor that a network has."""
-    return ClosedFormActor(model) if has_closed_form(model) else ModuleActor(model)
+    if has_closed_form(model):
+        return ClosedFormActor(model)
+    return RecurrentActor(model) if model.state_size else ModuleActor(model)
 
 
 class Policy(Actor):
@@ -120,7 +158,10 @@ class Policy(Actor):
         self, observations: Any, *, greedy: bool = True, rng: np.random.Generator | None = None
     ) -> NDArray[Any]:
         """The same actions, as the head counts them."""
-        parameters = self.parameters(observations)
+        return self.chosen(self.parameters(observations), greedy=greedy, rng=rng)
+
+    def chosen(self, parameters: Array, *, greedy: bool = True, rng: np.random.Generator | None = None) -> NDArray[Any]:
+        """Actions of a distribution's parameters [B, outputs]."""
         if greedy:
             return self.head.mode(parameters)
         noise = np.empty((len(parameters), *self.head.noise_shape), np.float32)
@@ -142,6 +183,14 @@ class Policy(Actor):
     def values(self, observations: Any) -> Array:
         """V(s), [B], the critic's estimate of the discounted return."""
         return self._actor.values(self._batch(observations))
+
+    @np.errstate(all="ignore")
+    def both(self, observations: Any) -> tuple[Array, Array]:
+        return self._actor.both(self._batch(observations))
+
+    def restart(self, count: int) -> None:
+        """Begin `count` episodes: what a recurrent policy remembers of those before is forgotten."""
+        self._actor.restart(count)
 
     def _batch(self, observations: Any) -> NDArray[Any]:
         batch, shape = np.asarray(observations, dtype=self.observation.dtype), self.observation.shape

@@ -1,5 +1,7 @@
 """The learner whose gradient torch makes by automatic differentiation: slower, and right for any network."""
 
+import ctypes
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,10 +21,14 @@ if TYPE_CHECKING:
     from a3c.critic_memory import CriticMemory
 
 Array = NDArray[np.float32]
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of malloc.h
 
 
 class AutogradLearner:
-    """The same by torch's automatic differentiation: slower, and right for any network."""
+    """The same by torch's automatic differentiation: slower, and right for any network.
+
+    Where all of a rollout is learned from once, by the policy that acted, what acting has computed is learned from.
+    """
 
     def __init__(
         self,
@@ -34,34 +40,73 @@ class AutogradLearner:
         rng: Generator,
         cures: Cures = NO_CURES,
     ):
+        keep_freed_memory()
         self._model, self._objective, self._rng, self._lap, self._cures = model, objective, rng, watch.lap, cures
-        self._slow = None if cures.slow is None else actor_for(cures.slow)
         self._measure = MomentsMeter(n_steps * count // objective.minibatches).measure
         actor = actor_for(model)
         self.head, self.parameters, self.greedy, self.values = actor.head, actor.parameters, actor.greedy, actor.values
+        self.state_size = model.state_size
+        self._keeps = objective.passes == objective.minibatches == 1
+        self._acted: list[tuple[Tensor, Tensor]] = []  # parameters and values [B, ...] of each step so far
+        self._following: Tensor | None = None  # the state after the last of them, with what it was computed from
 
-    def act(self, t: int, observations: NDArray[Any], out: Array) -> None:
-        out[...] = self.parameters(observations)
+    def act(
+        self, t: int, observations: NDArray[Any], out: Array, starts: Any = None, state: Array | None = None
+    ) -> None:
+        """As `Learner.act`, and `a3c.memory.Remember` of a recurrent network."""
+        given, keeps = torch.from_numpy(observations), self._keeps and t >= 0
+        if t <= 0:
+            self._acted, self._following = [], None
+        with torch.set_grad_enabled(keeps):
+            if state is None:
+                parameters, values = self._model(given)
+            else:
+                before = torch.from_numpy(state) if self._following is None else self._following
+                if starts.any():
+                    before = before * torch.from_numpy(~starts)[:, None]
+                parameters, values, following = self._model.step(given, before)
+                state[...] = following.detach().numpy()
+                self._following = following if keeps else None
+        if keeps:
+            self._acted.append((parameters, values))
+        out[...] = parameters.detach().numpy()
 
     @torch.enable_grad()  # an environment may have turned it off
     def prepare(self, rollout: Rollout, moved: bool = False) -> list[Minibatch]:
-        self._rollout = rollout
-        batches = minibatches(self._objective, rollout.rewards.size, self._rng, self._cures.steps)
+        self._rollout, acted_on = rollout, self._acted
+        groups = len(rollout.starts[0]) if rollout.starts is not None else None
+        batches = minibatches(self._objective, rollout.rewards.size, self._rng, self._cures.steps, groups)
         with torch.set_grad_enabled(batches[0].rows is None):  # then this is the forward pass to learn from
-            parameters, values = self._model(torch.from_numpy(rollout.observations))  # [T + 1, B, ...]
+            if moved or len(acted_on) != len(rollout.rewards):
+                parameters, values = forward(self._model, rollout)  # [T + 1, B, ...]
+            else:
+                parameters, values = map(torch.stack, zip(*[*acted_on, self._after(rollout)], strict=True))
+        self._acted, self._following = [], None
         self._forward = parameters[:-1].flatten(0, 1), values[:-1].flatten()
         self._lap("forward")
         log_prob, acted, known = None, None, values.detach().numpy()
-        if moved or self._slow is not None:
+        slow = self._cures.slow
+        if moved or slow is not None:
             shape, acted = rollout.rewards.shape, rollout.behavior_log_probs if moved else None
             flat = parameters[:-1].detach().flatten(0, 1).numpy()
             log_prob = self.head.evaluate(flat, rollout.flat_actions).log_prob.reshape(shape)
-        if self._slow is not None and log_prob is not None:
-            known, log_prob = slow_values(self._slow, rollout, log_prob)
+        if slow is not None and log_prob is not None:
+            known, log_prob = slow_values(slow.head, *_of_slow(slow, rollout), rollout, log_prob)
         self._targets = self._objective.targets(rollout, known, self._model.unit, log_prob, acted).flat()
         self._lap("returns")
         remember(self._cures, rollout, self._targets)
         return batches
+
+    @torch.no_grad()
+    def _after(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
+        """Parameters and values of what follows the last step."""
+        last = torch.from_numpy(rollout.observations[-1])
+        if self._following is None or rollout.starts is None:
+            parameters, values = self._model(last)
+        else:
+            state = self._following * torch.from_numpy(~rollout.starts[-1])[:, None]
+            parameters, values, _ = self._model.step(last, state)
+        return parameters, values
 
     @torch.enable_grad()
     def gradient(self, batch: Minibatch) -> RolloutStatistics:
@@ -69,7 +114,7 @@ class AutogradLearner:
         rows, actions, targets = batch.rows, self._rollout.flat_actions, self._targets
         parameters, values = self._forward
         if rows is not None:
-            parameters, values = self._model(torch.from_numpy(self._rollout.flat_observations[rows]))
+            parameters, values = forward_rows(self._model, self._rollout, rows)
             actions, targets = actions[rows], targets.take(rows)
         log_prob, entropy = self.head.log_prob_entropy(parameters, torch.from_numpy(actions))
         self._lap("forward")
@@ -86,6 +131,11 @@ class AutogradLearner:
         predicted = log_prob * targets.unit if self._model.value_head is None else values
         return RolloutStatistics(terms, self._measure(targets.returns, predicted.detach().numpy(), targets.valid))
 
+    @torch.no_grad()
+    def rollout_values(self, rollout: Rollout) -> Array:
+        values: Array = forward(self._model, rollout)[1].numpy()
+        return values
+
     def _reminded(self, memory: "CriticMemory", count: int) -> Tensor:
         """The loss on remembered steps."""
         observations, returns = memory.draw(self._rng, count)
@@ -93,6 +143,48 @@ class AutogradLearner:
         error = (values - torch.from_numpy(returns)) / self._model.unit
         loss: Tensor = 0.5 * self._cures.memory_coef * error.square().mean()
         return loss
+
+
+def forward(model: ActorCritic, rollout: Rollout) -> tuple[Tensor, Tensor]:
+    """Parameters [T + 1, B, K] and values [T + 1, B] of a rollout and of what follows its last step."""
+    observations = torch.from_numpy(rollout.observations)
+    if rollout.starts is None or rollout.state is None:
+        parameters, values = model(observations)
+    else:
+        known = torch.from_numpy(rollout.state), torch.from_numpy(rollout.starts)
+        parameters, values, _ = model.sequence(observations, *known)
+    return parameters, values
+
+
+def forward_rows(model: ActorCritic, rollout: Rollout, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    """Parameters [N, K] and values [N] of a minibatch's steps: of a recurrent network, all those of environments."""
+    if rollout.starts is None or rollout.state is None:
+        parameters, values = model(torch.from_numpy(rollout.flat_observations[rows]))
+        return parameters, values
+    steps, count = rollout.rewards.shape
+    chosen = rows[: len(rows) // steps]  # in the first step
+    arrays = (rollout.observations[:-1, chosen], rollout.state[chosen], rollout.starts[:-1, chosen])
+    parameters, values, _ = model.sequence(*map(torch.from_numpy, arrays))
+    assert count * steps >= len(rows) == values.numel()
+    return parameters.flatten(0, 1), values.flatten()
+
+
+@torch.no_grad()
+def _of_slow(slow: ActorCritic, rollout: Rollout) -> tuple[Array, Array]:
+    parameters, values = forward(slow, rollout)
+    return parameters.numpy(), values.numpy()
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep what is freed: torch's large arrays otherwise cost new pages, cleared, in every step.
+
+    A forward and backward pass of images takes 1.2 to 1.6 times as long without. Where there is another C library,
+    nothing is done.
+    """
+    with suppress(OSError, AttributeError):
+        options = ctypes.CDLL(None).mallopt
+        for parameter, bytes_ in ((M_TRIM_THRESHOLD, 2**31 - 1), (M_MMAP_THRESHOLD, 2**30), (M_TOP_PAD, 2**26)):
+            options(parameter, bytes_)
 
 
 def _score_products(log_prob: Tensor, parameters: list[Any]) -> Array:

@@ -9,7 +9,6 @@ import json
 import os
 import sys
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from a3c.actors import Policy
-from a3c.config import CheckpointError
+from a3c.config import CONVOLUTIONS, CORES, CheckpointError
 from a3c.environments import sizes
 from a3c.files import json_object
 from a3c.heads import Categorical, Head, head_for
@@ -40,9 +39,8 @@ from a3c.manifest import (
     save,
     whole_number,
 )
-from a3c.networks import ActorCritic
+from a3c.networks import ActorCritic, fewest_parameters, trunk_of
 from a3c.spaces import ObservationSpec, from_json, observation_spec
-from a3c.trunks import MLP
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +96,7 @@ def save_checkpoint(
     if training is not None:
         contents[TENSORS] = _pack(training.tensors)
         contents[FACTS] = json.dumps(training.facts, allow_nan=False, separators=(",", ":")).encode()
-    trunk: Any = model.trunk
-    network = {**(model.spaces or sizes(model.observation, model.head)), "hidden_sizes": trunk.hidden_sizes}
+    network = {**(model.spaces or sizes(model.observation, model.head)), **model.trunk.entries()}
     network |= {"value_scale": model.value_scale, "normalize_observations": model.normalizes}
     network |= {"separate_critic": True} if model.critic is not None else {}
     network |= {"action_values": True} if model.value_head is None else {}
@@ -158,22 +155,31 @@ def _model(network: dict[str, Any], weights: bytes) -> ActorCritic:
         from a3c.action_values import action_values_of
 
         head = action_values_of(head)
-    layers, normalize = [observation.size, *hidden], network.get("normalize_observations", False) is True
+    convolution, recurrent, units = _kinds(network)
+    normalize = network.get("normalize_observations", False) is True
     if "value_scale" not in network:
         raise ValueError("'value_scale' is missing")
     if value_scale is not None and not (isinstance(value_scale, int | float) and 0 < value_scale <= sys.float_info.max):
         raise ValueError("'value_scale' is out of range")
-    count = sum((fan_in + 1) * fan_out for fan_in, fan_out in [*pairwise(layers), (layers[-1], head.outputs)])
-    if 4 * count > len(weights):
+    if 4 * fewest_parameters(observation, hidden, convolution, units, head.outputs) > len(weights):
         raise ValueError("its weights are fewer than its network's")
-    critic = MLP(observation, hidden) if separate else None
+    kinds = observation, hidden, convolution, recurrent, units
+    critic = trunk_of(*kinds) if separate else None
     spaces = _spaces(network)
-    model = ActorCritic(MLP(observation, hidden), head, value_scale, normalize, spaces, critic, action_values)
+    model = ActorCritic(trunk_of(*kinds), head, value_scale, normalize, spaces, critic, action_values)
     state, own = _unpack(weights), model.state_dict()
     if {name: (t.shape, t.dtype) for name, t in state.items()} != {name: (t.shape, t.dtype) for name, t in own.items()}:
         raise ValueError("its weights do not fit its network")
     model.load_state_dict(state)
     return model
+
+
+def _kinds(network: dict[str, Any]) -> tuple[str, str | None, int | None]:
+    """Which convolution and which recurrent core a manifest describes, and the units of that."""
+    convolution, recurrent = network.get("convolution", "paper"), network.get("recurrent")
+    if convolution not in CONVOLUTIONS or recurrent not in (None, *CORES):
+        raise ValueError("'convolution' or 'recurrent' is unknown")
+    return convolution, recurrent, None if recurrent is None else whole_number(network, "recurrent_size", 1)
 
 
 def _spaces(network: dict[str, Any]) -> dict[str, Any] | None:

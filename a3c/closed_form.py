@@ -79,7 +79,10 @@ class ClosedFormLearner(ClosedFormActor):
                 self._values_kept = self._values(self._trunk.features[: steps + count])  # [(T + 1) * B]
         log_prob = self._evaluated.log_prob.reshape(n_steps, count)
         if self._slow is not None:
-            self._values_kept, log_prob = slow_values(self._slow, rollout, log_prob)
+            observations = rollout.observations.reshape(-1, *rollout.observations.shape[2:])
+            known, values = self._slow.both(observations)
+            known, values = known.reshape(n_steps + 1, count, -1), values.reshape(n_steps + 1, count)
+            self._values_kept, log_prob = slow_values(self._slow.head, known, values, rollout, log_prob)
         self._lap("forward")
         values = self._values_kept.reshape(n_steps + 1, count)
         self._targets = self._objective.targets(rollout, values, self._model.unit, log_prob, acted).flat()
@@ -142,6 +145,10 @@ class ClosedFormLearner(ClosedFormActor):
             self._critic.backward(critic, d_value, self._value.weight)
         self._lap("backward")
         return RolloutStatistics(terms, self._measure(targets.returns, values, targets.valid))
+
+    def rollout_values(self, rollout: Rollout) -> Array:
+        flat = rollout.observations.reshape(-1, *rollout.observations.shape[2:])
+        return self.values(flat).reshape(len(rollout.observations), -1)
 
     def _reminded(self, critic: list[Array], d_value: Array) -> tuple[list[Array], Array]:
         """What the critic has computed and the derivative by its values, with those of remembered steps."""

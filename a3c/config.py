@@ -34,6 +34,8 @@ SEPARATE = ("critic_learning_rate", "critic_steps", "critic_weight_decay", "crit
 SYNC_WORKERS = 100  # each needs a socket pair, and a new process inherits 256 descriptors at most
 LARGEST_INT = 2**62  # of an option without a bound of its own
 
+CONVOLUTIONS, CORES = ("paper", "nature", "residual"), ("lstm", "gru")
+
 # The objectives (a3c.objectives), by kind.
 ON_POLICY = ("a2c", "reinforce", "ppo", "v-trace", "ppo-decoupled", "natural")
 BOOTSTRAPPED = ("a2c", "ppo", "v-trace", "ppo-decoupled", "natural")
@@ -58,11 +60,23 @@ class NetworkConfig:
     """The two-head actor-critic (a3c.networks)."""
 
     hidden_sizes: tuple[int, ...] = option((128, 128), "units of each ReLU layer of the shared trunk", low=1)
+    convolution: str = option(
+        "paper",
+        "layers of images: paper: Mnih et al. 2016; nature: Mnih et al. 2015; residual: IMPALA's small one",
+        choices=CONVOLUTIONS,
+    )
+    recurrent: str | None = option(None, "a core that remembers, behind the trunk; default: none", choices=CORES)
+    recurrent_size: int | None = option(None, "units of that core; default: 128", low=1, high=65536)
+    burn_in: int = option(0, "steps before a rollout from which the core's state is made anew", low=0, high=1_000_000)
     normalize_observations: bool = option(True, "scale observations by the running mean and deviation of each number")
     gradients: str = option(
         "closed-form",
-        "closed-form: the exact derivative written out in NumPy, 2 to 8 times faster; autograd: torch's own",
+        "closed-form: the exact derivative written out in NumPy, 2 to 8 times faster, of all but images and "
+        "recurrent networks; autograd: torch's own",
         choices=("closed-form", "autograd"),
+    )
+    device: str = option(
+        "cpu", "where a worker's own network is; auto: on a GPU where there is one", choices=("cpu", "cuda", "auto")
     )
 
 
@@ -284,10 +298,28 @@ class Config:
         for name in SEPARATE if self.critic.critic == "tied" else ():
             if getattr(self.critic, name) != getattr(CriticConfig(), name):
                 raise ConfigError(f"{name}: needs a critic of its own: --critic separate")
+        network = self.network
+        if network.recurrent is None and (network.recurrent_size is not None or network.burn_in):
+            name = "burn_in" if network.recurrent_size is None else "recurrent_size"
+            raise ConfigError(f"{name}: needs a core that remembers: --recurrent lstm or gru")
+        if network.recurrent is not None:
+            self._check_recurrent()
         limit, forced = self.staleness.max_staleness, self.staleness.forced_staleness
         if limit is not None and limit < forced and self.staleness.stale == "drop":
             raise ConfigError(f"max_staleness: with forced_staleness {forced} every gradient would be dropped")
         _ = self.corrected_objective  # which refuses what does not go together
+
+    def _check_recurrent(self) -> None:
+        """Whole sequences are learned from: of a minibatch's environments, and never of single steps."""
+        if self.loss.objective in PROXIMAL and self.loss.minibatches > self.envs_per_worker:
+            raise ConfigError(
+                f"minibatches: at most {self.envs_per_worker} with a recurrent network, the environments of a rollout "
+                f"(envs_per_worker), got {self.loss.minibatches}"
+            )
+        if self.critic.critic_memory:
+            raise ConfigError("critic_memory: single steps of earlier rollouts, which a recurrent network cannot judge")
+        if self.network.burn_in > self.n_steps:
+            raise ConfigError(f"burn_in: at most {self.n_steps} (n_steps), got {self.network.burn_in}")
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> "Config":

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from a3c.environments import EnvironmentSpec
 from a3c.heads import Array
-from a3c.learners import Learner
+from a3c.learners import Learner, memory_for
 from a3c.objectives.returns import lambda_returns
 from a3c.rollouts import Collector
 
@@ -46,11 +46,11 @@ def judge(
     values, returns = list[Array](), list[Array]()
     with closing(environment.make(TOGETHER, beat)) as environments:
         rng, head = np.random.default_rng(seed), learner.head
-        collector = Collector(environments, steps, rng, beat, head=head, whole_episodes=True)
+        memory = memory_for(learner, steps, TOGETHER, environment.observation)
+        collector = Collector(environments, steps, rng, beat, head=head, whole_episodes=True, memory=memory)
         while collector.episodes < episodes:
             rollout = collector.collect(learner.act)
-            flat = rollout.observations.reshape(-1, *rollout.observations.shape[2:])
-            known = learner.values(flat).reshape(len(rollout.observations), -1)
+            known = learner.rollout_values(rollout)
             discounts = np.float32(gamma) * (~rollout.terminated).astype(np.float32)
             followed = lambda_returns(rollout.rewards, discounts, (~rollout.truncated).astype(np.float32), known)
             values.append(known[:-1][rollout.valid])

@@ -1,6 +1,7 @@
 """Gymnasium environments: what a run knows of its environment, and how any of its processes makes a batch of them."""
 
 import copy
+import dataclasses
 import json
 import math
 import pickle
@@ -93,6 +94,7 @@ class EnvironmentSpec:
     native: bool = False  # whether batches are Gymnasium's own vector version
     pace: Pace = Pace()
     pooled: float | None = None  # seconds of an env step in EnvPool's, where a worker's batches are that
+    training: dict[str, Any] = dataclasses.field(default_factory=dict)  # arguments in training alone
 
     @property
     def env_id(self) -> str:
@@ -147,6 +149,7 @@ class EnvironmentSpec:
                 spec.max_episode_steps is None and self.max_episode_steps == UNLIMITED
             ),
             "actions are masked": self.observation.mask,
+            f"in training alone: {', '.join(self.training)}; evaluations play for the true return": self.training,
         }
         return [note for note, is_true in found.items() if is_true]
 
@@ -158,8 +161,12 @@ class EnvironmentSpec:
         Args:
             beat: called after each environment that is made and, where they are scalar, reset; may raise.
             latency_ms: milliseconds that each environment adds to every step.
-            training: whether EnvPool's batch will do, where the run has chosen that.
+            training: whether it is what a worker trains with: EnvPool's batch will do, where the run has chosen that.
         """
+        if training and self.training:
+            spec = copy.copy(self.spec)
+            spec.kwargs = {**self.training, **spec.kwargs}
+            return dataclasses.replace(self, spec=spec, training={}).make(count, beat, latency_ms, training)
         context, environments = copy_context(), list[Any]()
         batch: Environments
         try:

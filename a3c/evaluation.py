@@ -12,6 +12,7 @@ from a3c.environments import EnvironmentSpec
 
 NATIVE_BATCH = 100
 SERIAL_BATCH = 10  # scalar environments cost memory and gain nothing from a larger batch
+IMAGE_BATCH = 20  # of native ones that show images, whose episodes are long: few that are over are waited for
 # Observations [B, *shape] -> the most probable actions [B, *action_shape]: `Actor.greedy`.
 Greedy = Callable[[NDArray[Any]], NDArray[Any]]
 
@@ -38,7 +39,8 @@ class _CancelledError(Exception):
 
 def batch_size(environment: EnvironmentSpec, episodes: int, environments_at_once: int | None) -> int:
     """How many environments an evaluation has open."""
-    return min(episodes, NATIVE_BATCH if environment.native else SERIAL_BATCH, environments_at_once or episodes)
+    native = IMAGE_BATCH if environment.observation.images else NATIVE_BATCH
+    return min(episodes, native if environment.native else SERIAL_BATCH, environments_at_once or episodes)
 
 
 def evaluate(
@@ -49,6 +51,7 @@ def evaluate(
     cancelled: Callable[[], bool] = lambda: False,
     environments_at_once: int | None = None,
     goes_on: Callable[[Returns], bool] = lambda returns: True,
+    restart: Callable[[int], None] = lambda count: None,
 ) -> Returns | None:
     """Play `episodes` whole episodes with the most probable action; None where `cancelled` said so before the end.
 
@@ -59,6 +62,7 @@ def evaluate(
         cancelled: asked after every step, and after each environment that is made or, where it is scalar, reset.
         environments_at_once: the most that may be open; scalar ones give the same returns whatever it is.
         goes_on: asked between two batches, with the returns so far, whether there is to be another one.
+        restart: called with the size of the batches before each that begins: `Actor.restart`.
     """
 
     def beat() -> None:
@@ -75,6 +79,7 @@ def evaluate(
             last = min(first + count, episodes)
             places = (first + np.arange(count)) % len(asked)
             observations, _ = environments.reset(seed=(seed + first) % 2**32)
+            restart(len(asked))
             alive = np.arange(count) < last - first
             batch_returns, batch_lengths = np.zeros(count), np.zeros(count, np.int64)
             while alive.any():

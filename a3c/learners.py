@@ -10,13 +10,16 @@ from numpy.typing import NDArray
 
 from a3c.actors import Actor, has_closed_form
 from a3c.config import Config, NumericsError
+from a3c.heads import Head
 from a3c.moments import Moments
 from a3c.networks import ActorCritic
 from a3c.objectives import LossTerms, Objective, Targets, objective_for
 from a3c.rollouts import Rollout, Stopwatch
+from a3c.spaces import ObservationSpec
 
 if TYPE_CHECKING:
     from a3c.critic_memory import CriticMemory
+    from a3c.memory import Memory
 
 Array = NDArray[np.float32]
 
@@ -79,6 +82,9 @@ class Learner(Actor, Protocol):
     def gradient(self, batch: Minibatch) -> RolloutStatistics:
         """Write the gradient of a minibatch of that rollout into those of the model."""
 
+    def rollout_values(self, rollout: Rollout) -> Array:
+        """V(s) [T + 1, B] of the observations of a rollout."""
+
 
 def remember(cures: Cures, rollout: Rollout, targets: Targets) -> None:
     """Keep a rollout's steps, where there is a memory."""
@@ -86,26 +92,33 @@ def remember(cures: Cures, rollout: Rollout, targets: Targets) -> None:
         cures.memory.add(rollout.flat_observations, targets.returns, targets.valid)
 
 
-def slow_values(slow: Actor, rollout: Rollout, log_prob: Array) -> tuple[Array, Array]:
-    """A slow network's values [T + 1, B]; of action values, those of the actions [T, B] instead of `log_prob`."""
-    shape, observations = rollout.rewards.shape, rollout.observations
-    values = slow.values(observations.reshape(-1, *observations.shape[2:])).reshape(len(observations), -1)
-    if hasattr(slow.head, "best"):
-        evaluated = slow.head.evaluate(slow.parameters(rollout.flat_observations), rollout.flat_actions)
-        log_prob = evaluated.log_prob.reshape(shape)
+def slow_values(head: Head, parameters: Array, values: Array, rollout: Rollout, log_prob: Array) -> tuple[Array, Array]:
+    """A slow network's values [T + 1, B]; of action values, those of the actions [T, B] instead of `log_prob`.
+
+    `parameters` [T + 1, B, K] and `values` are the slow network's own.
+    """
+    if hasattr(head, "best"):
+        flat = parameters[: len(log_prob)].reshape(log_prob.size, -1)
+        log_prob = head.evaluate(flat, rollout.flat_actions).log_prob.reshape(log_prob.shape)
     return values, log_prob
 
 
-def minibatches(objective: Objective, steps: int, rng: Generator, critic_steps: int = 1) -> list[Minibatch]:
+def minibatches(
+    objective: Objective, steps: int, rng: Generator, critic_steps: int = 1, groups: int | None = None
+) -> list[Minibatch]:
     """Every pass over a rollout's steps in another order, in minibatches of one size; a remainder is left out.
 
-    After each come further ones of the critic alone.
+    After each come further ones of the critic alone. A recurrent network learns from all steps of an environment at
+    once: `groups` of these there are.
     """
     batches = [WHOLE]
     if not objective.passes == objective.minibatches == 1:
-        size = steps // objective.minibatches
-        orders = (rng.permutation(steps) for _ in range(objective.passes))
-        batches = [Minibatch(order[n * size :][:size]) for order in orders for n in range(objective.minibatches)]
+        size = (groups or steps) // objective.minibatches
+        orders = (rng.permutation(groups or steps) for _ in range(objective.passes))
+        chosen = [order[n * size :][:size] for order in orders for n in range(objective.minibatches)]
+        if groups is not None:
+            chosen = [(np.arange(0, steps, groups)[:, None] + rows).reshape(-1) for rows in chosen]
+        batches = [Minibatch(rows) for rows in chosen]
     if critic_steps == 1:
         return batches
     again = (
@@ -136,6 +149,17 @@ def learner_for(
     steps = rollout_steps(config, max_episode_steps)
     made: Learner = kind(model, objective_for(config), steps, config.envs_per_worker, watch, rng, cures)
     return made
+
+
+def memory_for(
+    learner: Learner, n_steps: int, count: int, observation: ObservationSpec, burn_in: int = 0
+) -> "Memory | None":
+    """What a recurrent learner remembers of T steps of B environments; None: it remembers nothing."""
+    if not learner.state_size:
+        return None
+    from a3c.memory import Memory
+
+    return Memory(learner.state_size, n_steps, count, burn_in, observation)
 
 
 def rollout_steps(config: Config, max_episode_steps: int | None) -> int:

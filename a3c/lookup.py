@@ -28,6 +28,7 @@ from a3c.serial import RESET_RETURNS, STEP_RETURNS, SerialEnvironments, brief
 from a3c.spaces import MASK, ObservationSpec, mask_of, observation_spec
 
 LARGEST_SPEC = 2**16  # characters of JSON
+ATARI = "ALE/"  # how the ids of its games begin
 OWN_MODULES = ("gymnasium.",)  # whose environments every process knows by their id
 SEED = 0  # of the trial
 HINTS = {  # to complaints of Gymnasium's own wrappers about environments of the old API
@@ -77,7 +78,17 @@ def describe_other(
     limit = spec.max_episode_steps if max_episode_steps is None else max_episode_steps
     written = to_json(spec) if module is None and not (env_kwargs or wrappers) else None
     typed, spaces = (env_kwargs, wrappers), spaces_of(one, serial.observation)
-    return EnvironmentSpec(spec, serial.observation, serial.head, spaces, limit, module, written, *typed, native, pace)
+    given = (spec, serial.observation, serial.head, spaces, limit, module, written, *typed, native, pace)
+    return EnvironmentSpec(*given, training=_of_training(spec))
+
+
+def _of_training(spec: EnvSpec) -> dict[str, Any]:
+    """The arguments that environments have in training alone: those of Atari, as far as they are not given."""
+    if not spec.id.startswith(ATARI):
+        return {}
+    from a3c.atari import TRAINING
+
+    return {name: value for name, value in TRAINING.items() if name not in spec.kwargs}
 
 
 @contextmanager
@@ -140,6 +151,8 @@ def _wrapper(typed: str) -> WrapperSpec:
 def _named(env_id: str, kept: dict[str, Any] | None) -> EnvSpec:
     module, name = split(env_id)
     found: Any
+    if module is None and name.startswith(ATARI):
+        _import_atari(name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # gymnasium warns that a newer version exists; the user chose this one
         if module is not None:
@@ -157,6 +170,10 @@ def _named(env_id: str, kept: dict[str, Any] | None) -> EnvSpec:
             if module is not None and "did you mean" not in hint:
                 hint = f"; module '{module}' neither registers it nor has an environment class of that name"
             raise UnknownError(f"env: unknown environment '{env_id}'{hint}") from None
+    if module is None and name.startswith(ATARI):
+        from a3c.atari import atari_spec
+
+        return atari_spec(spec)
     for role in ("entry_point", "vector_entry_point"):
         found = getattr(spec, role)
         # A class by its name, where that will do: a process then imports it only when it makes the environment.
@@ -164,6 +181,16 @@ def _named(env_id: str, kept: dict[str, Any] | None) -> EnvSpec:
             is_known = getattr(sys.modules.get(found.__module__), found.__qualname__, None) is found
             setattr(spec, role, f"{found.__module__}:{found.__qualname__}" if is_known else found)
     return spec
+
+
+def _import_atari(name: str) -> None:
+    """Have ale-py register its games."""
+    try:
+        importlib.import_module("ale_py")
+    except ModuleNotFoundError:
+        raise ConfigError(
+            f'env: \'{name}\' needs the packages of the extra "atari": pip install -c constraints.txt -e ".[atari]"'
+        ) from None
 
 
 def id_of(make: Any) -> str:

@@ -1,5 +1,6 @@
 """Acting: a worker's environments stepped for up to t_max steps with one policy."""
 
+import dataclasses
 import math
 import time
 from collections import defaultdict, deque
@@ -17,11 +18,14 @@ from a3c.serial import SEEDS, array_from_json
 from a3c.spaces import ObservationSpec
 
 if TYPE_CHECKING:
+    from a3c.memory import Memory
     from a3c.normalization import RunningStatistics
 
-# Step t, observations [B, *shape], and where the distribution parameters [B, outputs + free] go.
-Act = Callable[[int, NDArray[Any], Array], None]
+# Step t, observations [B, *shape], and where the distribution parameters [B, outputs + free] go; then, where there is a
+# memory, what `a3c.memory.Remember` has.
+Act = Callable[..., None]
 RECENT_EPISODES = 100
+STEPS = ("parameters", "actions", "rewards", "terminated", "truncated", "valid")  # a rollout's arrays of T steps
 TOTALS = ("env_steps", "episodes", "return_sum")
 
 
@@ -37,9 +41,13 @@ class Rollout:
     terminated: NDArray[np.bool_]  # [T, B]
     truncated: NDArray[np.bool_]  # [T, B]
     valid: NDArray[np.bool_]  # [T, B]; False where the step only reset an environment that had ended
+    starts: NDArray[np.bool_] | None = None  # [T + 1, B], where an episode begins; these two with a memory alone
+    state: Array | None = None  # [B, S], what was remembered before the first step
 
     @classmethod
-    def empty(cls, n_steps: int, count: int, observation: ObservationSpec, head: Head) -> "Rollout":
+    def empty(
+        cls, n_steps: int, count: int, observation: ObservationSpec, head: Head, memory: "Memory | None" = None
+    ) -> "Rollout":
         steps = (n_steps, count)
         return cls(
             head=head,
@@ -50,6 +58,8 @@ class Rollout:
             terminated=np.zeros(steps, np.bool_),
             truncated=np.zeros(steps, np.bool_),
             valid=np.zeros(steps, np.bool_),
+            starts=None if memory is None else memory.starts,
+            state=None if memory is None else memory.before,
         )
 
     @property
@@ -70,8 +80,9 @@ class Rollout:
 
     def first(self, steps: int) -> "Rollout":
         """Its first steps, as views."""
-        rest = ("parameters", "actions", "rewards", "terminated", "truncated", "valid")
-        return Rollout(self.head, self.observations[: steps + 1], *(getattr(self, name)[:steps] for name in rest))
+        starts = None if self.starts is None else self.starts[: steps + 1]
+        cut = {name: getattr(self, name)[:steps] for name in STEPS}
+        return dataclasses.replace(self, observations=self.observations[: steps + 1], starts=starts, **cut)
 
     def fault(self) -> str | None:
         """The part that is not finite, where there is one: nothing can be learned from such a rollout."""
@@ -117,6 +128,7 @@ class Collector:
         correlation: of the exploration noise of one step with that of the next, within a rollout.
         head: how actions are taken; default: the environments' own.
         whole_episodes: a rollout is one episode of each environment, from its start; it is over with the longest.
+        memory: of a recurrent policy.
     """
 
     def __init__(
@@ -130,12 +142,13 @@ class Collector:
         correlation: float = 0.0,
         head: Head | None = None,
         whole_episodes: bool = False,
+        memory: "Memory | None" = None,
     ):
         self._environments, self._rng, self._beat = environments, rng, beat
         self._watch, self.statistics, self._correlation = watch or Stopwatch(), statistics, correlation
-        self._whole_episodes = whole_episodes
+        self._whole_episodes, self._memory = whole_episodes, memory
         count, self._head = environments.num_envs, head or environments.head
-        self._rollout = Rollout.empty(n_steps, count, environments.observation, self._head)
+        self._rollout = Rollout.empty(n_steps, count, environments.observation, self._head, memory)
         self._noise = np.empty((n_steps, count, *self._head.noise_shape), np.float32)
         self._ended = np.zeros((n_steps + 1, count), np.bool_)  # by each step of the last rollout and the one before
         self.env_steps, self.episodes, self.return_sum = 0, 0, 0.0
@@ -149,6 +162,8 @@ class Collector:
         self._running_returns = np.zeros(len(self._observations))  # of the episodes under way
         if self.statistics is not None:
             self.statistics.restart()
+        if self._memory is not None:
+            self._memory.restart()
         self._beat()
 
     def close(self) -> None:
@@ -165,6 +180,7 @@ class Collector:
             "running_returns": self._running_returns.tolist(),
             "environments": None if self._whole_episodes else self._environments.state(),
             **({} if self.statistics is None else {"statistics": self.statistics.state()}),
+            **({} if self._memory is None else {"memory": self._memory.to_json()}),
         }
 
     def restore(self, state: dict[str, Any]) -> bool:
@@ -186,6 +202,8 @@ class Collector:
         self._ended[-1], self._running_returns = state["ended"], np.array(state["running_returns"])
         if self.statistics is not None:
             self.statistics.restore(state["statistics"])
+        if self._memory is not None:
+            self._memory.restore(state["memory"])
         return True
 
     def collect(self, act: Act) -> Rollout:
@@ -203,21 +221,31 @@ class Collector:
         else:
             self._head.draw_noise(self._rng, noise)
         observations[0] = self._observations
+        memory = self._memory
+        if memory is not None:
+            memory.begin(act, rollout.parameters[0])
         lap("sampling")
         for t, (parameters, step_noise) in enumerate(zip(rollout.parameters, noise, strict=True)):
-            act(t, observations[t], parameters)
+            if memory is None:
+                act(t, observations[t], parameters)
+            else:
+                memory.act(act, t, observations[t], parameters)
             lap("forward")
             rollout.actions[t] = actions = sample(parameters, step_noise)
             lap("sampling")
             observations[t + 1], rollout.rewards[t], rollout.terminated[t], rollout.truncated[t], _ = step(actions)
             lap("env")
             self._beat()
+            if memory is not None:
+                memory.stepped(t, rollout.terminated[t], rollout.truncated[t])
             if self._whole_episodes:
                 playing &= ~(rollout.terminated[t] | rollout.truncated[t])
                 if not playing.any():
                     rollout = rollout.first(t + 1)
                     break
         self._observations = observations[-1]
+        if memory is not None:
+            memory.finish(observations)
         self._count(rollout)
         lap("sampling")
         return rollout
@@ -266,5 +294,7 @@ class Collector:
 
 def _is_finite(array: NDArray[Any]) -> bool:
     """Whether all of a contiguous array is; one product shows it nearly always, in a fraction of the time."""
+    if array.dtype.kind in "iu":
+        return True
     flat = array.reshape(-1)
     return math.isfinite(flat.dot(flat)) or bool(np.isfinite(array).all())

@@ -1,7 +1,7 @@
 """Gymnasium's spaces: how an observation becomes numbers, and spaces as JSON. A new kind of observation goes here.
 
 An observation that is one Box is taken as it is. Any other is written out as a vector, in Gymnasium's own order: what
-is discrete one-hot, the parts of a Dict or Tuple one after the other.
+is discrete one-hot, the parts of a Dict or Tuple one after the other, images after everything else.
 """
 
 import math
@@ -17,10 +17,30 @@ from numpy.typing import NDArray
 Space = gymnasium.Space[Any]
 Write = Callable[[Any, NDArray[Any]], None]  # an observation, and the row of numbers that it becomes
 MASK = "action_mask"  # the key of a Dict observation, or of an info, that says which actions are allowed
-IMAGE_SIDE = 16  # bytes with two sides of at least so many are an image
+IMAGE_SIDE = 16  # a Box of which two neighbouring sides are at least so long is an image; its other sides are channels
 LEFT_OUT = ("MissionSpace",)  # minigrid's text, which is the same at every step of most of its tasks
 MOST_NUMBERS = 2**24  # of a space
 NUMBERS, BOOLEANS = "biuf", "biu"  # kinds of NumPy dtypes: 0 and 1 may stand for False and True
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A part of an observation that is an image."""
+
+    start: int  # where it begins among the observation's numbers
+    shape: tuple[int, ...]
+    axes: tuple[int, ...]  # the order that puts the channels first, rows and columns last
+    low: float
+    high: float
+
+    @property
+    def channels(self) -> int:
+        return math.prod(self.shape[axis] for axis in self.axes[:-2])
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.shape[self.axes[-2]], self.shape[self.axes[-1]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +56,17 @@ class ObservationSpec:
     mask: int = 0  # how many numbers at the end are the mask
     info_mask: bool = False  # whether the environment gives it in `info`, not in the observation
     left_out: tuple[str, ...] = ()  # parts that the network does not see
+    images: tuple[Image, ...] = ()
 
     @property
     def size(self) -> int:
         """How many numbers are inputs of the network."""
         return math.prod(self.shape) - self.mask
+
+    @property
+    def numbers(self) -> int:
+        """How many of them are of no image; they come first."""
+        return self.images[0].start if self.images else self.size
 
 
 def observation_spec(space: Space, outputs: int = 0, info_mask: bool = False) -> ObservationSpec:
@@ -52,16 +78,22 @@ def observation_spec(space: Space, outputs: int = 0, info_mask: bool = False) ->
     """
     mask = mask_of(space)
     if is_array(space) and space.shape and not info_mask:
-        _size(None, space)
-        return ObservationSpec(space.shape)
+        size = _size(None, space)
+        if not is_image(space):
+            return ObservationSpec(space.shape)
+        dtype = "uint8" if space.dtype == np.uint8 else "float32"
+        return ObservationSpec(space.shape, dtype, images=(_image(None, space, 0),))
     left_out = tuple(name for name, part in _parts(space).items() if type(part).__name__ in LEFT_OUT)
-    size = sum(_size(name, part) for name, part in _parts(space, left_out).items())
+    size, images = 0, list[Image]()
+    for name, part in _parts(space, left_out).items():
+        images += [_image(name, part, size)] if is_image(part) else []
+        size += _size(name, part)
     if not size:
         raise ValueError("observes nothing but an action mask or text")
     if mask is not None and _size(MASK, mask) != outputs:
         raise ValueError(f"has an action mask of {_size(MASK, mask)} numbers; its actions need {outputs}")
     masked = outputs if info_mask or mask is not None else 0
-    return ObservationSpec((size + masked,), "float32", masked, info_mask and mask is None, left_out)
+    return ObservationSpec((size + masked,), "float32", masked, info_mask and mask is None, left_out, tuple(images))
 
 
 def writer(space: Space, observation: ObservationSpec) -> Write:
@@ -109,12 +141,13 @@ def _flat(value: Any) -> Any:
 
 
 def _parts(space: Space, left_out: tuple[Any, ...] = ()) -> dict[Any, Space]:
-    """The parts of a Dict or Tuple, its mask left out; of another space itself, without a name."""
+    """The parts of a Dict or Tuple, images last, its mask left out; of another space itself, without a name."""
     if isinstance(space, spaces.Dict):
         parts: dict[Any, Space] = {name: part for name, part in space.spaces.items() if name != MASK}
     else:
         parts = dict(enumerate(space.spaces)) if isinstance(space, spaces.Tuple) else {None: space}
-    return {name: part for name, part in parts.items() if name not in left_out}
+    seen = {name: part for name, part in parts.items() if name not in left_out}
+    return {name: seen[name] for name in sorted(seen, key=lambda name: is_image(seen[name]))}
 
 
 def parts_in_order(space: Space, left_out: tuple[Any, ...] = ()) -> dict[Any, Space]:
@@ -126,9 +159,9 @@ def parts_in_order(space: Space, left_out: tuple[Any, ...] = ()) -> dict[Any, Sp
 def _size(name: Any, space: Space) -> int:
     """How many numbers an observation of the space becomes; a ValueError where it is not supported."""
     where = "" if name is None else f" (part {name!r})"
-    if is_image(space):
-        raise ValueError(f"observes images{where}, {kind_of(space)}, which are not supported yet")
     if isinstance(space, spaces.Dict | spaces.Tuple):
+        if any(map(is_image, _parts(space).values())) and name is not None:
+            raise ValueError(f"observes images{where} inside of a part; supported are images that are parts themselves")
         return sum(_size(name if name is not None else part, one) for part, one in parts_in_order(space, ()).items())
     if isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
         size = int(spaces.utils.flatdim(space))
@@ -146,12 +179,29 @@ def is_array(space: Space) -> bool:
 
 
 def is_image(space: Space) -> bool:
-    """Whether observations are bytes with two long sides."""
-    return (
-        isinstance(space, spaces.Box)
-        and space.dtype == np.uint8
-        and sum(side >= IMAGE_SIDE for side in space.shape) >= 2
-    )
+    """Whether observations are pictures: bytes with two long sides, or numbers that have channels too."""
+    if not isinstance(space, spaces.Box) or space.dtype.kind not in NUMBERS:
+        return False
+    fewest = 2 if space.dtype == np.uint8 else 3
+    return len(space.shape) >= fewest and sum(side >= IMAGE_SIDE for side in space.shape) >= 2
+
+
+def _image(name: Any, space: Space, start: int) -> Image:
+    """What an image is like; a ValueError where its channels cannot be told, or its numbers have no bounds."""
+    where = f"images{'' if name is None else f' (part {name!r})'}, {kind_of(space)}"
+    shape = space.shape
+    assert isinstance(space, spaces.Box) and shape is not None
+    long = [side >= IMAGE_SIDE for side in shape]
+    rows = long.index(True)
+    if sum(long) != 2 or not long[rows + 1] or len(shape) > 4:
+        raise ValueError(
+            f"observes {where}, whose channels cannot be told: of up to four sides exactly two neighbouring ones are "
+            f"{IMAGE_SIDE} or longer in an image that is supported"
+        )
+    if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+        raise ValueError(f"observes {where} without bounds, so that they cannot be scaled: give their Box finite ones")
+    rest = [axis for axis in range(len(shape)) if axis not in (rows, rows + 1)]
+    return Image(start, shape, (*rest, rows, rows + 1), float(space.low.min()), float(space.high.max()))
 
 
 def _writer(name: str, space: Space, left_out: tuple[Any, ...] = ()) -> Write:

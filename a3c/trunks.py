@@ -10,7 +10,7 @@ broadcast. With thousands of rows the cost is memory: a large new array is pages
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -33,6 +33,9 @@ class Trunk(Protocol):
     def __call__(self, observations: Tensor) -> Tensor:
         """Features [..., F] of observations [..., *shape], or [..., size] where a mask has been cut off."""
 
+    def entries(self) -> dict[str, Any]:
+        """What a checkpoint keeps, so that `a3c.networks.trunk_of` makes it again."""
+
 
 class MLP(nn.ModuleList):
     """Fully connected ReLU layers, of `hidden_sizes` units each, over the flattened observation."""
@@ -47,6 +50,9 @@ class MLP(nn.ModuleList):
         for layer in self.layers:
             outputs = torch.relu(layer(outputs))
         return outputs
+
+    def entries(self) -> dict[str, Any]:
+        return {"hidden_sizes": self.hidden_sizes}
 
     @property
     def layers(self) -> list[nn.Linear]:

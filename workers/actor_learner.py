@@ -7,7 +7,16 @@ import numpy as np
 
 from a3c.config import ON_POLICY, Config
 from a3c.environments import EnvironmentSpec
-from a3c.learners import Cures, NonFiniteError, clipped_gradient, learner_for, prepared, rollout_steps
+from a3c.learners import (
+    Cures,
+    Learner,
+    NonFiniteError,
+    clipped_gradient,
+    learner_for,
+    memory_for,
+    prepared,
+    rollout_steps,
+)
 from a3c.networks import ActorCritic, bind, build, flat_zeros
 from a3c.objectives import objective_for
 from a3c.rollouts import Collector, Stopwatch
@@ -46,7 +55,7 @@ def learn(worker_index: int, config: Config, environment: EnvironmentSpec, link:
     rng = np.random.default_rng(seeds(config.seed, worker_index, link.incarnation))
     objective, cures = objective_for(config), critic_cures(config, environment, link)
     learner = learner_for(model, config, watch, rng, environment.max_episode_steps, cures)
-    collector = collector_for(config, environment, model, link, watch, rng)
+    collector = collector_for(config, environment, model, learner, link, watch, rng)
     recomputations = RECOMPUTATIONS if config.staleness.stale == "recompute" else 0
     link.join(collector, watch)
     while True:
@@ -108,6 +117,7 @@ def collector_for(
     config: Config,
     environment: EnvironmentSpec,
     model: ActorCritic,
+    learner: Learner,
     link: Link,
     watch: Stopwatch,
     rng: np.random.Generator,
@@ -121,7 +131,8 @@ def collector_for(
         statistics = RunningStatistics(config, model.normalizer.size)
     steps, whole = rollout_steps(config, environment.max_episode_steps), objective_for(config).whole_episodes
     noise = config.noise_correlation if config.loss.objective in ON_POLICY else 0.0
-    return Collector(environments, steps, rng, link.beat, watch, statistics, noise, model.head, whole)
+    memory = memory_for(learner, steps, config.envs_per_worker, environment.observation, config.network.burn_in)
+    return Collector(environments, steps, rng, link.beat, watch, statistics, noise, model.head, whole, memory)
 
 
 def critic_cures(config: Config, environment: EnvironmentSpec, link: Link) -> Cures:

@@ -60,7 +60,7 @@ class Monitor:
         self._model = model = build(config, self._environment)
         self._parameters = flat_zeros(model)
         bind(model, self._parameters)
-        self._greedy = actor_for(model).greedy
+        self._actor = actor_for(model)
         self._progress = self._evaluations.progress()
         self._resting_until = 0.0
         self._episode_seconds = 0.0  # of the last evaluation
@@ -232,14 +232,14 @@ class Monitor:
             seconds = (time.monotonic() - began) * options.eval_episodes / len(returns.returns)
             return not self._store.queues and self._affordable(seconds)
 
-        result = evaluate(
-            self._greedy, self._environment, options.eval_episodes, seed, cancelled, options.eval_envs, proceeds
-        )
+        greedy, most = self._actor.greedy, options.eval_envs
+        episodes, restart = options.eval_episodes, self._actor.restart
+        result = evaluate(greedy, self._environment, episodes, seed, cancelled, most, proceeds, restart)
         seconds = time.monotonic() - began
         self._update(seconds=self._progress.seconds + seconds)
         if result is None:
             raise CancelledError
-        episodes: int = len(result.returns)
+        episodes = len(result.returns)
         self._episode_seconds = seconds / episodes
         if not math.isfinite(result.returns.mean()):
             raise ArithmeticError("the return of an episode is not finite; check the environment's rewards")

@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import itertools
+from copy import deepcopy
 from typing import Any
 
 import gymnasium
@@ -143,8 +144,7 @@ def _fields(rollout: Rollout) -> dict[str, Any]:
 
 def copy(rollout: Rollout) -> Rollout:
     """A rollout that the collector's next one does not overwrite."""
-    arrays = {name: array.copy() for name, array in _fields(rollout).items() if name != "head"}
-    return Rollout(rollout.head, **arrays)
+    return deepcopy(rollout)
 
 
 def random_rollout(rng: np.random.Generator, n_steps: int, count: int, ends: float = 0.2) -> Rollout:

@@ -107,13 +107,10 @@ def test_defaults_round_trip():
 def test_values_inside_the_range_round_trip():
     for spec in SPECS.values():
         for value in allowed(spec):
-            beside = (
-                {"objective": "ppo"}
-                if value == "decoupled"
-                else {"critic": "separate"}
-                if spec.name in SEPARATE
-                else {}
-            )
+            beside = {"objective": "ppo"} if value == "decoupled" else {}
+            beside |= {"critic": "separate"} if spec.name in SEPARATE else {}
+            beside |= {"recurrent": "lstm", "n_steps": 1_000_000} if spec.name in ("recurrent_size", "burn_in") else {}
+            beside |= {"minibatches": 1} if spec.name in ("recurrent", "recurrent_size", "burn_in") else {}
             config = Config.from_options({**beside, spec.name: value})
             assert spec.value_in(config) == value
             assert Config.from_options(config.to_options()) == config

@@ -1,6 +1,5 @@
 """A collector's state: what is continued from it equals, bit for bit, what was never interrupted."""
 
-import dataclasses
 import hashlib
 import json
 import subprocess
@@ -19,7 +18,7 @@ from a3c import serial as module
 from a3c.config import Config
 from a3c.environments import SlowEnvironments, describe
 from a3c.native import NativeEnvironments
-from a3c.rollouts import Collector
+from a3c.rollouts import STEPS, Collector
 from a3c.serial import SerialEnvironments
 from shared.scoreboard import STOP, Scoreboard
 from tests.unit.scripted_environments import Endless, Script, Walk, array_to_json, copy, scripted
@@ -56,7 +55,7 @@ def policy(_, observations, out):
 
 
 def arrays(rollout):
-    return {field.name: getattr(rollout, field.name) for field in dataclasses.fields(rollout) if field.name != "head"}
+    return {name: getattr(rollout, name) for name in ("observations", *STEPS)}
 
 
 def collect(collector, times):

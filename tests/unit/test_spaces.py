@@ -56,8 +56,9 @@ def test_numbers_are_those_of_gymnasiums_own_flattening_and_the_space_survives_j
         (spaces.Text(4), "observes Text"),
         (spaces.Dict(a=spaces.Discrete(2), b=spaces.Text(3)), "observes Text (part 'b')"),
         (spaces.Sequence(spaces.Discrete(2)), "observes Sequence"),
-        (spaces.Box(0, 255, (96, 96, 3), np.uint8), "observes images, Box(96, 96, 3), which are not supported yet"),
-        (spaces.Dict(eye=spaces.Box(0, 255, (4, 84, 84), np.uint8)), "observes images (part 'eye')"),
+        (spaces.Box(0, 255, (64, 64, 32), np.uint8), "observes images, Box(64, 64, 32), whose channels cannot be told"),
+        (spaces.Dict(eye=spaces.Box(-np.inf, np.inf, (3, 64, 64))), "images (part 'eye'), Box(3, 64, 64) without"),
+        (spaces.Dict(a=spaces.Dict(eye=spaces.Box(0, 1, (3, 64, 64)))), "observes images (part 'a') inside of a part"),
         (spaces.Box(0, 1, (0,)), "observes Box(0,)"),
     ],
 )

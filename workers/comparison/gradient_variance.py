@@ -1,5 +1,7 @@
 """How much the policy gradient of one episode varies, arm by arm, at equal parameters and on equal episodes."""
 
+import copy
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -8,12 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from a3c.autograd import forward
 from a3c.config import BOOTSTRAPPED, ON_POLICY, Config
 from a3c.environments import EnvironmentSpec
-from a3c.learners import learner_for, rollout_steps
+from a3c.learners import learner_for, memory_for, rollout_steps
 from a3c.networks import ActorCritic, bind, build, flat_zeros
 from a3c.objectives import objective_for
-from a3c.rollouts import Collector, Rollout, Stopwatch
+from a3c.rollouts import STEPS, Collector, Rollout, Stopwatch
 from shared.scoreboard import Scoreboard
 from workers.actor_learner import learn
 from workers.comparison.results import ArmResult, GradientVariance, Interval
@@ -96,12 +99,12 @@ def _played(
     steps, rng = rollout_steps(whole, environment.max_episode_steps), np.random.default_rng(SEED)
     learner = learner_for(model, whole, Stopwatch(), rng, environment.max_episode_steps)
     environments = environment.make(1)
-    collector = Collector(environments, steps, rng, head=model.head, whole_episodes=True)
+    memory = memory_for(learner, steps, 1, environment.observation)
+    collector = Collector(environments, steps, rng, head=model.head, whole_episodes=True, memory=memory)
     played = []
     for _ in range(episodes):
         rollout = collector.collect(learner.act)
-        arrays = {name: getattr(rollout, name).copy() for name in Rollout.__slots__ if name != "head"}
-        played.append(Rollout(head=rollout.head, **arrays))
+        played.append(copy.deepcopy(rollout))
     environments.close()
     return played, collector.env_steps / episodes
 
@@ -110,7 +113,7 @@ def _gradient(model: ActorCritic, rollout: Rollout, config: Config) -> NDArray[n
     """The sum over an episode's steps of an arm's gradient by the actor's parameters, [P]."""
     objective, n_steps = objective_for(config), len(rollout.rewards)
     window = n_steps if objective.whole_episodes else config.n_steps
-    parameters, values = model(torch.from_numpy(rollout.observations))
+    parameters, values = forward(model, rollout)
     known, advantages = values.detach().numpy(), np.empty_like(rollout.rewards)
     for start in range(0, n_steps, window):
         part = _part(rollout, start, min(start + window, n_steps))
@@ -128,10 +131,9 @@ def _gradient(model: ActorCritic, rollout: Rollout, config: Config) -> NDArray[n
 
 def _part(rollout: Rollout, start: int, end: int) -> Rollout:
     """Some of its steps, as views."""
-    arrays = {
-        name: getattr(rollout, name)[start:end] for name in Rollout.__slots__ if name not in ("head", "observations")
-    }
-    return Rollout(head=rollout.head, observations=rollout.observations[start : end + 1], **arrays)
+    rest = dataclasses.replace(rollout, observations=rollout.observations[start:], starts=None, state=None)
+    steps = {name: getattr(rollout, name)[start:] for name in STEPS}
+    return dataclasses.replace(rest, **steps).first(end - start)
 
 
 def _variances(rows: NDArray[Any], weights: Array) -> Array:

@@ -71,13 +71,15 @@ class Player:
             extent, names = np.where(bounds < 1e6, bounds, 0.0), ()  # some declare the largest float there is
         with environment_output():
             batch, _ = environments.reset(seed=seed)  # [1, *shape]
+        self.policy.restart(1)
         index, reward, episode_return, ending = 0, 0.0, 0.0, ""
         while True:
             with environment_output():
                 picture = str(self.env.render()) if self.env.render_mode == "ansi" else ""
             observation = batch.reshape(-1)[: spec.size]
             extent = np.fmax(extent, np.abs(observation))
-            actions = None if ending else self.policy.actions(batch, greedy=self.greedy, rng=self.rng)
+            parameters, values = self.policy.both(batch)
+            actions = None if ending else self.policy.chosen(parameters, greedy=self.greedy, rng=self.rng)
             yield Step(
                 env_id=self.environment.spec.id,
                 title=title,
@@ -86,8 +88,8 @@ class Player:
                 episode_return=episode_return,
                 observation=tuple(observation.tolist()),
                 extent=tuple(extent.tolist()),
-                parts=tuple(head.describe(self.policy.parameters(batch)[0], None if actions is None else actions[0])),
-                value=float(self.policy.values(batch)[0]),
+                parts=tuple(head.describe(parameters[0], None if actions is None else actions[0])),
+                value=float(values[0]),
                 names=names,
                 ending=ending,
                 picture=picture,

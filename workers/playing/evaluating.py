@@ -23,7 +23,8 @@ def evaluate_checkpoint(
     """Statistics of the returns of greedy episodes; arguments and errors as in `load`."""
     with environment_output():
         checkpoint, environment = load(path, env)
-        result = evaluate(Policy(checkpoint.model).actions, environment, episodes, seed)
+        policy = Policy(checkpoint.model)
+        result = evaluate(policy.actions, environment, episodes, seed, restart=policy.restart)
     assert result is not None  # nobody cancels it
     if spoilt := int(np.count_nonzero(~np.isfinite(result.returns))):
         _warn(f"the returns of {spoilt} of {episodes} episodes are not finite; check the environment's rewards")

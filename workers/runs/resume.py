@@ -156,10 +156,10 @@ def load(
         warn(f"skipped a damaged checkpoint: {line}")
     differences = environment.differences(content.get("environment"))
     network = checkpoint.manifest["network"]
-    differences += _differences(
-        {name: network[name] for name in ("hidden_sizes", "value_scale")},
-        {"hidden_sizes": list(config.network.hidden_sizes), "value_scale": config.loss.value_scale},
-    )
+    wanted: dict[str, Any] = {"hidden_sizes": list(config.network.hidden_sizes), "value_scale": config.loss.value_scale}
+    if "recurrent" in network or config.network.recurrent is not None:
+        wanted["recurrent"] = config.network.recurrent
+    differences += _differences({name: network.get(name) for name in wanted}, wanted)
     if differences:
         raise CheckpointError(f"{run_dir}: cannot be resumed: {'; '.join(differences)}")
     differences = _differences(content.get("versions"), versions())
