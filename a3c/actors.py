@@ -188,6 +188,14 @@ class Policy(Actor):
     def both(self, observations: Any) -> tuple[Array, Array]:
         return self._actor.both(self._batch(observations))
 
+    @np.errstate(all="ignore")
+    def answers(self, observations: Any, states: Array) -> tuple[Array, Array, Array]:
+        """Parameters, values and next states [B, S] of observations and states; of what is not recurrent S is 0."""
+        batch = self._batch(observations)
+        if isinstance(self._actor, RecurrentActor):
+            return self._actor.step(batch, states)
+        return *self._actor.both(batch), states
+
     def restart(self, count: int) -> None:
         """Begin `count` episodes: what a recurrent policy remembers of those before is forgotten."""
         self._actor.restart(count)

@@ -36,7 +36,7 @@ def refusal(body: bytes | str, size: int = 4) -> tuple[int, str]:
 
 
 def test_one_observation_is_a_batch_of_one() -> None:
-    observations, single = read_request(json.dumps({"observation": OBSERVATION}).encode(), vector(4))
+    observations, single, _ = read_request(json.dumps({"observation": OBSERVATION}).encode(), vector(4))
     assert single
     assert observations.dtype == np.float32
     assert observations.tolist() == [np.array(OBSERVATION, np.float32).tolist()]
@@ -44,13 +44,13 @@ def test_one_observation_is_a_batch_of_one() -> None:
 
 def test_many_observations_keep_their_order() -> None:
     rows = np.random.default_rng(0).normal(size=(OBSERVATION_LIMIT, 2))
-    observations, single = read_request(json.dumps({"observations": rows.tolist()}).encode(), vector(2))
+    observations, single, _ = read_request(json.dumps({"observations": rows.tolist()}).encode(), vector(2))
     assert not single
     assert np.array_equal(observations, rows.astype(np.float32))
 
 
 def test_the_largest_float_is_still_a_number_and_the_next_is_not() -> None:
-    observations, _ = read_request(json.dumps({"observation": [LARGEST, -LARGEST, 0, 0]}).encode(), vector(4))
+    observations, *_ = read_request(json.dumps({"observation": [LARGEST, -LARGEST, 0, 0]}).encode(), vector(4))
     assert np.isfinite(observations).all()
     beyond = float(np.nextafter(LARGEST, np.inf))
     assert refusal(json.dumps({"observation": [beyond, 0, 0, 0]}))[0] == 400
@@ -105,7 +105,7 @@ def test_everything_else_is_refused_in_one_line_that_says_why() -> None:
 def test_no_json_breaks_it(value: Any) -> None:
     for body in (value, {"observation": value}, {"observations": value}, {"observations": [value, [1.5, 2]]}):
         with contextlib.suppress(RequestError):
-            observations, _ = read_request(json.dumps(body).encode(), vector(2))
+            observations, *_ = read_request(json.dumps(body).encode(), vector(2))
             assert observations.shape[1:] == (2,)
             assert np.isfinite(observations).all()
 

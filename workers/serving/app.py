@@ -15,8 +15,9 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 from werkzeug.exceptions import HTTPException
 
-from workers.serving.metadata import ACTIONS, VALUES, Metadata
-from workers.serving.requests import BODY_LIMIT, RequestError, read_request
+from workers.serving.metadata import ACTIONS, NEXT_STATE, VALUES, Metadata
+from workers.serving.requests import BODY_LIMIT, SESSION, RequestError, read_request
+from workers.serving.sessions import SESSION_SCHEMA, Sessions
 
 if TYPE_CHECKING:
     from workers.serving.server import Served
@@ -39,8 +40,8 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # a time stamp besid
 class Metrics(Collector):
     """The counts of one server, as Prometheus has them. Any thread may count."""
 
-    def __init__(self, served: "Served"):
-        self.served, self.registry = served, CollectorRegistry()
+    def __init__(self, served: "Served", sessions: Sessions):
+        self.served, self.sessions, self.registry = served, sessions, CollectorRegistry()
         self.requests = Counter("a3c_requests", "Answers by path and status.", ["path", "status"], registry=None)
         self.seconds = Histogram("a3c_act_seconds", "Seconds of answering /act.", buckets=SECONDS, registry=None)
         self.batches = Histogram("a3c_act_observations", "Observations of a request.", buckets=BATCHES, registry=None)
@@ -52,6 +53,7 @@ class Metrics(Collector):
         served, metadata = self.served, self.served.model.metadata
         yield CounterMetricFamily("a3c_reloads", "Changed models that took over.", value=served.reloads)
         yield CounterMetricFamily("a3c_refused_reloads", "Changed models that were refused.", value=served.refused)
+        yield GaugeMetricFamily("a3c_sessions", "Episodes of a recurrent policy.", value=len(self.sessions))
         labels = {name: getattr(metadata, name) for name in ("env_id", "precision", "checkpoint_sha256")}
         model = GaugeMetricFamily("a3c_model", "The model that answers; always 1.", labels=list(labels))
         model.add_metric(list(labels.values()), 1)
@@ -60,7 +62,8 @@ class Metrics(Collector):
 
 def create_app(served: "Served") -> Flask:
     """The Flask application of a server."""
-    app, metrics = Flask(__name__, static_folder=None), Metrics(served)
+    sessions = Sessions()
+    app, metrics = Flask(__name__, static_folder=None), Metrics(served, sessions)
     app.config.update(PROVIDE_AUTOMATIC_OPTIONS=False, MAX_CONTENT_LENGTH=BODY_LIMIT)
     app.url_map.merge_slashes = False  # no redirects: a path is right or wrong
     document = (FOLDER / "openapi.json").read_bytes()
@@ -78,13 +81,18 @@ def create_app(served: "Served") -> Flask:
             raise RequestError(415, f"Content-Type: expected {JSON}")
         model = served.model  # once: it may be another one the next moment
         interface = model.metadata.interface
-        observations, single = read_request(request.get_data(cache=False), interface)
-        columns = model.answer(observations)
+        asked = read_request(request.get_data(cache=False), interface, model.metadata.is_recurrent)
+        observations, single = asked.observations, asked.single
+        state = sessions.state(asked.session, model, len(observations))
+        columns = model.answer(observations, state)
+        following = columns.pop(NEXT_STATE, None)
         try:
             answers = {name: column.tolist() for name, column in columns.items()}
             answers[ACTIONS] = interface.written(columns[ACTIONS])
             if single:
                 answers = {SINGULAR.get(name, name): rows[0] for name, rows in answers.items()}
+            if following is not None:
+                answers[SESSION] = sessions.keep(asked.session, model, following)
             text = ENCODER.encode(answers)
         except ValueError:
             raise RequestError(422, "observation: too large for this network, whose answer is not finite") from None
@@ -128,6 +136,12 @@ def _describe(document: dict[str, Any], metadata: Metadata) -> dict[str, Any]:
     for answer in (schemas["OneAnswer"], schemas["ManyAnswers"]):
         answer["properties"][name] = answer["properties"].pop("distribution")
         answer["required"].append(name)
+    sizes = ("One", "Many") if metadata.is_recurrent else ()
+    for name in sizes:
+        schemas[name]["properties"][SESSION] = schemas[f"{name}Answer"]["properties"][SESSION] = dict(SESSION_SCHEMA)
+        schemas[f"{name}Answer"]["required"].append(SESSION)
+    if not metadata.is_recurrent:
+        del document["paths"]["/act"]["post"]["responses"]["410"]
     schemas["One"]["example"] = {"observation": metadata.interface.example()}
     return document
 

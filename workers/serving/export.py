@@ -1,6 +1,7 @@
 """`export`: a checkpoint's policy as an ONNX file, written once its check has shown that it is the same policy."""
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +22,7 @@ from workers.processes.preflight import environment_output
 from workers.runs.program import command
 from workers.serving.interface import with_info_mask
 from workers.serving.metadata import Metadata
-from workers.serving.verify import BATCHES, Agreement, Array, compare, greedy, real_observations
+from workers.serving.verify import BATCHES, Agreement, Array, ModelPlayer, compare, real_observations
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")  # the extra `export`
 
@@ -92,13 +93,13 @@ def _try(
     from workers.serving.graph import int8_graph, policy_graph, serialize
     from workers.serving.model import parse_model
 
-    def returns(actions: Greedy) -> Returns:
-        result = evaluate(actions, environment, episodes, seed)
+    def returns(actions: Greedy, restart: Callable[[int], None]) -> Returns:
+        result = evaluate(actions, environment, episodes, seed, restart=restart)
         assert result is not None  # nobody cancels it
         return result
 
     policy = Policy(checkpoint.model)
-    observations = real_observations(policy, environment, seed)
+    observations, states = real_observations(policy, environment, seed)
     metadata = _metadata(checkpoint, environment, observations, with_critic, seed)
     graphs = {"fp32": policy_graph(checkpoint.model, metadata)}
     if int8:
@@ -111,8 +112,10 @@ def _try(
             model = parse_model(content)
         except ValueError as error:
             raise CheckpointError(f"{checkpoint.path}: its {precision} export cannot be used: {error}") from error
-        exports.append(Export(own, content, compare(model, policy, observations), returns(greedy(model, policy))))
-    return returns(policy.actions), exports
+        player = ModelPlayer(model, policy)
+        returned = returns(player.greedy, player.restart)
+        exports.append(Export(own, content, compare(model, policy, observations, states), returned))
+    return returns(policy.actions, policy.restart), exports
 
 
 def _metadata(
@@ -135,9 +138,16 @@ def _metadata(
         max_episode_steps=checkpoint.max_episode_steps,
         target_return=float(target) if isinstance(target, int | float) else None,
         seed=seed,
-        lowest=tuple(observations.min(0).reshape(-1).tolist()),
-        highest=tuple(observations.max(0).reshape(-1).tolist()),
+        lowest=tuple(_numbers(checkpoint, observations.min(0))),
+        highest=tuple(_numbers(checkpoint, observations.max(0))),
+        state_size=checkpoint.model.state_size,
     )
+
+
+def _numbers(checkpoint: Checkpoint, observation: Array) -> list[float]:
+    """Those of an observation that are of no image."""
+    spec, flat = checkpoint.model.observation, observation.reshape(-1)
+    return [*flat[: spec.numbers].tolist(), *flat[spec.size :].tolist()]
 
 
 def _check(checkpoint: Checkpoint, returns: Returns, exports: list[Export]) -> None:

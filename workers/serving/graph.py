@@ -15,38 +15,42 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
 from a3c.networks import ActorCritic
-from workers.serving.metadata import OBSERVATIONS, Metadata
+from workers.serving.metadata import Metadata
 
 OPSET = 18  # the one that torch's exporter is written in, so that nothing has to be converted
 
 
 class ServedPolicy(nn.Module):
-    """An actor-critic as its consumers see it: distributions [B, K], their best actions and, if wanted, values [B]."""
+    """An actor-critic as its consumers see it: distributions [B, K], their best actions and, if wanted, values [B]; of
+    a recurrent one the next state [B, S] too.
+    """
 
     def __init__(self, model: ActorCritic, critic: bool):
         super().__init__()
         self.model, self.critic = model, critic
 
-    def forward(self, observations: Tensor) -> tuple[Tensor, ...]:
-        parameters, values = self.model(observations)
-        outputs = self.model.head.answer(parameters)
-        return (*outputs, values) if self.critic else outputs
+    def forward(self, observations: Tensor, state: Tensor | None = None) -> tuple[Tensor, ...]:
+        answer = self.model(observations) if state is None else self.model.step(observations, state)
+        parameters, values, *following = answer
+        return (*self.model.head.answer(parameters), *([values] * self.critic), *following)
 
 
 def policy_graph(model: ActorCritic, metadata: Metadata) -> ModelProto:
     """The graph in 32 bits, for batches of any size."""
     # Two rows: one would be taken for a constant. Ones: a mask allows something.
-    example = torch.ones(2, *model.observation.shape, dtype=torch.float32, device="cpu")
+    examples = [torch.ones(2, *model.observation.shape, dtype=torch.float32, device="cpu")]
+    if metadata.is_recurrent:
+        examples.append(torch.zeros(2, metadata.state_size, dtype=torch.float32, device="cpu"))
     with _quiet():
         program = torch.onnx.export(
             ServedPolicy(model, metadata.critic).eval(),
-            (example,),
+            tuple(examples),
             dynamo=True,
             verbose=False,
             opset_version=OPSET,
-            input_names=[OBSERVATIONS],
+            input_names=list(metadata.inputs),
             output_names=list(metadata.outputs),
-            dynamic_shapes=({0: "batch"},),
+            dynamic_shapes=({0: "batch"},) * len(examples),
         )
     assert program is not None  # it is with dynamo=False
     return _bare(program.model_proto)

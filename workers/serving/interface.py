@@ -78,6 +78,19 @@ class Interface:
         outputs = sum(int(spaces.utils.flatdim(atom)) for atom in self.atoms)
         return observation_spec(self.observed, outputs)
 
+    @property
+    def flat_size(self) -> int:
+        """How many numbers an observation has that are of no image, its mask included."""
+        return self.observation.numbers + self.observation.mask
+
+    def fill(self, numbers: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+        """Observations [B, *shape] of those numbers [B, N], with random images."""
+        spec, rows = self.observation, len(numbers)
+        parts: list[Any] = [numbers[:, : spec.numbers]]
+        parts += [rng.uniform(image.low, image.high, (rows, math.prod(image.shape))) for image in spec.images]
+        filled = np.concatenate((*parts, numbers[:, spec.numbers :]), 1, dtype=np.float32, casting="same_kind")
+        return filled.reshape(rows, *spec.shape)
+
     @cached_property
     def widths(self) -> list[int]:
         """How many numbers describe the distribution of each atom."""

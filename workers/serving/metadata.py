@@ -1,20 +1,21 @@
 """The names of an exported policy (ONNX), and its metadata: one JSON object, read strictly."""
 
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from functools import cached_property
 from typing import Any, get_args
 
 from workers.runs.program import command
-from workers.serving.interface import Interface
+from workers.serving.interface import MOST_NUMBERS, Interface
 
 OBSERVATIONS = "observations"  # input, float32 [B, *shape]; any B
 PROBABILITIES = "probabilities"  # output, float32 [B, K]: the distribution, where it is nothing but probabilities
 DISTRIBUTION = "distribution"  # the same, where it has means and standard deviations too
 ACTIONS = "actions"  # output, int64 or float32, [B] or [B, N]: the most probable ones, in the environment's numbers
 VALUES = "values"  # output, float32 [B], in units of return; only where the critic was exported
+STATE = "state"  # input, float32 [B, S], zeros where an episode begins; of a recurrent policy
+NEXT_STATE = "next_state"  # output, the same after the step
 KEY = "a3c"  # of the entry in the file's metadata
 FORMAT = 3
 
@@ -34,8 +35,9 @@ class Metadata:
     max_episode_steps: int | None
     target_return: float | None
     seed: int  # of the export's check
-    lowest: tuple[float, ...]  # of each number of the check's observations, flat
+    lowest: tuple[float, ...]  # of each number of the check's observations, flat, but for those of images
     highest: tuple[float, ...]
+    state_size: int = 0  # S, how many numbers a recurrent policy remembers
 
     @property
     def task(self) -> str:
@@ -51,7 +53,15 @@ class Metadata:
     def outputs(self) -> tuple[str, ...]:
         """Their names, in their order."""
         distribution = PROBABILITIES if self.interface.is_discrete else DISTRIBUTION
-        return (distribution, ACTIONS, *([VALUES] * self.critic))
+        return (distribution, ACTIONS, *([VALUES] * self.critic), *([NEXT_STATE] * self.is_recurrent))
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (OBSERVATIONS, *([STATE] * self.is_recurrent))
+
+    @property
+    def is_recurrent(self) -> bool:
+        return self.state_size > 0
 
     def entries(self) -> dict[str, str]:
         """The file's metadata."""
@@ -72,14 +82,16 @@ def read_metadata(entries: Mapping[str, str]) -> Metadata:
         raise ValueError(f"of format {str(version)[:20]!r}, but {FORMAT} is read here; export it again")
     values: dict[str, Any] = {}
     for field in fields(Metadata):
-        if field.name not in found:
+        if field.name not in found and field.default is MISSING:
             raise ValueError(f"its metadata lack {field.name}")
-        value = found[field.name]
+        value = found.get(field.name, field.default)
         if not _is_of_type(value, field.type):
             raise ValueError(f"its metadata are damaged: {field.name} is {str(value)[:40]!r}")
         values[field.name] = tuple(value) if type(value) is list else value
     metadata = Metadata(**values)
-    size = math.prod(metadata.interface.observation.shape)
+    size = metadata.interface.flat_size
+    if not 0 <= metadata.state_size <= MOST_NUMBERS:
+        raise ValueError("its metadata are damaged: state_size is out of range")
     if not len(metadata.lowest) == len(metadata.highest) == size:
         raise ValueError("its metadata are damaged: lowest and highest are not of the observation's numbers")
     return metadata

@@ -13,7 +13,7 @@ from onnx.external_data_helper import uses_external_data
 
 from a3c.config import CheckpointError
 from a3c.files import read_file
-from workers.serving.metadata import OBSERVATIONS, Metadata, read_metadata
+from workers.serving.metadata import OBSERVATIONS, STATE, Metadata, read_metadata
 
 SIZE_LIMIT = 2**29  # bytes
 DOMAINS = {"", "ai.onnx", "com.microsoft"}  # of ONNX itself and of what onnxruntime brings along
@@ -28,9 +28,21 @@ class Model:
         self._run = session.run
         self._names = metadata.outputs
 
-    def answer(self, observations: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-        """Distributions [B, K], actions in the environment's numbers and, with a critic, values [B], by name."""
-        return dict(zip(self._names, self._run(self._names, {OBSERVATIONS: observations}), strict=True))
+    def answer(
+        self, observations: NDArray[np.float32], state: NDArray[np.float32] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """Distributions [B, K], actions in the environment's numbers and, with a critic, values [B], by name.
+
+        A recurrent policy takes its state [B, S], none where an episode begins, and gives the next one.
+        """
+        given = {OBSERVATIONS: observations}
+        if self.metadata.is_recurrent:
+            given[STATE] = self.no_state(len(observations)) if state is None else state
+        return dict(zip(self._names, self._run(self._names, given), strict=True))
+
+    def no_state(self, batch: int) -> NDArray[np.float32]:
+        """The state [B, S] in which an episode begins."""
+        return np.zeros((batch, self.metadata.state_size), np.float32)
 
 
 def load_model(path: Path) -> Model:
@@ -91,16 +103,17 @@ def _check_answers(model: Model, batch: int) -> None:
     observations = rng.uniform(metadata.lowest, metadata.highest, size).astype(np.float32)
     observations[:, size[1] - interface.observation.mask :] = 1  # whatever was seen: something must be allowed
     try:
-        answers = model.answer(observations.reshape(batch, *interface.observation.shape))
+        answers = model.answer(interface.fill(observations, rng))
     except Exception as error:  # onnxruntime's own, of no common type
         raise ValueError(f"does not answer: {_one_line(error)}") from error
     found = [(array.dtype.name, array.shape) for array in answers.values()]
     kind, shape = "int64" if interface.is_whole else "float32", (batch, *interface.action_shape)
-    wanted = [("float32", (batch, sum(interface.widths))), (kind, shape), ("float32", (batch,))][: len(found)]
+    wanted = [("float32", (batch, sum(interface.widths))), (kind, shape), *[("float32", (batch,))] * metadata.critic]
+    wanted += [("float32", (batch, metadata.state_size))] * metadata.is_recurrent
     if found != wanted:
         raise ValueError(f"its answers to {batch} observations are {found}, not {wanted}")
-    distributions, actions, *values = answers.values()
-    if not np.isfinite(values).all():
+    distributions, actions, *others = answers.values()
+    if not all(np.isfinite(numbers).all() for numbers in others):
         raise ValueError("its answers are not finite")
     interface.check(distributions, actions)
 

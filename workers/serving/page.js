@@ -20,9 +20,13 @@ async function fetched(path, question) {
 
 const latencies = [];
 
+let session; // of a recurrent policy: the episode that goes on
+
 async function ask(observation) {
   const began = performance.now();
-  const answer = await fetched("act", { observation });
+  const asked = session;
+  const answer = await fetched("act", asked ? { observation, session: asked } : { observation });
+  if (asked === session) session = answer.session;
   latencies.push(performance.now() - began);
   if (latencies.length > TAKEN) latencies.shift();
   return answer;
@@ -49,8 +53,12 @@ const MASK = "action_mask"; // which comes last
 function parts(space) {
   if (space.space !== "Dict" && space.space !== "Tuple") return null;
   const known = Object.entries(space.spaces).filter(([, own]) => KINDS.includes(own.space));
-  return known.sort(([a], [b]) => (a === MASK) - (b === MASK));
+  return known.sort(([a, one], [b, other]) => (a === MASK) - (b === MASK) || isImage(one) - isImage(other));
 }
+
+const LONG = 16; // a Box with two sides of at least so many is an image
+const isImage = ({ space, dtype, shape }) =>
+  space === "Box" && shape.length >= (dtype === "uint8" ? 2 : 3) && shape.filter((side) => side >= LONG).length >= 2;
 
 /** The leaves of a space as {name, space}; of a MultiDiscrete, each of its numbers. */
 function leaves(space, name = "") {
@@ -64,9 +72,9 @@ function leaves(space, name = "") {
 const shapeOf = (space) => space.shape ?? [space.n].flat();
 const product = (shape) => shape.reduce((a, b) => a * b, 1);
 
-/** How many numbers of JSON a leaf has, and how many the network has of it. */
+/** How many numbers of JSON a leaf has, and for how many the network's range is known. */
 const sizeOf = (leaf) => (leaf.space.space === "Discrete" ? 1 : product(shapeOf(leaf.space)));
-const widthOf = (leaf) => (leaf.space.space === "Discrete" ? leaf.space.n : sizeOf(leaf));
+const widthOf = (leaf) => (leaf.space.space === "Discrete" ? leaf.space.n : isImage(leaf.space) ? 0 : sizeOf(leaf));
 
 const namesOf = (leaf) => Array.from({ length: sizeOf(leaf) }, (_, i) => (leaf.name ? `${leaf.name}[${i}]` : `${i}`));
 
@@ -174,6 +182,7 @@ const beginning = () => Array.from({ length: 4 }, () => 0.1 * Math.random() - 0.
 const game = { state: beginning(), steps: 0, episodes: 0, best: 0, push: 0, force: 0, paused: false, over: false };
 
 function begin() {
+  session = undefined;
   Object.assign(game, { state: beginning(), steps: 0, push: 0, force: 0, over: false });
   element("news").textContent = "";
 }
@@ -318,7 +327,11 @@ function startForm(model) {
     return controlsOf(leaf, model.lowest.slice(first, end), model.highest.slice(first, end));
   });
   const numbers = () => controls.map((control) => control.value());
-  const answer = () => told(async () => show(await ask(built(model.observation_space, numbers())), model.action_space));
+  const answer = () =>
+    told(async () => {
+      session = undefined; // what is typed is the first observation of an episode
+      show(await ask(built(model.observation_space, numbers())), model.action_space);
+    });
   element("range").textContent = "Beside the name of each number: the range that was seen when the policy was exported.";
   element("form").oninput = () => numbers().every(Number.isFinite) && answer();
   element("form").onsubmit = (event) => event.preventDefault();
@@ -334,8 +347,22 @@ function controlsOf(leaf, lowest, highest) {
   const { space: kind, n, start, dtype } = leaf.space;
   if (kind === "Discrete") return [numberControl(leaf.name || "state", start, start + n - 1, true)];
   if (kind === "MultiBinary") return namesOf(leaf).map(switchControl);
+  if (isImage(leaf.space)) return imageControls(leaf);
   const whole = !dtype.startsWith("float");
   return namesOf(leaf).map((name, index) => numberControl(name, lowest[index], highest[index], whole));
+}
+
+/** An image is drawn at random; a control for each of its numbers, none of which is shown. */
+function imageControls(leaf) {
+  const { low, high, shape, dtype } = leaf.space, note = document.createElement("p");
+  note.textContent = `${leaf.name || "image"}: ${shape.join(" x ")}, drawn at random`;
+  element("form").append(note);
+  const [lowest, highest] = [low, high].map((bound) => [bound].flat(Infinity)[0]);
+  const drawn = () => lowest + Math.random() * (highest - lowest);
+  return Array.from({ length: sizeOf(leaf) }, () => {
+    let number = lowest;
+    return { value: () => number, draw: () => (number = dtype.startsWith("float") ? drawn() : Math.round(drawn())) };
+  });
 }
 
 function labelled(name, input) {

@@ -1,7 +1,7 @@
 """From the body of a request to observations: strictly, so that nothing is guessed, and each refusal is one line."""
 
 import json
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from workers.serving.interface import Interface, UnanswerableError
 
 BODY_LIMIT = 2**20  # bytes
 OBSERVATION_LIMIT = 4096  # of one request
+SESSION = "session"  # the field of a recurrent policy's episodes, in requests and answers
 
 
 class RequestError(ValueError):
@@ -20,11 +21,22 @@ class RequestError(ValueError):
         self.status = status
 
 
-def read_request(body: bytes, interface: Interface) -> tuple[NDArray[np.float32], bool]:
-    """Observations [B, *shape] of {"observation": ...} or {"observations": [...]}, and whether it was the first."""
+class Request(NamedTuple):
+    """What is asked."""
+
+    observations: NDArray[np.float32]  # [B, *shape]
+    single: bool  # {"observation": ...}, not {"observations": [...]}
+    session: str | None = None  # whose episodes go on; None: they begin
+
+
+def read_request(body: bytes, interface: Interface, recurrent: bool = False) -> Request:
+    """The request of a body; a session may be beside its observations where the policy is `recurrent`."""
     fields = _fields(body)
+    session = fields.pop(SESSION, None) if recurrent else None
+    if session is not None and type(session) is not str:
+        raise RequestError(400, f"{SESSION}: expected the text that an answer before has given")
     if fields.keys() == {"observation"}:
-        return _read(interface, [fields["observation"]], "observation"), True
+        return Request(_read(interface, [fields["observation"]], "observation"), True, session)
     if fields.keys() != {"observations"}:
         raise RequestError(400, 'body: expected nothing but {"observation": ...} or {"observations": [..., ...]}')
     rows = fields["observations"]
@@ -32,7 +44,7 @@ def read_request(body: bytes, interface: Interface) -> tuple[NDArray[np.float32]
         raise RequestError(400, "observations: expected a list of at least one observation")
     if len(rows) > OBSERVATION_LIMIT:
         raise RequestError(413, f"observations: at most {OBSERVATION_LIMIT} in one request, got {len(rows)}")
-    return _read(interface, rows, "observations[{}]"), False
+    return Request(_read(interface, rows, "observations[{}]"), False, session)
 
 
 def _read(interface: Interface, values: list[Any], name: str) -> NDArray[np.float32]:

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import logging
+import math
 import os
 import resource
 import signal
@@ -41,6 +42,7 @@ IDLE_SECONDS = 60  # after which a connection is closed on which nothing arrives
 CLEANUP_SECONDS = 5  # between two searches for such connections
 POLL_SECONDS = 0.5  # between two checks of the model's file
 EPISODES, SEED = 100, 0  # of the check of an export
+LONGEST_BODY = 2000  # characters that are printed to try: an image has more
 Identity = tuple[int, int, int]
 ENDINGS = (".json", ".safetensors")  # of a checkpoint, which is exported first, as a run directory is
 
@@ -216,18 +218,19 @@ def _welcome(path: str, metadata: "Metadata", listener: socket.socket) -> Frame:
     """The block that is printed once requests are answered."""
     host, port = listener.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    numbers, outputs = len(metadata.lowest), sum(metadata.interface.widths)
+    numbers, outputs = math.prod(metadata.interface.observation.shape), sum(metadata.interface.widths)
     what = "probabilities" if metadata.interface.is_discrete else "numbers of a distribution"
     shape = f"{plural(numbers, 'number')} in, {outputs:,} {what} out"
     critic = "with" if metadata.critic else "without"
     learned = f"{count(metadata.updates)} updates, {count(metadata.env_steps)} env steps"
     body = json.dumps({"observation": metadata.interface.example()})
+    asked = f"curl {address}/act -H 'Content-Type: application/json' -d '{body}'"
     entries = {
         "model": f"{clean(path)}: {metadata.precision}, {critic} critic; {shape}",
         "checkpoint": f"{metadata.checkpoint_sha256[:12]}: {learned}",
         "page": f"{address}/",
         "others": "/act /healthz /metrics /openapi.json",
-        "try": f"curl {address}/act -H 'Content-Type: application/json' -d '{body}'",
+        "try": asked if len(body) <= LONGEST_BODY else f"curl {address}/openapi.json",
         "stop": "Ctrl-C",
     }
     lines: list[Line] = [[(f"serving {clean(metadata.env_id)}", "bold")], []]
