@@ -145,6 +145,7 @@ class Play:
     record: Path | None = option(None, "film the episodes, as .mp4 or .gif; needs no screen", metavar="FILE")
     speed: float = option(1.0, "of the terminal, as a multiple of real time; 0: as fast as it goes", low=0, high=1000)
     greedy: bool = option(True, "the most probable action, or a sampled one")
+    observation: bool = option(False, "show the images that the policy sees instead of the environment's picture")
 
     def run(self) -> int:
         from workers.playing.play import play

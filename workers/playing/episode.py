@@ -14,6 +14,7 @@ from a3c.environments import EnvironmentSpec
 from a3c.heads import Part
 from a3c.serial import SerialEnvironments
 from a3c.spaces import is_array, names_of
+from workers.playing.pictures import Picture, enlarged, seen
 from workers.processes.preflight import environment_output
 
 TERMINATED = "terminated"
@@ -28,13 +29,14 @@ class Step:
     index: int  # steps taken so far
     reward: float  # of the last of them; 0 before the first
     episode_return: float  # so far
-    observation: tuple[float, ...]  # [O], without a mask
+    observation: tuple[float, ...]  # [O], without a mask and images
     extent: tuple[float, ...]  # [O], the largest size of each component, declared or seen so far
     parts: tuple[Part, ...]  # of pi(a|s), and what is done now; at the end nothing is
     value: float  # V(s)
     names: tuple[str, ...] = ()  # [O], where the observation is no array; then only what is not 0 is shown
     ending: str = ""  # how the episode ended; "" while it goes on
     picture: str = ""  # the environment's own, as text; "" where it draws none
+    pixels: Picture | None = None  # the environment's own, or the images that the policy sees
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Player:
     greedy: bool
     rng: np.random.Generator
     gamma: float | None
+    shows_observation: bool = False
 
     def play(self, title: str, seed: int, show: Callable[[Step], None]) -> str:
         """Play an episode and show every step, the first and the last state included; return a line about it."""
@@ -62,13 +65,20 @@ class Player:
             critic = f"mean value error {found.bias:+.2f}, explained variance {found.explained_variance:.2f}"
         return f"return {step.episode_return:g}, {step.index} steps, {step.ending}, {critic}"
 
+    def _pixels(self, observation: NDArray[Any]) -> Picture | None:
+        if self.shows_observation:
+            return enlarged(seen(self.policy.observation, observation))
+        return self.env.render() if self.env.render_mode == "rgb_array" else None  # type: ignore[return-value]
+
     def _steps(self, title: str, seed: int) -> Iterator[Step]:
         head, spec, space = self.policy.head, self.policy.observation, self.env.observation_space
         environments = SerialEnvironments([self.env], observation=spec)
-        extent, names = np.zeros(spec.size), tuple(names_of(space, spec))
-        if is_array(space) and not spec.mask:
+        extent, names = np.zeros(spec.numbers), tuple[str, ...]()
+        if not is_array(space) or spec.mask:
+            names = tuple(names_of(space, spec)[: spec.numbers])
+        elif not spec.images:
             bounds = np.maximum(np.abs(space.low), np.abs(space.high)).astype(np.float64).reshape(-1)  # type: ignore[attr-defined]
-            extent, names = np.where(bounds < 1e6, bounds, 0.0), ()  # some declare the largest float there is
+            extent = np.where(bounds < 1e6, bounds, 0.0)  # some declare the largest float there is
         with environment_output():
             batch, _ = environments.reset(seed=seed)  # [1, *shape]
         self.policy.restart(1)
@@ -76,7 +86,8 @@ class Player:
         while True:
             with environment_output():
                 picture = str(self.env.render()) if self.env.render_mode == "ansi" else ""
-            observation = batch.reshape(-1)[: spec.size]
+                pixels = self._pixels(batch[0])
+            observation = batch.reshape(-1)[: spec.numbers]
             extent = np.fmax(extent, np.abs(observation))
             parameters, values = self.policy.both(batch)
             actions = None if ending else self.policy.chosen(parameters, greedy=self.greedy, rng=self.rng)
@@ -93,6 +104,7 @@ class Player:
                 names=names,
                 ending=ending,
                 picture=picture,
+                pixels=pixels,
             )
             if actions is None:
                 return

@@ -44,12 +44,17 @@ def play(options: Play) -> None:
     checkpoint, environment = load(options.path, options.env)
     policy, gamma = Policy(checkpoint.model), _gamma(checkpoint.path.absolute().parent.parent)
     renderer = _renderer("terminal" if options.terminal else options.render, options.record)
+    if options.observation and not environment.observation.images:
+        raise ConfigError(f"observation: a policy of {environment.env_id} sees numbers; leave --observation out")
+    if options.observation and renderer == "human":
+        renderer = "terminal"
     with ExitStack() as stack:
         _exit_on_signals(stack)
         stack.enter_context(_drawing_errors())
         env = stack.enter_context(_made(environment, renderer, options.record))
         show, say = stack.enter_context(_view(env, renderer, options.record, options.speed))
-        player = Player(env, environment, policy, options.greedy, np.random.default_rng(options.seed), gamma)
+        rng = np.random.default_rng(options.seed)
+        player = Player(env, environment, policy, options.greedy, rng, gamma, options.observation)
         for index in range(options.episodes):
             line = player.play(f"episode {index + 1} of {options.episodes}", options.seed + index, show)
             say(f"episode {index + 1}: {line}")
@@ -96,7 +101,8 @@ def _made(environment: EnvironmentSpec, renderer: str, record: Path | None) -> I
             raise ConfigError(f"record: {environment.env_id} draws no pictures: it has no render mode rgb_array")
         if renderer == "human" and "human" not in modes:
             raise ConfigError(f"render: {environment.env_id} has no window to show; use --render terminal or text")
-        mode = "rgb_array" if record is not None else "human" if renderer == "human" else "ansi"
+        pictured = record is not None or (environment.observation.images and renderer == "terminal")
+        mode = "rgb_array" if pictured else "human" if renderer == "human" else "ansi"
         env = environment.make_one(mode if mode in modes else None)
     try:
         yield env
@@ -123,9 +129,7 @@ def _view(
 
         def show(step: Step) -> None:
             if film is not None:
-                with environment_output():
-                    picture = env.render()
-                film(picture)
+                film(step.pixels)
             if screen.is_live:
                 screen.draw(lambda width, height: terminal_view.render(step, width, height))
                 pace.wait(LAST_FRAME_SECONDS if step.ending else 1 / fps)

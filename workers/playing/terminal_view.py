@@ -11,6 +11,7 @@ from rich.text import Text
 from workers.console.drawing import Frame, apart, beside, finite, fitted, gauge, joined, painted
 from workers.console.text import Line, clean, number, plural
 from workers.playing.episode import Step
+from workers.playing.pictures import half_blocks
 from workers.playing.scenes import Scene, scene_of
 
 PANEL = 28  # cells of what stands beside the drawing
@@ -63,6 +64,8 @@ def _drawing(step: Step, scene: Scene | None, columns: int, rows: int) -> list[L
     columns, rows = min(columns, LARGEST[0]), min(rows, LARGEST[1])
     if scene is not None and all(map(isfinite, step.observation)):
         return painted(scene.draw(step.observation, columns, rows), columns, rows)
+    if step.pixels is not None:
+        return half_blocks(step.pixels, columns, rows)
     if step.picture:
         return _coloured(step.picture)[:rows]
     width, sizes = min(columns, 60), zip(step.observation, step.extent, strict=True)
