@@ -10,7 +10,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from a3c.actors import actor_for
+from a3c.actors import Actor, actor_for
+from a3c.device import Local, OnGPU
 from a3c.learners import NO_CURES, Cures, Minibatch, RolloutStatistics, minibatches, remember, slow_values
 from a3c.moments import MomentsMeter
 from a3c.networks import ActorCritic
@@ -24,7 +25,7 @@ Array = NDArray[np.float32]
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of malloc.h
 
 
-class AutogradLearner:
+class AutogradLearner(Actor):
     """The same by torch's automatic differentiation: slower, and right for any network.
 
     Where all of a rollout is learned from once, by the policy that acted, what acting has computed is learned from.
@@ -39,16 +40,24 @@ class AutogradLearner:
         watch: Stopwatch,
         rng: Generator,
         cures: Cures = NO_CURES,
+        device: str = "cpu",
     ):
         keep_freed_memory()
+        self._network = Local(model) if device == "cpu" else OnGPU(model, device)
         self._model, self._objective, self._rng, self._lap, self._cures = model, objective, rng, watch.lap, cures
         self._measure = MomentsMeter(n_steps * count // objective.minibatches).measure
-        actor = actor_for(model)
-        self.head, self.parameters, self.greedy, self.values = actor.head, actor.parameters, actor.greedy, actor.values
+        self._actor = actor_for(model)  # for single answers, which the host gives
+        self.head = model.head
         self.state_size = model.state_size
         self._keeps = objective.passes == objective.minibatches == 1
         self._acted: list[tuple[Tensor, Tensor]] = []  # parameters and values [B, ...] of each step so far
         self._following: Tensor | None = None  # the state after the last of them, with what it was computed from
+
+    def parameters(self, observations: NDArray[Any]) -> Array:
+        return self._actor.parameters(observations)
+
+    def values(self, observations: NDArray[Any]) -> Array:
+        return self._actor.values(observations)
 
     def act(
         self, t: int, observations: NDArray[Any], out: Array, starts: Any = None, state: Array | None = None
@@ -57,14 +66,15 @@ class AutogradLearner:
         given, keeps = torch.from_numpy(observations), self._keeps and t >= 0
         if t <= 0:
             self._acted, self._following = [], None
+            self._network.refresh()
         with torch.set_grad_enabled(keeps):
             if state is None:
-                parameters, values = self._model(given)
+                parameters, values = self._network(given)
             else:
                 before = torch.from_numpy(state) if self._following is None else self._following
                 if starts.any():
                     before = before * torch.from_numpy(~starts)[:, None]
-                parameters, values, following = self._model.step(given, before)
+                parameters, values, following = self._network.step(given, before)
                 state[...] = following.detach().numpy()
                 self._following = following if keeps else None
         if keeps:
@@ -78,7 +88,8 @@ class AutogradLearner:
         batches = minibatches(self._objective, rollout.rewards.size, self._rng, self._cures.steps, groups)
         with torch.set_grad_enabled(batches[0].rows is None):  # then this is the forward pass to learn from
             if moved or len(acted_on) != len(rollout.rewards):
-                parameters, values = forward(self._model, rollout)  # [T + 1, B, ...]
+                self._network.refresh()
+                parameters, values = forward(self._network, rollout)  # [T + 1, B, ...]
             else:
                 parameters, values = map(torch.stack, zip(*[*acted_on, self._after(rollout)], strict=True))
         self._acted, self._following = [], None
@@ -102,50 +113,54 @@ class AutogradLearner:
         """Parameters and values of what follows the last step."""
         last = torch.from_numpy(rollout.observations[-1])
         if self._following is None or rollout.starts is None:
-            parameters, values = self._model(last)
+            parameters, values = self._network(last)
         else:
             state = self._following * torch.from_numpy(~rollout.starts[-1])[:, None]
-            parameters, values, _ = self._model.step(last, state)
+            parameters, values, _ = self._network.step(last, state)
         return parameters, values
 
     @torch.enable_grad()
     def gradient(self, batch: Minibatch) -> RolloutStatistics:
-        self._model.zero_grad(set_to_none=False)  # the gradients are views of one vector: keep them
+        self._network.zero_gradient()
         rows, actions, targets = batch.rows, self._rollout.flat_actions, self._targets
         parameters, values = self._forward
         if rows is not None:
-            parameters, values = forward_rows(self._model, self._rollout, rows)
+            self._network.refresh()
+            parameters, values = forward_rows(self._network, self._rollout, rows)
             actions, targets = actions[rows], targets.take(rows)
         log_prob, entropy = self.head.log_prob_entropy(parameters, torch.from_numpy(actions))
         self._lap("forward")
         if batch.critic_alone:
             log_prob, entropy = log_prob.detach(), entropy.detach()
         elif self._objective.preconditions:
-            products = _score_products(log_prob, [part for part in self._model.parameters() if part.requires_grad])
+            learned = [part for part in self._network.model.parameters() if part.requires_grad]
+            products = _score_products(log_prob, learned)
             targets = self._objective.preconditioned(targets, products)  # type: ignore[attr-defined]
         loss, terms = self._objective.loss(log_prob, entropy, values, targets)
         if self._cures.memory is not None:
             loss = loss + self._reminded(self._cures.memory, len(targets.returns))
         loss.backward()  # type: ignore[no-untyped-call]
+        self._network.deliver_gradient()
         self._lap("backward")
         predicted = log_prob * targets.unit if self._model.value_head is None else values
         return RolloutStatistics(terms, self._measure(targets.returns, predicted.detach().numpy(), targets.valid))
 
     @torch.no_grad()
     def rollout_values(self, rollout: Rollout) -> Array:
-        values: Array = forward(self._model, rollout)[1].numpy()
+        self._network.refresh()
+        values: Array = forward(self._network, rollout)[1].numpy()
         return values
 
     def _reminded(self, memory: "CriticMemory", count: int) -> Tensor:
         """The loss on remembered steps."""
         observations, returns = memory.draw(self._rng, count)
-        values = self._model(torch.from_numpy(observations))[1]
+        values = self._network(torch.from_numpy(observations))[1]
         error = (values - torch.from_numpy(returns)) / self._model.unit
         loss: Tensor = 0.5 * self._cures.memory_coef * error.square().mean()
         return loss
 
 
-def forward(model: ActorCritic, rollout: Rollout) -> tuple[Tensor, Tensor]:
+def forward(model: "ActorCritic | Local", rollout: Rollout) -> tuple[Tensor, Tensor]:
     """Parameters [T + 1, B, K] and values [T + 1, B] of a rollout and of what follows its last step."""
     observations = torch.from_numpy(rollout.observations)
     if rollout.starts is None or rollout.state is None:
@@ -156,7 +171,7 @@ def forward(model: ActorCritic, rollout: Rollout) -> tuple[Tensor, Tensor]:
     return parameters, values
 
 
-def forward_rows(model: ActorCritic, rollout: Rollout, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+def forward_rows(model: Local, rollout: Rollout, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
     """Parameters [N, K] and values [N] of a minibatch's steps: of a recurrent network, all those of environments."""
     if rollout.starts is None or rollout.state is None:
         parameters, values = model(torch.from_numpy(rollout.flat_observations[rows]))
@@ -193,6 +208,6 @@ def _score_products(log_prob: Tensor, parameters: list[Any]) -> Array:
     for one in log_prob:
         parts = torch.autograd.grad(one, parameters, retain_graph=True, allow_unused=True)
         scores.append(torch.cat([part.reshape(-1) for part in parts if part is not None]))
-    stacked = torch.stack(scores).numpy()
+    stacked = torch.stack(scores).cpu().numpy()
     products: Array = stacked.dot(stacked.T)
     return products

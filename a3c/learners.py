@@ -1,7 +1,6 @@
 """Learners: from a rollout to the gradient of the objective."""
 
 import math
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -143,12 +142,20 @@ def learner_for(
     cures: Cures = NO_CURES,
 ) -> Learner:
     """The learner of a run: by the closed form where it is wanted and the network has one, else by autograd."""
-    closed = config.network.gradients == "closed-form" and has_closed_form(model)
-    module, name = ("closed_form", "ClosedFormLearner") if closed else ("autograd", "AutogradLearner")
-    kind = getattr(import_module(f"a3c.{module}"), name)
     steps = rollout_steps(config, max_episode_steps)
-    made: Learner = kind(model, objective_for(config), steps, config.envs_per_worker, watch, rng, cures)
-    return made
+    given: Any = (model, objective_for(config), steps, config.envs_per_worker, watch, rng, cures)
+    device = config.network.device
+    if device != "cpu":
+        from a3c.device import device_of
+
+        device = device_of(device)
+    if has_closed_form(model) and (config.network.gradients, device) == ("closed-form", "cpu"):
+        from a3c.closed_form import ClosedFormLearner
+
+        return ClosedFormLearner(*given)
+    from a3c.autograd import AutogradLearner
+
+    return AutogradLearner(*given, device=device)
 
 
 def memory_for(

@@ -49,7 +49,7 @@ def main(
 def learn(worker_index: int, config: Config, environment: EnvironmentSpec, link: Link) -> None:
     """Algorithm S3 of Mnih et al. 2016, one actor-learner."""
     model = build(config, environment)
-    parameters, gradient = flat_zeros(model), flat_zeros(model)
+    parameters, gradient = (flat_zeros(model, pinned=config.network.device != "cpu") for _ in range(2))
     bind(model, parameters, gradient)
     max_norm, watch = config.optimizer.max_grad_norm, Stopwatch()
     rng = np.random.default_rng(seeds(config.seed, worker_index, link.incarnation))

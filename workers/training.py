@@ -72,6 +72,10 @@ def train(
         config.check_belonging(options)
     typed, path = checked_path("run_dir", "runs" if run_dir is None else run_dir, dashboard)
     check_limits(config)
+    if config.network.device == "cuda":
+        from a3c.device import device_of
+
+        device_of(config.network.device)  # refused here, not by each worker
     environment = None  # the default one is known to be right: it does not wait for gymnasium before the forkserver
     if not config.is_default_environment:
         from workers.processes.preflight import describe_environment
