@@ -143,7 +143,7 @@ def learner_for(
 ) -> Learner:
     """The learner of a run: by the closed form where it is wanted and the network has one, else by autograd."""
     steps = rollout_steps(config, max_episode_steps)
-    given: Any = (model, objective_for(config), steps, config.envs_per_worker, watch, rng, cures)
+    given = (model, objective_for(config), steps, config.envs_per_worker, watch, rng, cures)
     device = config.network.device
     if device != "cpu":
         from a3c.device import device_of

@@ -37,7 +37,7 @@ def test_gradients_on_a_gpu_are_those_of_the_cpu(options: dict[str, Any]) -> Non
         rollouts = [run.collect() for run in runs]
         found = []
         for run in runs:
-            run.learner._rng = np.random.default_rng(5)
+            run.learner._rng, run.learner._acted = np.random.default_rng(5), []  # it is the other one that has acted
             found.append(run.gradients(rollouts[0]))
         for one, other in zip(*found, strict=True):
             assert np.abs(one).max() > 0
