@@ -28,8 +28,6 @@ RESULTS, PAGE = ROOT / "benchmarks" / "results" / "gallery.jsonl", ROOT / "docs"
 README, BEGIN, END = ROOT / "README.md", "<!-- gallery -->", "<!-- /gallery -->"
 PICTURES = ROOT / "docs" / "figures" / "gallery"  # by benchmarks.gallery_pictures
 ZOO = ROOT / "benchmarks" / "peers" / "zoo.json"
-SEEDS = range(5)  # of each row; where 10 of 10 are wanted, twice as many
-TEN = ("Acrobot-v1", "LunarLander-v3")
 PAIRED = range(3)  # seeds of `--beside`
 PEERS = {"ppo": "PPO", "a2c": "A2C"}
 
@@ -49,14 +47,15 @@ class Row(NamedTuple):
     target: float
     others: str
     to_the_end: bool = False  # whether all of the budget is used, and the best policy judged
+    seeds: int = 5
 
 
 ROWS = (
-    Row("Acrobot-v1", -100, "zoo A2C -83, PPO -74 after 0.5 to 1 M steps"),
+    Row("Acrobot-v1", -100, "zoo A2C -83, PPO -74 after 0.5 to 1 M steps", seeds=10),
     Row("MountainCar-v0", -110, "zoo A2C -111, PPO -110 after 1 M"),
     Row("MountainCarContinuous-v0", 90, "zoo A2C 91, PPO 88"),
     Row("Pendulum-v1", -200, "zoo A2C -163 after 1 M, PPO -172 after 100 k"),
-    Row("LunarLander-v3", 200, "zoo A2C 156, PPO 242 after 1 M"),
+    Row("LunarLander-v3", 200, "zoo A2C 156, PPO 242 after 1 M", seeds=10),
     Row("LunarLanderContinuous-v3", 200, "zoo A2C 84 after 5 M, PPO 271 after 1 M"),
     Row("BipedalWalker-v3", 300, "zoo A2C 300, PPO 288 after 5 M"),
     Row("Hopper-v5", 1253, "after 1 M: Tianshou's A2C 1253, PPO 2410", True),
@@ -66,6 +65,9 @@ ROWS = (
     Row("minigrid:MiniGrid-DoorKey-5x5-v0", 0.95, "zoo PPO 0.964 after 100 k"),
     Row("FrozenLake-v1", 0.70, ""),
     Row("Taxi-v4", 8, "the best policy's mean is about 7.9"),
+    Row("ALE/Pong-v5", 18, "zoo A2C 17.3, PPO 21.0 after 10 M agent steps", seeds=3),
+    Row("a3c.masked:CartPoleNoVel", 475, "zoo recurrent PPO 500 after 100 k"),
+    Row("minigrid:MiniGrid-MemoryS7-v0", 0.9, ""),
 )
 
 
@@ -74,6 +76,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--env", nargs="+", default=[row.env for row in ROWS], help="these rows alone")
     parser.add_argument("--preset", nargs="*", default=["auto", "none"], help="with these presets")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="leave the run directories there")
     parser.add_argument("--beside", action="store_true", help="beside stable-baselines3, in an environment of its own")
     options = parser.parse_args()
     rows = [row for row in ROWS if row.env in options.env]
@@ -87,7 +90,13 @@ def main() -> int:
         wanted = [(row, preset, seed, "ours") for row, preset in pairs for seed in seeds_of(row, preset)]
     for row, preset, seed, side in wanted:
         if not any(identity(run) == (row.env, preset, seed, side) for run in runs()):
-            keep(row, preset, seed, side, peer(row, side, seed) if side in PEERS else measured(row, preset, seed))
+            keep(
+                row,
+                preset,
+                seed,
+                side,
+                peer(row, side, seed) if side in PEERS else measured(row, preset, seed, options.keep),
+            )
     made = runs()
     PAGE.write_text(page(made), encoding="utf-8")
     text = README.read_text()
@@ -101,7 +110,7 @@ def has_preset(row: Row) -> bool:
 
 
 def seeds_of(row: Row, preset: str) -> range:
-    return range((1 + (row.env in TEN and preset == "auto")) * len(SEEDS))
+    return range(row.seeds if preset == "auto" else min(row.seeds, 5))
 
 
 def runs() -> list[dict[str, Any]]:
@@ -121,10 +130,10 @@ def keep(row: Row, preset: str, seed: int, side: str, result: dict[str, Any]) ->
     print(run, flush=True)
 
 
-def measured(row: Row, preset: str, seed: int) -> dict[str, Any]:
+def measured(row: Row, preset: str, seed: int, keep: Path | None = None) -> dict[str, Any]:
     """One run of ours, in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        run_dir = Path(folder) / "run"
+        run_dir = Path(folder) / "run" if keep is None else keep / f"{name_of(row).replace('/', '-')}-{preset}-{seed}"
         words = ["--env", row.env, "--preset", preset, "--seed", str(seed)]
         words += ["--target-return", "1e9" if row.to_the_end else str(row.target)]
         began = time.monotonic()
@@ -133,7 +142,7 @@ def measured(row: Row, preset: str, seed: int) -> dict[str, Any]:
         seconds = time.monotonic() - began
         summary = json.loads((run_dir / "summary.json").read_text())
     evaluation = summary.get("evaluation") or summary.get("best") or {}
-    kept = {name: summary.get(name) for name in ("status", "env_steps", "solved_env_steps", "updates")}
+    kept = {name: summary.get(name) for name in ("status", "env_steps", "solved_env_steps", "updates", "cpu_seconds")}
     return {**kept, "seconds": round(seconds, 2), "return": evaluation.get("mean")}
 
 
