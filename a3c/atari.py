@@ -19,10 +19,12 @@ CHOICES: dict[str, Any] = {
     "noop_max": 30,
     "repeat_action_probability": 0.0,
     "use_fire_reset": True,
-    "episodic_life": False,
+    "life_loss_info": False,
     "reward_clipping": False,
 }
-TRAINING = {"episodic_life": True, "reward_clipping": True}  # an evaluation plays whole games, for the true score
+# In training a lost life ends an episode, and the game goes on (what ale-py calls episodic_life begins a new game, so
+# that nothing is seen of what follows the first life). An evaluation plays whole games, for the true score.
+TRAINING = {"life_loss_info": True, "reward_clipping": True}
 HIGHEST_SEED = 2**31 - 2**20  # room for one more for each environment
 
 

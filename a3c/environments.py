@@ -138,7 +138,7 @@ class EnvironmentSpec:
 
     def is_batched(self, count: int) -> bool:
         """Whether so many are stepped by one call."""
-        return self.native and count >= NATIVE_FROM
+        return self.native and (count >= NATIVE_FROM or bool(self.observation.images))
 
     def notes(self) -> list[str]:
         """What a user should know of how it is taken."""

@@ -71,3 +71,33 @@ class InfoMasked(Masked):
     def step(self, action: Any) -> Any:
         _, *others = super().step(action)
         return 2, *others[:3], {"action_mask": self.allowed}
+
+
+class Spot(gymnasium.Env[Any, Any]):
+    """A bright spot moves across a picture, beside a number of it: 1 for the action that names its half."""
+
+    observation_space = spaces.Dict(eye=spaces.Box(0, 255, (24, 20, 3), np.uint8), side=spaces.Box(-1, 1, (1,)))
+    action_space = spaces.Discrete(2)
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
+
+    def __init__(self, render_mode: str | None = None):
+        self.render_mode = render_mode
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.steps = 0
+        return self.seen(), {}
+
+    def seen(self) -> dict[str, Any]:
+        self.place = int(self.np_random.integers(20))
+        self.eye = np.zeros((24, 20, 3), np.uint8)
+        self.eye[:, self.place] = 255
+        return {"eye": self.eye, "side": np.zeros(1, np.float32)}
+
+    def step(self, action: Any) -> Any:
+        reward = float(action == (self.place >= 10))
+        self.steps += 1
+        return self.seen(), reward, self.steps == 10, False, {}
+
+    def render(self) -> Any:
+        return self.eye

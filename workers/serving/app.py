@@ -136,10 +136,10 @@ def _describe(document: dict[str, Any], metadata: Metadata) -> dict[str, Any]:
     for answer in (schemas["OneAnswer"], schemas["ManyAnswers"]):
         answer["properties"][name] = answer["properties"].pop("distribution")
         answer["required"].append(name)
-    sizes = ("One", "Many") if metadata.is_recurrent else ()
-    for name in sizes:
-        schemas[name]["properties"][SESSION] = schemas[f"{name}Answer"]["properties"][SESSION] = dict(SESSION_SCHEMA)
-        schemas[f"{name}Answer"]["required"].append(SESSION)
+    for asked, answered in (("One", "OneAnswer"), ("Many", "ManyAnswers")) if metadata.is_recurrent else ():
+        for schema in (schemas[asked], schemas[answered]):
+            schema["properties"][SESSION] = SESSION_SCHEMA
+        schemas[answered]["required"].append(SESSION)
     if not metadata.is_recurrent:
         del document["paths"]["/act"]["post"]["responses"]["410"]
     schemas["One"]["example"] = {"observation": metadata.interface.example()}
