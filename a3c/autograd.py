@@ -28,7 +28,7 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of malloc.h
 class AutogradLearner(Actor):
     """The same by torch's automatic differentiation: slower, and right for any network.
 
-    Where all of a rollout is learned from once, by the policy that acted, what acting has computed is learned from.
+    What acting has computed is not computed again; where all of a rollout is learned from once, it is learned from.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class AutogradLearner(Actor):
         self._actor = actor_for(model)  # for single answers, which the host gives
         self.head = model.head
         self.state_size = model.state_size
-        self._keeps = objective.passes == objective.minibatches == 1
+        self._learns_from_acting = objective.passes == objective.minibatches == 1
         self._acted: list[tuple[Tensor, Tensor]] = []  # parameters and values [B, ...] of each step so far
         self._following: Tensor | None = None  # the state after the last of them, with what it was computed from
 
@@ -63,11 +63,11 @@ class AutogradLearner(Actor):
         self, t: int, observations: NDArray[Any], out: Array, starts: Any = None, state: Array | None = None
     ) -> None:
         """As `Learner.act`, and `a3c.memory.Remember` of a recurrent network."""
-        given, keeps = torch.from_numpy(observations), self._keeps and t >= 0
+        given = torch.from_numpy(observations)
         if t <= 0:
             self._acted, self._following = [], None
             self._network.refresh()
-        with torch.set_grad_enabled(keeps):
+        with torch.set_grad_enabled(self._learns_from_acting and t >= 0):
             if state is None:
                 parameters, values = self._network(given)
             else:
@@ -76,9 +76,8 @@ class AutogradLearner(Actor):
                     before = before * torch.from_numpy(~starts)[:, None]
                 parameters, values, following = self._network.step(given, before)
                 state[...] = following.detach().numpy()
-                self._following = following if keeps else None
-        if keeps:
-            self._acted.append((parameters, values))
+                self._following = following
+        self._acted.append((parameters, values))
         out[...] = parameters.detach().numpy()
 
     @torch.enable_grad()  # an environment may have turned it off
@@ -176,11 +175,9 @@ def forward_rows(model: Local, rollout: Rollout, rows: NDArray[np.int64]) -> tup
     if rollout.starts is None or rollout.state is None:
         parameters, values = model(torch.from_numpy(rollout.flat_observations[rows]))
         return parameters, values
-    steps, count = rollout.rewards.shape
-    chosen = rows[: len(rows) // steps]  # in the first step
+    chosen = rows[: len(rows) // len(rollout.rewards)]  # the environments, which are the rows of the first step
     arrays = (rollout.observations[:-1, chosen], rollout.state[chosen], rollout.starts[:-1, chosen])
     parameters, values, _ = model.sequence(*map(torch.from_numpy, arrays))
-    assert count * steps >= len(rows) == values.numel()
     return parameters.flatten(0, 1), values.flatten()
 
 
