@@ -80,6 +80,12 @@ class SharedStore:
         self._counters = self._done, self._env_steps, self._overlapped, self._torn = tuple(counters)
         self.barrier = CheckpointBarrier(scoreboard.workers, led=self.queues)
 
+    @property
+    def nbytes(self) -> int:
+        """Of the parameters and the optimizer's moments."""
+        arrays = (self._parameters, *self.optimizer.moments.values())
+        return sum(shared.array.nbytes for shared in arrays)
+
     def pull_again(self, into: Tensor) -> Pulled:
         """As `pull`, between two minibatches of a rollout: its statistics stay what they were when it was collected."""
         if self.statistics is None:

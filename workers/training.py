@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -242,7 +243,7 @@ def supervise(
         kind, origin = ("started", "") if resumed is None else ("resumed", f"; {resumed.describe()}")
         plural, others = "s" * (config.workers != 1), " and a monitor" if watching else ", no evaluations"
         log.event(kind, f"{config.workers} worker{plural}{others}, seed {config.seed}{origin}")
-        for note in (*setting(config, environment), *environment.notes()):
+        for note in (*setting(config, environment), *environment.notes(), *memory_notes(config, environment, store)):
             log.event("setting", note)
         if (line := crowding(config)) is not None:
             log.event("warning", line)
@@ -266,6 +267,16 @@ def setting(config: Config, environment: EnvironmentSpec) -> list[str]:
             )
         found.append(f"each worker steps {config.envs_per_worker} environments {way}{cost}")
     return found
+
+
+def memory_notes(config: Config, environment: EnvironmentSpec, store: SharedStore) -> list[str]:
+    """How much is shared, and held by each worker, where observations are images; the console has the whole."""
+    observation = environment.observation
+    if not observation.images:
+        return []
+    steps = (config.n_steps + 1) * config.envs_per_worker
+    rollout = steps * math.prod(observation.shape) * (1 if observation.dtype == "uint8" else 4)
+    return [f"{store.nbytes / 2**20:.1f} MiB of shared memory; {rollout / 2**20:.1f} MiB of observations a worker"]
 
 
 def build_store(
