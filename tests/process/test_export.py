@@ -80,6 +80,7 @@ def test_the_metadata_tells_a_consumer_what_it_needs(exported: tuple[Path, str])
         "max_episode_steps": 500,
         "target_return": 475.0,
         "seed": 3,
+        "state_size": 0,
     }
     assert {name: told[name] for name in expected} == expected
     low, high = np.array(told["lowest"]), np.array(told["highest"])
