@@ -52,7 +52,7 @@ class Images(nn.Module):
 
 
 class Convolution(nn.Module):
-    """Layers over one image, scaled to [0, 1]."""
+    """Layers over one image, scaled to [0, 1], less its mean: what is the same everywhere says nothing."""
 
     def __init__(self, image: Image, layers: "Plain | Residual"):
         super().__init__()
@@ -66,7 +66,7 @@ class Convolution(nn.Module):
         scaled = planes.contiguous(memory_format=torch.channels_last).to(torch.float32)  # half of a convolution's time
         if (image.low, image.high) != (0.0, 1.0):
             scaled = (scaled - image.low if image.low else scaled) * (1 / (image.high - image.low))
-        features: Tensor = self.layers(scaled)
+        features: Tensor = self.layers(scaled - scaled.mean((1, 2, 3), keepdim=True))
         return features.reshape(*lead, self.features)
 
 
