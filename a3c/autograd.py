@@ -10,7 +10,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from a3c.actors import Actor, actor_for
+from a3c.actors import Actor, actor_for, has_closed_form
 from a3c.device import Local, OnGPU
 from a3c.learners import NO_CURES, Cures, Minibatch, RolloutStatistics, minibatches, remember, slow_values
 from a3c.moments import MomentsMeter
@@ -28,7 +28,8 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of malloc.h
 class AutogradLearner(Actor):
     """The same by torch's automatic differentiation: slower, and right for any network.
 
-    What acting has computed is not computed again; where all of a rollout is learned from once, it is learned from.
+    What acting has computed is not computed again; where all of a rollout is learned from once, it is learned from. Of
+    a small network, which has a closed form, one pass over a rollout is faster than the graphs of its steps.
     """
 
     def __init__(
@@ -49,7 +50,8 @@ class AutogradLearner(Actor):
         self._actor = actor_for(model)  # for single answers, which the host gives
         self.head = model.head
         self.state_size = model.state_size
-        self._learns_from_acting = objective.passes == objective.minibatches == 1
+        self._keeps = not has_closed_form(model)
+        self._learns_from_acting = self._keeps and objective.passes == objective.minibatches == 1
         self._acted: list[tuple[Tensor, Tensor]] = []  # parameters and values [B, ...] of each step so far
         self._following: Tensor | None = None  # the state after the last of them, with what it was computed from
 
@@ -77,7 +79,8 @@ class AutogradLearner(Actor):
                 parameters, values, following = self._network.step(given, before)
                 state[...] = following.detach().numpy()
                 self._following = following
-        self._acted.append((parameters, values))
+        if self._keeps:
+            self._acted.append((parameters, values))
         out[...] = parameters.detach().numpy()
 
     @torch.enable_grad()  # an environment may have turned it off
