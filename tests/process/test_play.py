@@ -322,6 +322,7 @@ def test_the_terminal_shows_the_pole_and_what_the_policy_makes_of_it(watched: tu
 
 def test_a_smaller_terminal_gets_smaller_frames(watched: tuple[Job, Path]) -> None:
     job, _ = watched
+    job.until(lambda: "right" in job.output)  # where this test is the first, the program is still starting
     seen = len(job.output)
     job.resize(40, 12)
     job.until(lambda: "right" in job.output[seen:].partition(CLEAR)[2])
