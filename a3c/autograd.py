@@ -12,7 +12,7 @@ from torch import Tensor
 
 from a3c.actors import Actor, actor_for, has_closed_form
 from a3c.device import Local, OnGPU
-from a3c.learners import NO_CURES, Cures, Minibatch, RolloutStatistics, minibatches, remember, slow_values
+from a3c.learners import NO_CURES, Cures, Minibatch, RolloutStatistics, action_values, minibatches, remember
 from a3c.moments import MomentsMeter
 from a3c.networks import ActorCritic
 from a3c.objectives import Objective
@@ -103,8 +103,10 @@ class AutogradLearner(Actor):
             shape, acted = rollout.rewards.shape, rollout.behavior_log_probs if moved else None
             flat = parameters[:-1].detach().flatten(0, 1).numpy()
             log_prob = self.head.evaluate(flat, rollout.flat_actions).log_prob.reshape(shape)
-        if slow is not None and log_prob is not None:
-            known, log_prob = slow_values(slow.head, *_of_slow(slow, rollout), rollout, log_prob)
+        if slow is not None:
+            slow_parameters, known = _of_slow(slow, rollout)
+            if self._model.value_head is None:
+                log_prob = action_values(self.head, slow_parameters, rollout)
         self._targets = self._objective.targets(rollout, known, self._model.unit, log_prob, acted).flat()
         self._lap("returns")
         remember(self._cures, rollout, self._targets)

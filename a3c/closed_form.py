@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from a3c.actors import ClosedFormActor, actor_for
 from a3c.heads import Evaluated
-from a3c.learners import NO_CURES, Cures, Minibatch, RolloutStatistics, minibatches, remember, slow_values
+from a3c.learners import NO_CURES, Cures, Minibatch, RolloutStatistics, action_values, minibatches, remember
 from a3c.moments import MomentsMeter
 from a3c.networks import ActorCritic
 from a3c.objectives import Objective, Targets
@@ -80,9 +80,10 @@ class ClosedFormLearner(ClosedFormActor):
         log_prob = self._evaluated.log_prob.reshape(n_steps, count)
         if self._slow is not None:
             observations = rollout.observations.reshape(-1, *rollout.observations.shape[2:])
-            known, values = self._slow.both(observations)
-            known, values = known.reshape(n_steps + 1, count, -1), values.reshape(n_steps + 1, count)
-            self._values_kept, log_prob = slow_values(self._slow.head, known, values, rollout, log_prob)
+            self._values_kept = self._slow.values(observations)
+            if self._value is None:
+                known = self._slow.parameters(observations).reshape(n_steps + 1, count, -1)
+                log_prob = action_values(self.head, known, rollout)
         self._lap("forward")
         values = self._values_kept.reshape(n_steps + 1, count)
         self._targets = self._objective.targets(rollout, values, self._model.unit, log_prob, acted).flat()

@@ -91,15 +91,11 @@ def remember(cures: Cures, rollout: Rollout, targets: Targets) -> None:
         cures.memory.add(rollout.flat_observations, targets.returns, targets.valid)
 
 
-def slow_values(head: Head, parameters: Array, values: Array, rollout: Rollout, log_prob: Array) -> tuple[Array, Array]:
-    """A slow network's values [T + 1, B]; of action values, those of the actions [T, B] instead of `log_prob`.
-
-    `parameters` [T + 1, B, K] and `values` are the slow network's own.
-    """
-    if hasattr(head, "best"):
-        flat = parameters[: len(log_prob)].reshape(log_prob.size, -1)
-        log_prob = head.evaluate(flat, rollout.flat_actions).log_prob.reshape(log_prob.shape)
-    return values, log_prob
+def action_values(head: Head, parameters: Array, rollout: Rollout) -> Array:
+    """Those of the actions of a rollout [T, B], of a slow network's parameters [T + 1, B, K]."""
+    shape = rollout.rewards.shape
+    flat = parameters[: len(rollout.rewards)].reshape(rollout.rewards.size, -1)
+    return head.evaluate(flat, rollout.flat_actions).log_prob.reshape(shape)
 
 
 def minibatches(
