@@ -25,7 +25,21 @@ class Actor(Protocol):
 
     def greedy(self, observations: NDArray[Any]) -> NDArray[Any]:
         """The most probable actions [B, *action_shape]."""
-        return self.head.mode(self.parameters(observations))
+        return self.actions(observations)
+
+    def actions(
+        self, observations: NDArray[Any], *, greedy: bool = True, rng: np.random.Generator | None = None
+    ) -> NDArray[Any]:
+        """Actions [B, *action_shape], as the head counts them: the most probable ones, or drawn with `rng`."""
+        return self.chosen(self.parameters(observations), greedy=greedy, rng=rng)
+
+    def chosen(self, parameters: Array, *, greedy: bool = True, rng: np.random.Generator | None = None) -> NDArray[Any]:
+        """Actions of a distribution's parameters [B, outputs]."""
+        if greedy:
+            return self.head.mode(parameters)
+        noise = np.empty((len(parameters), *self.head.noise_shape), np.float32)
+        self.head.draw_noise(rng or np.random.default_rng(), noise)
+        return self.head.sample(parameters, noise)
 
     def both(self, observations: NDArray[Any]) -> tuple[Array, Array]:
         """Parameters and values of the same observations; a recurrent network takes them for one step."""
@@ -153,20 +167,6 @@ class Policy(Actor):
         ones, or sampled with `rng` where not greedy.
         """
         return self.head.to_env(self.actions(observations, greedy=greedy, rng=rng))
-
-    def actions(
-        self, observations: Any, *, greedy: bool = True, rng: np.random.Generator | None = None
-    ) -> NDArray[Any]:
-        """The same actions, as the head counts them."""
-        return self.chosen(self.parameters(observations), greedy=greedy, rng=rng)
-
-    def chosen(self, parameters: Array, *, greedy: bool = True, rng: np.random.Generator | None = None) -> NDArray[Any]:
-        """Actions of a distribution's parameters [B, outputs]."""
-        if greedy:
-            return self.head.mode(parameters)
-        noise = np.empty((len(parameters), *self.head.noise_shape), np.float32)
-        self.head.draw_noise(rng or np.random.default_rng(), noise)
-        return self.head.sample(parameters, noise)
 
     @np.errstate(all="ignore")  # as training computes them, whatever the caller has NumPy raise
     def parameters(self, observations: Any) -> Array:

@@ -199,7 +199,12 @@ class EvaluationConfig:
     """How the monitor evaluates the shared policy."""
 
     target_return: float | None = option(None, "mean return that counts as solved; default: the environment's own")
-    eval_episodes: int = option(100, "greedy episodes per evaluation; 0: none, train to the budget", low=0)
+    eval_episodes: int = option(100, "episodes per evaluation; 0: none, train to the budget", low=0)
+    eval_actions: str = option(
+        "greedy",
+        "the most probable ones, or sampled, as in training, by which no episode goes in circles",
+        choices=("greedy", "sampled"),
+    )
     eval_envs: int | None = option(
         None, "environments that an evaluation has open at once; default: 100 of a native batch, else 10", low=1
     )

@@ -1,4 +1,4 @@
-"""Greedy evaluation over a fixed number of episodes."""
+"""Evaluation over a fixed number of episodes."""
 
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -13,8 +13,8 @@ from a3c.environments import EnvironmentSpec
 NATIVE_BATCH = 100
 SERIAL_BATCH = 10  # scalar environments cost memory and gain nothing from a larger batch
 IMAGE_BATCH = 20  # of native ones that show images, whose episodes are long: few that are over are waited for
-# Observations [B, *shape] -> the most probable actions [B, *action_shape]: `Actor.greedy`.
-Greedy = Callable[[NDArray[Any]], NDArray[Any]]
+# Observations [B, *shape] -> actions [B, *action_shape]: `Actor.greedy`, or `Actor.actions`, which can draw them.
+Acting = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def batch_size(environment: EnvironmentSpec, episodes: int, environments_at_once
 
 
 def evaluate(
-    greedy: Greedy,
+    act: Acting,
     environment: EnvironmentSpec,
     episodes: int,
     seed: int,
@@ -53,14 +53,14 @@ def evaluate(
     goes_on: Callable[[Returns], bool] = lambda returns: True,
     restart: Callable[[int], None] = lambda count: None,
 ) -> Returns | None:
-    """Play `episodes` whole episodes with the most probable action; None where `cancelled` said so before the end.
+    """Play `episodes` whole episodes by `act`; None where `cancelled` said so before the end.
 
     Each environment of a batch plays exactly one episode, so that short episodes are not favoured. Equal arguments
     give equal returns, bit for bit on the same machine.
 
     Args:
         cancelled: asked after every step, and after each environment that is made or, where it is scalar, reset.
-        environments_at_once: the most that may be open; scalar ones give the same returns whatever it is.
+        environments_at_once: the most that may be open; scalar ones give the same greedy returns whatever it is.
         goes_on: asked between two batches, with the returns so far, whether there is to be another one.
         restart: called with the size of the batches before each that begins: `Actor.restart`.
     """
@@ -85,7 +85,7 @@ def evaluate(
             while alive.any():
                 beat()
                 asked[places] = observations
-                observations, rewards, terminated, truncated, _ = environments.step(greedy(asked)[places])
+                observations, rewards, terminated, truncated, _ = environments.step(act(asked)[places])
                 batch_returns += np.where(alive, rewards, 0.0)
                 batch_lengths += alive
                 alive &= ~(terminated | truncated)

@@ -19,6 +19,7 @@ DASHBOARD: dict[str, Any] = {"meaning": "live console, or plain lines", "choices
 PROFILE: dict[str, Any] = {"meaning": "show at the end where each worker's time went"}
 RENDERERS = ("auto", "human", "text", "terminal")
 ENV: dict[str, Any] = {"meaning": "the environment, where the checkpoint's own id is not found", "metavar": "MODULE:ID"}
+GREEDY: dict[str, Any] = {"meaning": "the most probable action, or a sampled one"}
 POLICY: dict[str, Any] = {"meaning": "a run directory or a checkpoint's .json", "metavar": "RUN_DIR|CHECKPOINT"}
 
 
@@ -116,18 +117,19 @@ class Tune:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Evaluate a checkpoint greedily."""
+    """Evaluate a checkpoint."""
 
     path: Path = option(MISSING, **POLICY)
     episodes: int = option(100, "whole episodes to play", low=1)
     seed: int = option(0, "seed of the environment", **SEED)
     env: str | None = option(None, **ENV)
+    greedy: bool = option(True, **GREEDY)
     json: bool = option(False, "print one JSON object")
 
     def run(self) -> int:
         from workers.playing.evaluating import as_json, as_text, evaluate_checkpoint
 
-        result = evaluate_checkpoint(self.path, self.episodes, self.seed, self.env)
+        result = evaluate_checkpoint(self.path, self.episodes, self.seed, self.env, self.greedy)
         print(as_json(result) if self.json else as_text(result))
         return 0
 
@@ -144,7 +146,7 @@ class Play:
     terminal: bool = option(False, "the same as --render terminal")
     record: Path | None = option(None, "film the episodes, as .mp4 or .gif; needs no screen", metavar="FILE")
     speed: float = option(1.0, "of the terminal, as a multiple of real time; 0: as fast as it goes", low=0, high=1000)
-    greedy: bool = option(True, "the most probable action, or a sampled one")
+    greedy: bool = option(True, **GREEDY)
     observation: bool = option(False, "show the images that the policy sees instead of the environment's picture")
 
     def run(self) -> int:

@@ -5,6 +5,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -45,8 +46,9 @@ class Monitor:
 
     An evaluation that fails is reported, counted and skipped; the next one waits a little longer each time. Where
     snapshots are queued each of them is evaluated, so that a run repeats itself; else the next one is evaluated when
-    its env steps have come, as the share of the time allows. A policy that promises no more than one before it, after
-    the first episodes, is passed over: an evaluation that is reported has all its episodes.
+    its env steps have come, as the share of the time allows. A policy whose first episodes promise too little is
+    passed over: an evaluation that is reported has all its episodes. Beyond the share they are played of a policy that
+    promises the target or, where there is none or a run repeats itself, more than all before it.
 
     Messages to the supervisor are pairs of a kind and its data: ("evaluated", Evaluation), ("best", Evaluation),
     ("evaluation-failed", reason), ("last", Evaluation), ("unsaved", reason) and, last, ("solved", Evaluation).
@@ -194,6 +196,9 @@ class Monitor:
         evaluation = self._evaluate(snapshot, self._is_stopped, whole)
         if evaluation.episodes < self._options.eval_episodes:
             self._update(promised=max(evaluation.mean, self._highest_mean()))
+            if not self._store.queues:  # what is passed over keeps to half of the share: whole ones are to come, too
+                seconds = evaluation.episodes * self._episode_seconds
+                self._resting_until = time.monotonic() + seconds * (2 / max(self._options.eval_share, 1e-9) - 1)
             return False
         if self._options.critic_episodes:
             evaluation = replace(evaluation, **self._judged(evaluation.seed))
@@ -227,14 +232,18 @@ class Monitor:
         self._update(evaluations=self._progress.evaluations + 1)
 
         def proceeds(returns: Returns) -> bool:  # in `sync` only returns may decide
-            if whole or -math.inf < self._highest_mean() < returns.returns.mean():
+            mean, repeats = returns.returns.mean(), bool(self._store.queues)
+            if whole or (self._target is not None and mean >= self._target):
+                return True
+            if (repeats or self._target is None) and -math.inf < self._highest_mean() < mean:
                 return True
             seconds = (time.monotonic() - began) * options.eval_episodes / len(returns.returns)
-            return not self._store.queues and self._affordable(seconds)
+            return not repeats and self._affordable(seconds)
 
-        greedy, most = self._actor.greedy, options.eval_envs
+        rng, greedy = np.random.default_rng(seed), options.eval_actions == "greedy"
+        act, most = partial(self._actor.actions, greedy=greedy, rng=rng), options.eval_envs
         episodes, restart = options.eval_episodes, self._actor.restart
-        result = evaluate(greedy, self._environment, episodes, seed, cancelled, most, proceeds, restart)
+        result = evaluate(act, self._environment, episodes, seed, cancelled, most, proceeds, restart)
         seconds = time.monotonic() - began
         self._update(seconds=self._progress.seconds + seconds)
         if result is None:

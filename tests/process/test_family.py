@@ -103,3 +103,12 @@ def test_a_policy_of_its_own_kind_is_loaded_and_acts(objective: str, tmp_path: P
     code, output = run_here("evaluate", tmp_path, "--episodes", 5)
     assert code == 0
     assert "over 5 greedy episodes" in output
+
+
+def test_evaluate_repeats_the_sampled_evaluation_of_a_run(tmp_path: Path) -> None:
+    trained(tmp_path, eval_episodes=20, eval_actions="sampled", max_env_steps=3000, workers=1)
+    evaluation = json.loads((tmp_path / "summary.json").read_text())["evaluation"]
+    typed = ("evaluate", tmp_path, "--episodes", 20, "--seed", evaluation["seed"], "--json")
+    drawn, greedy = (json.loads(run_here(*typed, *words)[1]) for words in (["--no-greedy"], []))
+    assert (drawn["mean"], drawn["std"], drawn["actions"]) == (evaluation["mean"], evaluation["std"], "sampled")
+    assert (greedy["actions"], greedy["mean"] == drawn["mean"]) == ("greedy", False)

@@ -301,9 +301,7 @@ def test_what_time_allows_is_evaluated_whole_whatever_it_promises(thorough: Run)
     assert thorough.evaluations.progress().promised is None
 
 
-@pytest.mark.parametrize(
-    ("thorough", "seconds"), [("async", 0.05), ("sync", 0.0), ("sync", 0.05)], indirect=["thorough"]
-)
+@pytest.mark.parametrize(("thorough", "seconds"), [("async", 0.5), ("sync", 0.0), ("sync", 0.5)], indirect=["thorough"])
 def test_what_time_does_not_allow_and_in_sync_everything_is_evaluated_whole_where_it_promises_more_than_all_before(
     thorough: Run, seconds: float
 ) -> None:
@@ -313,9 +311,24 @@ def test_what_time_does_not_allow_and_in_sync_everything_is_evaluated_whole_wher
     assert (progress.promised, progress.evaluations) == (4.0, 6)  # evaluations that were begun have had their seeds
 
 
+@pytest.mark.parametrize(("mode", "whole"), [("async", [(30, 6.0)]), ("sync", [(30, 4.0), (30, 6.0)])])
+def test_beyond_its_share_a_run_with_a_target_evaluates_whole_what_promises_that(
+    mode: str, whole: list[tuple[int, float]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(tmp_path, monkeypatch, mode, eval_episodes=30, eval_share=0.5, target_return=5.5)
+    assert few_first(run, 0.5, [3.0, [5.0, 5.0, 2.0], 6.0])[: len(whole)] == whole
+
+
+def test_what_is_passed_over_leaves_room_for_whole_evaluations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(tmp_path, monkeypatch, "async", eval_episodes=30, eval_share=0.1)
+    worse: list[Pay] = [9.0 - number for number in range(9)]
+    assert 1 < len(few_first(run, 0.5, worse)) < len(worse)
+    assert run.evaluations.progress().seconds <= 0.1 * (run.clock.now - 1000) + FREE_SECONDS + 0.5 * 30
+
+
 @pytest.mark.parametrize("thorough", ["async", "sync"], indirect=True)
 def test_the_policy_that_training_ends_with_is_evaluated_whole(thorough: Run) -> None:
-    assert few_first(thorough, 0.05, [3.0, 2.0]) == [(30, 0.0)]  # as evaluation number 3 pays
+    assert few_first(thorough, 0.5, [3.0, 2.0]) == [(30, 0.0)]  # as evaluation number 3 pays
     assert thorough.told[0].updates == thorough.store.updates
 
 

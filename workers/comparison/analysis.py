@@ -103,7 +103,7 @@ def pooled_staleness(runs: Iterable[Run]) -> tuple[int, ...]:
 
 
 def learning_curve(runs: Sequence[Run], position: Callable[[Evaluation], float]) -> Band:
-    """The mean greedy return over seeds of one arm; after a run has ended its last evaluation stands.
+    """The mean return of evaluations over seeds of one arm; after a run has ended its last evaluation stands.
 
     Evaluations whose return is not finite are left out: the one before them stands. `position` is where on the x axis
     an evaluation lies.

@@ -78,7 +78,7 @@ def log_rank(comparison: Comparison) -> dict[str, float]:
 
 
 def learning_curves(comparison: Comparison) -> Figure | None:
-    """Mean greedy return over env steps and over seconds, and below it when each arm was at the target."""
+    """Mean return of evaluations over env steps and over seconds, and below it when each arm was at the target."""
     if not any(len(arm.over_env_steps.x) > 1 for arm in comparison.arms):
         return None
     strip = 0.4 * len(comparison.arms) * (comparison.target_return is not None)  # inches
@@ -90,7 +90,7 @@ def learning_curves(comparison: Comparison) -> Figure | None:
         names,
         goal=f"target {target_of(comparison)}" if strip else "",
     )
-    canvas.title(figure, f"{subject(comparison)}: mean greedy return while training", _reading(comparison))
+    canvas.title(figure, f"{subject(comparison)}: mean return of evaluations while training", _reading(comparison))
     for column, seconds in enumerate((False, True)):
         end = _shown_until(comparison, seconds)
         _curves(panels[0][column], comparison, seconds, end, labelled=not column)
@@ -254,7 +254,7 @@ def _curves(axes: Axes, comparison: Comparison, seconds: bool, end: float, label
     canvas.number_axis(axes, _axis_name(seconds))
     axes.tick_params(labelleft=labelled)
     if labelled:
-        axes.set_ylabel("mean greedy return")
+        axes.set_ylabel("mean return of evaluations")
 
 
 def _passages(axes: Axes, comparison: Comparison, seconds: bool, limits: tuple[float, float], named: bool) -> None:

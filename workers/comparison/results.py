@@ -114,7 +114,7 @@ class ArmResult:
     staleness_max: int
     staleness: tuple[int, ...]  # pushes of all runs by their staleness
     lost_updates: LostUpdates | None  # None where it was not measured
-    over_env_steps: Band  # mean greedy return
+    over_env_steps: Band  # mean return of evaluations
     over_seconds: Band
     advantage_over_env_steps: Band  # its magnitude; empty where the runs were not logged
     gradient: GradientVariance | None = None  # None where it was not measured

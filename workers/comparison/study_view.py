@@ -68,8 +68,8 @@ def _current(status: StudyStatus) -> Text:
     if now is None:
         return Text(f"{name}: starting", "yellow")
     steps = f"{now.env_steps:,} of {now.max_env_steps:,} env steps, {number(now.steps_per_second, 0)}/s"
-    greedy = number(now.evaluations[-1].mean if now.evaluations else None)
-    return Text(f"{name}: {now.phase.replace('_', ' ')}, {steps}, greedy {greedy}", "yellow")
+    mean = number(now.evaluations[-1].mean if now.evaluations else None)
+    return Text(f"{name}: {now.phase.replace('_', ' ')}, {steps}, {now.eval_actions} {mean}", "yellow")
 
 
 def _table(status: StudyStatus, width: int) -> Table:

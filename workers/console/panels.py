@@ -65,7 +65,7 @@ def _small(status: Status, width: int) -> list[Line]:
     latest = status.latest
     figures = [
         [(f"{status.env_steps:,}", "bold"), (" env steps", "dim")],
-        figure("greedy", f"{mean(latest)} of {target(status.target_return)}"),
+        figure(_judged(status), f"{mean(latest)} of {target(status.target_return)}"),
         [(f"{number(status.steps_per_second, 0)}/s", "bold")],
         figure("best", mean(status.best_shown)),
         *([figure("evaluated", f"at {latest.env_steps:,}")] if latest else []),
@@ -140,6 +140,11 @@ def _speeds(evaluations: Sequence[Evaluation]) -> list[float]:
     return [(after.env_steps - before.env_steps) / (after.seconds - before.seconds) for before, after in pairs[-8:]]
 
 
+def _judged(status: Status) -> str:
+    """What the returns of evaluations are called, beside the sampled ones of training."""
+    return "greedy" if status.eval_actions == "greedy" else "evaluated"
+
+
 def _returns(status: Status, width: int, rows: int) -> list[Line]:
     """Mean returns as figures, and the evaluation curve against the target."""
     latest, best = status.latest, status.best_shown
@@ -154,9 +159,9 @@ def _returns(status: Status, width: int, rows: int) -> list[Line]:
     ]
     if latest is not None and latest.critic_explained_variance is not None:  # on held-out episodes
         others.append(figure("critic", f"{latest.critic_explained_variance:.2f} explained"))
-    figures = joined([figure("greedy", mean(latest) + spread + when), *others], width - MARGIN)
+    figures = joined([figure(_judged(status), mean(latest) + spread + when), *others], width - MARGIN)
     if figures[-2:] != others[-1]:  # there is no room for all of them
-        figures = joined([figure("greedy", mean(latest) + when), *others], width - MARGIN)
+        figures = joined([figure(_judged(status), mean(latest) + when), *others], width - MARGIN)
     curve = chart(points, mark, finite(status.target_return), right, "env steps", width, rows - 1)
     return [named("return", figures), *curve]
 

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import sys
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,14 @@ from workers.processes.preflight import environment_output
 
 
 def evaluate_checkpoint(
-    path: str | os.PathLike[str], episodes: int, seed: int, env: str | None = None
+    path: str | os.PathLike[str], episodes: int, seed: int, env: str | None = None, greedy: bool = True
 ) -> dict[str, Any]:
-    """Statistics of the returns of greedy episodes; arguments and errors as in `load`."""
+    """Statistics of the returns of episodes, played greedily or with sampled actions; the rest as in `load`."""
     with environment_output():
         checkpoint, environment = load(path, env)
         policy = Policy(checkpoint.model)
-        result = evaluate(policy.actions, environment, episodes, seed, restart=policy.restart)
+        act = partial(policy.actions, greedy=greedy, rng=np.random.default_rng(seed))
+        result = evaluate(act, environment, episodes, seed, restart=policy.restart)
     assert result is not None  # nobody cancels it
     if spoilt := int(np.count_nonzero(~np.isfinite(result.returns))):
         _warn(f"the returns of {spoilt} of {episodes} episodes are not finite; check the environment's rewards")
@@ -33,6 +35,7 @@ def evaluate_checkpoint(
         "checkpoint": str(checkpoint.path),
         "episodes": episodes,
         "seed": seed,
+        "actions": "greedy" if greedy else "sampled",
         **result.statistics(),
         "mean_length": float(result.lengths.mean()),
         "target_return": checkpoint.manifest.get("target_return"),
@@ -46,7 +49,7 @@ def as_json(result: dict[str, Any]) -> str:
 
 
 def as_text(result: dict[str, Any]) -> str:
-    returns = "{env_id}: {mean:.1f} +- {std:.1f} (min {min:.0f}, max {max:.0f}) over {episodes} greedy episodes"
+    returns = "{env_id}: {mean:.1f} +- {std:.1f} (min {min:.0f}, max {max:.0f}) over {episodes} {actions} episodes"
     return (returns + ", seed {seed}\ncheckpoint {checkpoint}").format(**result)
 
 

@@ -184,6 +184,7 @@ class RunLog:
             "seed": config.seed,
             "max_env_steps": config.max_env_steps,
             "target_return": self._target,
+            "eval_actions": config.evaluation.eval_actions,
             "env_steps": self.telemetry.total("env_steps"),
             "updates": self._store.updates,
             "episodes": self.telemetry.total("episodes"),

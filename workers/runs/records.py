@@ -121,6 +121,7 @@ class Totals:
     seed: int
     max_env_steps: int
     target_return: float | None  # None: the environment names no threshold and none was given
+    eval_actions: str = "greedy"  # or "sampled": of the evaluations
     env_steps: int = 0  # all workers together
     updates: int = 0
     episodes: int = 0
@@ -188,6 +189,7 @@ def starting(config: Config, run_dir: str, elapsed_seconds: float) -> Status:
         seed=config.seed,
         max_env_steps=config.max_env_steps,
         target_return=config.evaluation.target_return,
+        eval_actions=config.evaluation.eval_actions,
         run_dir=run_dir,
         elapsed_seconds=elapsed_seconds,
         workers=tuple(map(WorkerStatus, range(config.workers))),

@@ -12,7 +12,7 @@ from a3c.actors import Policy
 from a3c.checkpoint import Checkpoint
 from a3c.config import CheckpointError, ConfigError
 from a3c.environments import EnvironmentSpec
-from a3c.evaluation import Greedy, Returns, evaluate
+from a3c.evaluation import Acting, Returns, evaluate
 from a3c.files import write_durably
 from workers.console.drawing import Frame
 from workers.console.text import UNKNOWN, Line, clean, number, plural
@@ -93,7 +93,7 @@ def _try(
     from workers.serving.graph import int8_graph, policy_graph, serialize
     from workers.serving.model import parse_model
 
-    def returns(actions: Greedy, restart: Callable[[int], None]) -> Returns:
+    def returns(actions: Acting, restart: Callable[[int], None]) -> Returns:
         result = evaluate(actions, environment, episodes, seed, restart=restart)
         assert result is not None  # nobody cancels it
         return result
