@@ -17,7 +17,7 @@ from werkzeug.exceptions import HTTPException
 
 from workers.serving.metadata import ACTIONS, NEXT_STATE, VALUES, Metadata
 from workers.serving.requests import BODY_LIMIT, SESSION, RequestError, read_request
-from workers.serving.sessions import SESSION_SCHEMA, Sessions
+from workers.serving.sessions import SESSION_SCHEMA, Sessions, new_name
 
 if TYPE_CHECKING:
     from workers.serving.server import Served
@@ -91,11 +91,12 @@ def create_app(served: "Served") -> Flask:
             answers[ACTIONS] = interface.written(columns[ACTIONS])
             if single:
                 answers = {SINGULAR.get(name, name): rows[0] for name, rows in answers.items()}
-            if following is not None:
-                answers[SESSION] = sessions.keep(asked.session, model, following)
-            text = ENCODER.encode(answers)
+            session = asked.session or new_name()
+            text = ENCODER.encode(answers if following is None else {**answers, SESSION: session})
         except ValueError:
             raise RequestError(422, "observation: too large for this network, whose answer is not finite") from None
+        if following is not None:
+            sessions.keep(session, model, following)
         metrics.batches.observe(len(observations))
         return Response(text, content_type=JSON)
 

@@ -22,6 +22,11 @@ SESSION_SCHEMA = {
 }
 
 
+def new_name() -> str:
+    """One that nobody guesses."""
+    return secrets.token_urlsafe(16)
+
+
 class _Session(NamedTuple):
     model: Model  # which has made the state; another one cannot go on from it
     state: NDArray[np.float32]  # [B, S]
@@ -36,7 +41,9 @@ class Sessions:
         self._sessions: OrderedDict[str, _Session] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._sessions)
+        with self._lock:
+            self._drop_idle()
+            return len(self._sessions)
 
     def state(self, name: str | None, model: Model, batch: int) -> NDArray[np.float32] | None:
         """The state [B, S] of a session, None where it begins; a RequestError where it has ended or is of another B."""
@@ -51,9 +58,8 @@ class Sessions:
             raise RequestError(422, f"{SESSION}: is of {len(session.state)} observations, got {batch}")
         return session.state
 
-    def keep(self, name: str | None, model: Model, state: NDArray[np.float32]) -> str:
-        """Keep a session's next state; its name, a new one where there was none."""
-        name = name or secrets.token_urlsafe(16)
+    def keep(self, name: str, model: Model, state: NDArray[np.float32]) -> None:
+        """Keep a session's next state."""
         with self._lock:
             self._drop(name)
             self._sessions[name] = _Session(model, state, self._clock())
@@ -61,7 +67,6 @@ class Sessions:
             self._drop_idle()
             while len(self._sessions) > MOST or self._bytes > MOST_BYTES:
                 self._drop(next(iter(self._sessions)))
-        return name
 
     def _drop_idle(self) -> None:
         oldest = self._clock() - IDLE_SECONDS
