@@ -36,9 +36,18 @@ class CheckpointBarrier:
         """Make what is requested due (by the leader alone, where there is one)."""
         self._due.numbers[0] = self._requested.numbers[0]
 
+    @property
+    def latest_due(self) -> int:
+        """The number of the latest request that is due."""
+        return int(self._due.numbers[0])
+
+    def follow(self, number: int) -> None:
+        """Make due what another barrier has: that of the run, where this one is a node's."""
+        self._requested.numbers[0] = self._due.numbers[0] = number
+
     def due(self, worker_index: int) -> int:
         """The number of the snapshot that a worker still has to hand in; 0 where there is none."""
-        due = int(self._due.numbers[0])
+        due = self.latest_due
         return due if due > max(self._handed_in.numbers[worker_index], 0) else 0
 
     def hand_in(self, worker_index: int, number: int, snapshot: bytes) -> None:
@@ -58,6 +67,10 @@ class CheckpointBarrier:
     def ended(self) -> bool:
         """Whether every worker has left its last snapshot."""
         return bool(min(self._handed_in.numbers) >= LAST)
+
+    def answered(self, worker_index: int) -> int:
+        """The number of the request that a worker's snapshot answers; -1 where it has none."""
+        return int(self._handed_in.numbers[worker_index])
 
     def snapshot(self, worker_index: int) -> bytes | None:
         """The last snapshot of a worker; None where it has none."""

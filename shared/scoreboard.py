@@ -54,13 +54,13 @@ class Scoreboard:
     Row i, and row i of the counts beside it, are written by worker i alone; totals are sums over rows, so no counter
     is raced. A read during a write may mix two consecutive states of one row, which costs a display one update's worth
     of error in it. A worker that is replaced leaves its rows to its successor, which continues them. Beats are written
-    by the process they are a sign of, the last two by the monitor and the checkpointer; incarnations, the request to
-    stop and that to save by the supervisor; each count of faults by the process that notices them.
+    by the process they are a sign of, the last ones by monitor, checkpointer and a cluster's gate; incarnations, the
+    request to stop and that to save by the supervisor; each count of faults by the process that notices them.
     """
 
     def __init__(self, workers: int):
         self.workers = workers
-        self.monitor, self.checkpointer = workers, workers + 1  # the indices of their beats
+        self.monitor, self.checkpointer, self.gate = range(workers, workers + 3)  # the indices of their beats
         # When the run was asked for, a time.monotonic() (of a resumed run without the time between its sittings), and
         # seconds of training in earlier sittings. Both are set before any process is started.
         self.began, self.earlier_seconds = time.monotonic(), 0.0
@@ -77,7 +77,7 @@ class Scoreboard:
             "incarnations": self._incarnations,
             "tallies": self._faults,
         }
-        self._beats, self._learning = SharedArray((workers + 2,)), SharedArray((workers,))
+        self._beats, self._learning = SharedArray((workers + 3,)), SharedArray((workers,))
         self._requests = SharedArray((2,))  # to stop: one of RUN to CLOSE; checkpoints asked for
 
     # -- counting -------------------------------------------------------------------------------------------------
@@ -207,6 +207,17 @@ class Scoreboard:
         """What one worker has counted so far."""
         counts = {name: self._counts[name].array[worker_index].copy() for name in ("staleness", "dropped")}
         return {"row": self.row(worker_index).copy(), **counts}
+
+    def follow_worker(
+        self, worker_index: int, state: dict[str, NDArray[Any]], versions: Sequence[int], seconds: float
+    ) -> None:
+        """Take over what a worker of another machine has counted, whose clock is so many seconds behind this one's."""
+        row = state["row"].copy().view(ROW)
+        for name in ("started", "heartbeat"):
+            row[name] += seconds * (row[name] > 0)
+        self._rows.array[worker_index] = row[0]
+        self._staleness.array[worker_index], self._dropped.array[worker_index] = state["staleness"], state["dropped"]
+        self._versions.array[worker_index] = versions
 
     def restore_worker(self, worker_index: int, state: dict[str, Any]) -> None:
         """Continue a worker's own state; raises KeyError, TypeError or ValueError where it is none."""

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from shared.checkpoint_barrier import CheckpointBarrier
-from shared.memory import SharedArray
+from shared.memory import Notifier, SharedArray
 from shared.optimizers import SLOW, SharedOptimizer
 from shared.scoreboard import RUN, Scoreboard, fold
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 COPY_SECONDS = 0.25  # for a moment at which nobody pushes; a pusher may be off its core for a while
 COPY_PAUSE = 1e-4  # between two attempts, so that it may have ours
+WAIT_SECONDS = 0.05  # between two checks whether the run is being stopped
+GRACE_SECONDS = 2.0  # for what is waited for to come when the run is being stopped
 
 
 class StaleGradientError(Exception):
@@ -65,6 +67,7 @@ class SharedStore:
     incarnation = 0  # of the worker whose process this is: how many came before it
     max_staleness = math.inf  # of a gradient that is applied
     waited = 0.0  # seconds in which this process waited for other workers, since it was last set to 0
+    _notifiers: Sequence[Notifier] = ()  # of workers, where they wait for each other
 
     def __init__(
         self,
@@ -142,12 +145,31 @@ class SharedStore:
         if self.statistics is not None:
             self.statistics.write_into(parameters.numpy())
 
+    @property
+    def enqueuing(self) -> bool:
+        """Whether a snapshot is to be queued before anybody begins another rollout."""
+        return False
+
     def close_push(self, worker_index: int) -> None:
         """Close the push in the middle of which a worker has died, if it has: it does not count as a step."""
         self._begun.numbers[worker_index] = self._done.numbers[worker_index]
 
     def _stopped(self) -> bool:
         return self._scoreboard.requested() != RUN
+
+    def _wait(self, worker_index: int, condition: Callable[[], bool]) -> bool:
+        """Until a condition holds; False where the run is stopped, or this process replaced, before it does."""
+        deadline: float | None = None
+        began = time.perf_counter()
+        while not condition():
+            if self._scoreboard.stopping():
+                deadline = deadline or time.monotonic() + GRACE_SECONDS
+            if self._is_replaced(worker_index) or (deadline is not None and time.monotonic() > deadline):
+                return False
+            self._scoreboard.beat(worker_index)
+            self._notifiers[worker_index].wait(WAIT_SECONDS)
+        self.waited += time.perf_counter() - began
+        return True
 
     def _is_replaced(self, worker_index: int) -> bool:
         return self._scoreboard.incarnation(worker_index) != self.incarnation

@@ -11,14 +11,12 @@ from torch import Tensor
 from shared.memory import Notifier, SharedArray
 from shared.optimizers import SharedOptimizer
 from shared.scoreboard import RUN, Scoreboard
-from shared.store import Capture, Pulled, SharedStore, Snapshot
+from shared.store import WAIT_SECONDS, Capture, Pulled, SharedStore, Snapshot
 
 if TYPE_CHECKING:
     from shared.statistics import SharedStatistics
 
 QUEUE_SLOTS = 32
-WAIT_SECONDS = 0.05  # between two checks whether the run is being stopped
-GRACE_SECONDS = 2.0  # for the last step to be made by all when the run is being stopped
 
 
 class SyncStore(SharedStore):
@@ -77,6 +75,18 @@ class SyncStore(SharedStore):
         """Hand in a gradient and wait until the step with all gradients has been made. The staleness is always 0."""
         if self._is_replaced(worker_index):
             return None
+        step = self.hand_in(worker_index, gradient, env_steps, pulled)
+        if worker_index != 0:
+            return 0 if self._wait(worker_index, lambda: self.updates >= step) else None
+        if not self._wait(0, lambda: min(self._handed_in.numbers) >= step):
+            return None
+        self._step(learning_rate, step)
+        for other in self._notifiers[1:]:
+            other.notify()
+        return 0
+
+    def hand_in(self, worker_index: int, gradient: Tensor, env_steps: int, pulled: Pulled) -> int:
+        """Leave a worker's gradient for the step that follows on its pull; the number of that step."""
         step = pulled.updates + 1
         if self._handed_in.numbers[worker_index] < step:  # else a worker that has died since has: that one counts
             self._gradients.array[worker_index] = gradient.numpy()
@@ -85,13 +95,13 @@ class SyncStore(SharedStore):
             self._handed_in.numbers[worker_index] = step
         if worker_index != 0:
             self._notifiers[0].notify()
-            return 0 if self._wait(worker_index, lambda: self.updates >= step) else None
-        if not self._wait(0, lambda: min(self._handed_in.numbers) >= step):
-            return None
-        self._step(learning_rate, step)
-        for other in self._notifiers[1:]:
-            other.notify()
-        return 0
+        return step
+
+    def wait_for_step(self, worker_index: int, step: int, seconds: float) -> None:
+        """Until a step has been made, for `seconds` at most; in the place of a worker that handed in for it."""
+        deadline = time.monotonic() + seconds
+        while self.updates < step and (left := deadline - time.monotonic()) > 0 and not self._scoreboard.stopping():
+            self._notifiers[worker_index].wait(min(left, WAIT_SECONDS))
 
     def first(self, pulled: Pulled, minibatches: int) -> int:
         return pulled.updates % minibatches  # a worker that has dropped a rollout, or replaces another one, catches up
@@ -120,20 +130,6 @@ class SyncStore(SharedStore):
             self._keep_capture(step)
             self.barrier.make_due()
 
-    def _wait(self, worker_index: int, condition: Callable[[], bool]) -> bool:
-        """Until a condition holds; False where the run is stopped, or this process replaced, before it does."""
-        deadline: float | None = None
-        began = time.perf_counter()
-        while not condition():
-            if self._scoreboard.stopping():
-                deadline = deadline or time.monotonic() + GRACE_SECONDS
-            if self._is_replaced(worker_index) or (deadline is not None and time.monotonic() > deadline):
-                return False
-            self._scoreboard.beat(worker_index)
-            self._notifiers[worker_index].wait(WAIT_SECONDS)
-        self.waited += time.perf_counter() - began
-        return True
-
     def _stopped(self) -> bool:
         return bool(self._ending.numbers[0] != RUN)
 
@@ -149,22 +145,23 @@ class SyncStore(SharedStore):
 
         Where the queue is full, all wait here for the monitor, and answer the checkpointer meanwhile.
         """
-        if self._snapshot_is_due():
+        if self.enqueuing:
             self._wait(worker_index, lambda: self._enqueued(worker_index, meanwhile))
 
-    def _snapshot_is_due(self) -> bool:
+    @property
+    def enqueuing(self) -> bool:
         return self._interval is not None and self.env_steps >= self._due.numbers[0] and not self._stopped()
 
     def _enqueued(self, worker_index: int, meanwhile: Callable[[], None]) -> bool:
         """Whether the next rollout may begin; worker 0 queues the snapshot where there is room."""
-        if worker_index == 0 and self._snapshot_is_due():
+        if worker_index == 0 and self.enqueuing:
             if self.queue_is_full:
                 self._between_steps(self.updates)  # nobody has begun another rollout
             else:
                 self._enqueue()
                 for other in self._notifiers[1:]:
                     other.notify()
-        if not self._snapshot_is_due():
+        if not self.enqueuing:
             return True
         meanwhile()
         return False

@@ -17,6 +17,10 @@ from a3c.files import absolute_path, typed_path
 SEED: dict[str, Any] = {"low": 0, "high": 2**32 - 1}
 DASHBOARD: dict[str, Any] = {"meaning": "live console, or plain lines", "choices": ("auto", "on", "off")}
 PROFILE: dict[str, Any] = {"meaning": "show at the end where each worker's time went"}
+CLUSTER: dict[str, Any] = {
+    "meaning": "spread the workers over a Ray cluster: that on this machine, a private one, or one elsewhere",
+    "metavar": "auto|local|HOST:PORT",
+}
 RENDERERS = ("auto", "human", "text", "terminal")
 ENV: dict[str, Any] = {"meaning": "the environment, where the checkpoint's own id is not found", "metavar": "MODULE:ID"}
 GREEDY: dict[str, Any] = {"meaning": "the most probable action, or a sampled one"}
@@ -30,6 +34,7 @@ class Train:
     run_dir: Path | None = option(None, "where the run's files go (default: a new one under runs/)", metavar="DIR")
     dashboard: str = option("auto", **DASHBOARD)
     profile: bool = option(False, **PROFILE)
+    cluster: str | None = option(None, **CLUSTER)
     training: dict[str, Any] = field(default_factory=dict)  # the options of Config that were typed
 
     def run(self) -> int:
@@ -38,7 +43,7 @@ class Train:
         from workers.processes.start import process_started
         from workers.training import train
 
-        shown: dict[str, Any] = {"dashboard": self.dashboard, "profile": self.profile}
+        shown: dict[str, Any] = {"dashboard": self.dashboard, "profile": self.profile, "cluster": self.cluster}
         return train(config, run_dir=self.run_dir, started=process_started(), **shown).exit_code or 0
 
 
@@ -52,6 +57,7 @@ class Resume:
     any_version: bool = option(False, "resume although packages have other versions than the run was made with")
     dashboard: str = option("auto", **DASHBOARD)
     profile: bool = option(False, **PROFILE)
+    cluster: str | None = option(None, **CLUSTER)
 
     def run(self) -> int:
         from workers.training import resume

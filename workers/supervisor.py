@@ -4,22 +4,26 @@ import signal
 import time
 from collections.abc import Sequence
 from multiprocessing.connection import wait
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shared.scoreboard import CLOSE, FINISH, RUN, STOP
 from workers import ExitCode
 from workers.actor_learner import seeds
 from workers.processes.child import LOST, Budget, Child
+from workers.processes.hanging import HangWatch
 from workers.processes.signals import Signals
 from workers.runs.evaluations import SharedRun
 from workers.runs.log import RunLog
 from workers.runs.records import Summary, WorkerStatus
 
+if TYPE_CHECKING:
+    from workers.cluster.roster import Roster
+
 TICK_SECONDS = 0.2  # between two ticks: telemetry, signs of life
 AWAKE_SECONDS = 1.0  # a longer time between two ticks is one in which this process did not run, and maybe no other
 STOP_SECONDS = 3.0  # a process that has not followed a request to stop by then is killed
+GATE_STOP_SECONDS = 10.0  # the same of a gate, which waits for other nodes
 SAVE_SECONDS = 300.0  # for one save: a disk may be slow
-LAST_CHANCE = 1.0  # seconds to show life, for those that may have waited for a process that was killed
 CLOSING_RESTARTS = 3  # of a checkpointer that dies while it saves the end
 
 
@@ -40,16 +44,20 @@ class Supervisor:
         workers: Sequence[Child],
         monitor: Child | None,
         checkpointer: Child,
+        gate: Child | None = None,
+        roster: "Roster | None" = None,
     ):
         self._config, _, self._store, self._scoreboard, _, self._notifier, _ = run
         self._log, self._signals = log, signals
         self._workers, self._monitor, self._checkpointer = workers, monitor, checkpointer
-        self._actors = [*workers, *([monitor] if monitor else [])]  # which run environments
+        self._gate, self._roster = gate, roster  # to the workers of other nodes, where the run is on a cluster
+        self._learning = [*workers, *filter(None, [gate])]
+        self._actors = [*self._learning, *filter(None, [monitor])]
         self._children = [*self._actors, checkpointer]
         self._budget = Budget(self._config.supervision.max_restarts)
         self._saves = signals.saves
         self._ticked = time.monotonic()
-        self._longest_pause = 0.0  # without an environment step, that a worker has come back from
+        self._hanging = HangWatch(workers)
         self._reports: set[str] = set()  # crash reports that were shown
         self._lost = self._closing_restarts = 0  # children that died with their forkserver; of the checkpointer's
         self._deadlines: dict[Child, float] = {}  # of those that were asked to end
@@ -59,7 +67,8 @@ class Supervisor:
         """Start the processes."""
         self._signals.suspending = self._signal
         for child in self._children:
-            child.start()
+            if child.process is None:
+                child.start()
         self._phase = "training"
 
     def run(self) -> Summary:
@@ -95,7 +104,12 @@ class Supervisor:
     def _read_messages(self) -> None:
         for child in self._children:
             for kind, data in child.receive():
-                self._log.receive(kind, data)
+                if kind == "failed":  # on another node
+                    self._fail(*data)
+                elif kind == "crash":
+                    self._log.crash(data)
+                else:
+                    self._log.receive(kind, data)
 
     def _tick(self) -> None:
         now = time.monotonic()
@@ -103,22 +117,7 @@ class Supervisor:
         for child in self._children:
             child.measure()
         self._log.update(self._phase, self._worker_statuses, self._monitor.cpu_percent if self._monitor else None)
-        self._kill_hung(min(elapsed, AWAKE_SECONDS))
-
-    def _kill_hung(self, elapsed: float) -> None:
-        """Kill the process that is longest overdue; one at a time, for others may be waiting for it."""
-        alive = [child for child in self._children if child.is_alive]
-        pauses = {child: child.listen(elapsed) for child in alive}
-        longest = self._longest_pause = max(self._longest_pause, *(pauses.get(child, 0) for child in self._workers))
-        late = max(alive, key=lambda child: child.overdue(longest), default=None)
-        if self._phase == "stopping" or late is None or late.overdue(longest) <= 0:
-            return
-        if late.computes():
-            late.silent -= LAST_CHANCE
-            return
-        late.kill_hung(longest)
-        for child in alive:
-            child.silent = min(child.silent, max(child.patience.step - LAST_CHANCE, 0.0))
+        self._hanging.kill_hung(self._children, min(elapsed, AWAKE_SECONDS), self._phase == "stopping")
 
     def _worker_statuses(self) -> list[WorkerStatus]:
         telemetry, statuses = self._log.telemetry, []
@@ -129,6 +128,11 @@ class Supervisor:
                 state = "restarting" if child.due is not None else "dead" if child.exitcode else "stopped"
             restarts = self._scoreboard.incarnation(index)
             statuses.append(telemetry.worker(index, child.pid, state, child.memory_bytes, restarts))
+        if self._roster is not None:
+            for index in range(len(statuses), self._config.workers):
+                state, pid, memory = self._roster.seen(index)
+                restarts, node = self._scoreboard.incarnation(index), self._roster.node(index)
+                statuses.append(telemetry.worker(index, pid, state, memory, restarts, node))
         return statuses
 
     # -- replacing ------------------------------------------------------------------------------------------------
@@ -193,10 +197,11 @@ class Supervisor:
             self._fail(ExitCode.WORKER, f"{child.name} {cause}; {spent}")
             return
         elif not ending:
-            index = self._workers.index(child)
-            self._store.close_push(index)  # so that no other worker waits for it
-            self._store.barrier.forget(index)
-            self._scoreboard.replace(index)
+            remote = range(len(self._workers), self._config.workers)
+            for index in remote if child is self._gate else [self._workers.index(child)]:
+                self._store.close_push(index)  # so that no other worker waits for it
+                self._store.barrier.forget(index)
+                self._scoreboard.replace(index)
         if not ending or child is self._checkpointer:
             child.schedule()
 
@@ -207,12 +212,12 @@ class Supervisor:
                 continue
             if self._signals.seen and self._phase != "stopping":
                 return  # first things first
-            if child in self._workers and self._may_end(child):
+            if child in self._learning and self._may_end(child):
                 child.due = None
                 continue
             child.start()
             if child.pid is not None:
-                restarts = f"; {len(self._budget.times)} of {self._budget}" if child in self._workers else ""
+                restarts = f"; {len(self._budget.times)} of {self._budget}" if child in self._learning else ""
                 self._log.event("restarted", f"{self._label(child)}, pid {child.pid}{restarts}")
 
     # -- stopping -------------------------------------------------------------------------------------------------
@@ -236,7 +241,7 @@ class Supervisor:
 
     def _advance(self) -> None:
         """When all workers have ended the monitor finishes, and when that has too the checkpointer closes."""
-        if all(child.is_over for child in self._workers) and self._scoreboard.requested() == RUN:
+        if all(child.is_over for child in self._learning) and self._scoreboard.requested() == RUN:
             self._phase = "verifying"
             self._request(FINISH)
         if all(child.is_over for child in self._actors) and self._scoreboard.requested() in (FINISH, STOP):
@@ -261,7 +266,7 @@ class Supervisor:
         if self._scoreboard.requested() != CLOSE:
             self._request(STOP)
         for child in self._actors:
-            self._deadlines[child] = time.monotonic() + STOP_SECONDS
+            self._deadlines[child] = time.monotonic() + (GATE_STOP_SECONDS if child is self._gate else STOP_SECONDS)
             child.due = None
 
     def _signal(self, number: int) -> None:

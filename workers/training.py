@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     from workers.runs.log import View
     from workers.runs.resume import Resumed
 
-START_SECONDS = 60.0  # for imports, and for environments to be made and reset
-PATIENCE = 5  # times what an environment has shown to take is not too long
-
 
 def train(
     config: Config | None = None,
@@ -47,6 +44,7 @@ def train(
     run_dir: str | Path | None = None,
     dashboard: str = "auto",
     profile: bool = False,
+    cluster: str | None = None,
     started: float | None = None,
     **options: Any,
 ) -> Summary:
@@ -58,6 +56,8 @@ def train(
         run_dir: where the run's files go; default: a new directory under runs/.
         dashboard: "auto" draws live where the output is a terminal, else prints lines; "on" and "off" force it.
         profile: print at the end where each worker's time went, which the summary holds in any case.
+        cluster: of Ray, whose nodes have most of the workers: its HOST:PORT, "auto" for that on this machine, or
+            "local" for a private one that is started; default: all workers on this machine.
         started: a time.monotonic() from which the run's wall-clock seconds count; default: now.
     Raises ConfigError: an option, the environment or the run directory cannot be used; nothing was started.
     """
@@ -73,6 +73,7 @@ def train(
         config.check_belonging(options)
     typed, path = checked_path("run_dir", "runs" if run_dir is None else run_dir, dashboard)
     check_limits(config)
+    check_cluster(cluster)
     if config.network.device == "cuda":
         from a3c.device import device_of
 
@@ -86,7 +87,7 @@ def train(
         path = new_run_dir(path, config)
         typed = typed / path.name
     with _opened(path, typed) as (directory, signals):
-        return _train_in(directory, signals, config, environment, None, dashboard, profile, started)
+        return _train_in(directory, signals, config, environment, None, dashboard, profile, started, cluster)
 
 
 def resume(
@@ -97,6 +98,7 @@ def resume(
     any_version: bool = False,
     dashboard: str = "auto",
     profile: bool = False,
+    cluster: str | None = None,
 ) -> Summary | None:
     """Resume a run where its last checkpoint left it; the same as `python run_a3c.py resume`.
 
@@ -105,6 +107,7 @@ def resume(
     Args:
         max_env_steps, workers: other than the run's own; in `sync` the workers cannot be others.
         any_version: resume although packages have other versions than those that the run was made with.
+        cluster: as in `train`, whatever the run was made on.
     Returns: the summary; None where there was nothing to do.
     Raises CheckpointError where there is nothing to resume or it does not fit, ConfigError as train() does.
     """
@@ -120,11 +123,12 @@ def resume(
         print(f"nothing to do: the run in {typed} {why}")
         return None
     check_limits(config)
+    check_cluster(cluster)
     with _opened(path, typed, resume=True) as (directory, signals):
         started = time.monotonic()
         environment = describe_environment(config, content.get("environment"))
         resumed = load(path, config, environment, content, any_version, functools.partial(print, file=sys.stderr))
-        return _train_in(directory, signals, config, environment, resumed, dashboard, profile, started)
+        return _train_in(directory, signals, config, environment, resumed, dashboard, profile, started, cluster)
 
 
 def checked_path(option: str, path: str | Path, dashboard: str) -> tuple[Path, Path]:
@@ -154,6 +158,7 @@ def _train_in(
     dashboard: str,
     profile: bool,
     started: float,
+    cluster: str | None,
 ) -> Summary:
     """Show the run while it trains, and what came of it."""
     from workers.console import run_view
@@ -165,7 +170,7 @@ def _train_in(
             from a3c.environments import describe
 
             environment = describe(config.env, config.max_episode_steps)
-        summary = supervise(config, environment, directory, view, signals, started, resumed)
+        summary = supervise(config, environment, directory, view, signals, started, resumed, cluster)
         view.finish(summary, directory.shown, profile)
     return summary
 
@@ -178,6 +183,7 @@ def supervise(
     signals: Signals,
     started: float,
     resumed: Resumed | None = None,
+    cluster: str | None = None,
 ) -> Summary:
     """Build shared memory, log and processes of a run, and run it to its end."""
     import numpy as np
@@ -185,8 +191,9 @@ def supervise(
     from a3c.evaluation import batch_size
     from shared.memory import Notifier
     from shared.scoreboard import Scoreboard
-    from workers import actor_learner, checkpointer, monitor
-    from workers.processes.child import Child, Patience
+    from workers import checkpointer, monitor
+    from workers.children import START_SECONDS, Children
+    from workers.processes.child import Patience
     from workers.runs.evaluations import Evaluations, SharedRun
     from workers.runs.log import RunLog
     from workers.supervisor import SAVE_SECONDS, Supervisor
@@ -204,38 +211,23 @@ def supervise(
     run = SharedRun(config, environment, store, scoreboard, Evaluations(log.progress), Notifier(), directory.path)
 
     # The processes: none of them is started here.
-    pace, timeout = environment.pace, config.supervision.heartbeat_timeout
+    children = Children(config, environment, store, scoreboard, directory.path)
+    gate, roster, local = None, None, config.workers
+    if cluster is not None:
+        from workers.cluster.start import start_gate
 
-    def patience(environments: int, latency: float = 0.0, least: float = 0.0) -> Patience:
-        """Of a process that steps so many environments together: more where they have been seen to be slow."""
-        step = PATIENCE * max(pace.make_seconds, pace.reset_seconds, environments * (pace.step_seconds + latency))
-        return Patience(START_SECONDS + step, max(timeout, least, step))
-
-    def child(name: str, target: Any, arguments: Any, index: int, patience: Patience, **more: Any) -> Child:
-        pulse, path = functools.partial(scoreboard.beats, index), directory.path / "logs" / f"{name}.log"
-        return Child(name, target, arguments, pulse, patience, path, needs_main=environment.needs_main, **more)
-
-    def worker(index: int) -> Child:
-        return child(
-            f"worker-{index}",
-            actor_learner.main,
-            lambda _: (index, scoreboard.incarnation(index), config, environment, store, scoreboard, directory.path),
-            index,
-            patience(config.envs_per_worker, config.env_latency_ms / 1000),
-            computing=functools.partial(scoreboard.is_learning, index),
-            early=config.envs_per_worker,
-        )
-
-    workers, watching = [worker(index) for index in range(config.workers)], None
+        gate, roster = start_gate(cluster, run, children, signals, log)
+        local = roster.local
+    workers, watching = [children.worker(index) for index in range(local)], None
     if config.evaluation.eval_episodes:
         batch = batch_size(environment, config.evaluation.eval_episodes, config.evaluation.eval_envs)
-        patient = patience(batch, least=START_SECONDS)
-        watching = child("monitor", monitor.main, lambda pipe: (run, pipe), scoreboard.monitor, patient)
+        patient = children.patience(batch, least=START_SECONDS)
+        watching = children.make("monitor", monitor.main, lambda pipe: (run, pipe), scoreboard.monitor, patient)
     slow = Patience(START_SECONDS, SAVE_SECONDS)
-    saving = child(
+    saving = children.make(
         "checkpointer", checkpointer.main, lambda pipe: (run, pipe, view.terminal), scoreboard.checkpointer, slow
     )
-    supervisor = Supervisor(run, log, signals, workers, watching, saving)
+    supervisor = Supervisor(run, log, signals, workers, watching, saving, gate, roster)
 
     signals.check()
     with np.errstate(all="ignore"), closing(supervisor):  # whatever the caller has NumPy raise
@@ -251,6 +243,14 @@ def supervise(
         summary = supervisor.run()
     disk_failed = directory.failure and not summary.exit_code
     return dataclasses.replace(summary, exit_code=ExitCode.DISK) if disk_failed else summary
+
+
+def check_cluster(cluster: str | None) -> None:
+    """Refuse a cluster where there is no Ray: ConfigError."""
+    if cluster is not None:
+        from workers.extras import require
+
+        require("cluster", "cluster", ("ray",))
 
 
 def setting(config: Config, environment: EnvironmentSpec) -> list[str]:

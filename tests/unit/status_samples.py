@@ -91,7 +91,7 @@ def faulty_status(workers: int = 4) -> Status:
     }
     return replace(
         status,
-        workers=(restarting, replace(second, restarts=2), *others),
+        workers=(restarting, replace(second, restarts=2, node="10.0.0.7"), *others),
         events=(*status.events, *(Event(3.3, kind, message) for kind, message in messages.items())),
         faults=FAULTS,
     )

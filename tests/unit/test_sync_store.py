@@ -17,6 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared import store as store_module
 from shared import sync_store
 from shared.checkpoint_barrier import LAST, CheckpointBarrier
 from shared.memory import Notifier, SharedArray, Slots
@@ -353,7 +354,7 @@ def test_workers_may_die_at_every_line_and_nobody_waits_for_ever(
     victims: tuple[int, ...], slots: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sync_store, "QUEUE_SLOTS", slots)
-    monkeypatch.setattr(sync_store, "WAIT_SECONDS", 0.005)
+    monkeypatch.setattr(store_module, "WAIT_SECONDS", 0.005)
     trial = Trial(victims)
     trial.run()
     assert trial.store.barrier.ended()
@@ -464,7 +465,7 @@ def test_a_full_queue_does_not_keep_a_run_from_stopping_and_all_workers_end_afte
 
 
 def test_who_waits_at_a_full_queue_for_a_dead_leader_ends_with_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sync_store, "GRACE_SECONDS", 0.05)
+    monkeypatch.setattr(store_module, "GRACE_SECONDS", 0.05)
     scoreboard = Scoreboard(2)
     store = store_of(2, interval=1, scoreboard=scoreboard)
     store._totals.array[:] = 10  # a snapshot is due, and there is nobody to queue it
@@ -646,7 +647,7 @@ ACTS = st.sampled_from([*["step"] * 6, "judge", "judge all", "save", "save while
 def test_whatever_is_captured_and_resumed_the_snapshots_that_are_evaluated_are_those_of_a_run_without_a_break(
     acts: list[str], slots: int
 ) -> None:
-    with mock.patch.object(sync_store, "QUEUE_SLOTS", slots), mock.patch.object(sync_store, "WAIT_SECONDS", 0.0001):
+    with mock.patch.object(sync_store, "QUEUE_SLOTS", slots), mock.patch.object(store_module, "WAIT_SECONDS", 0.0001):
         run = Sitting([])
         for act in acts:
             if act == "step":
@@ -683,7 +684,7 @@ def test_several_workers_go_on_from_a_capture() -> None:
 
 def test_notifications_suffice_to_wake_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     global store
-    monkeypatch.setattr(sync_store, "WAIT_SECONDS", 10.0 * SECONDS)
+    monkeypatch.setattr(store_module, "WAIT_SECONDS", 10.0 * SECONDS)
     store = DeadlyStore(torch.zeros(SIZE), DeadlySGD(), Scoreboard(WORKERS), interval=10**9)
     run_all()
     assert store.updates == STEPS

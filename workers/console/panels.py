@@ -170,7 +170,7 @@ def _workers(status: Status, width: int, rows: int) -> list[Line]:
     """A row per worker; the last line sums up the workers for which there is no room."""
     workers, room = status.workers, rows - 1
     state = LONG_STATE if any(worker.restarts for worker in workers) else STATE
-    titles = f" {'state':<{state}}{FIGURE_TITLES}"
+    titles = f" {'state':<{state}}{FIGURE_TITLES}" + "  node" * any(worker.node for worker in workers)
     shown = len(workers) if len(workers) <= room else room - 1
     lines = [_worker_row(worker, state) for worker in workers[:shown]]
     if rest := workers[shown:]:
@@ -193,8 +193,8 @@ def _worker_row(worker: WorkerStatus, state: int) -> Line:
     figures = (
         f" {speed}{worker.episodes:>9,}{number(worker.mean_return):>9}"
         f"{number(worker.staleness):>10}{_percent(worker.cpu_percent):>7}{memory:>10}"
-    )
-    healthy = worker.state not in ("dead", "restarting")
+    ) + f"  {clean(worker.node)}" * bool(worker.node)
+    healthy = worker.state not in ("dead", "restarting", "lost")
     row_style = "" if healthy else style
     return [
         (f"{worker.worker_index:>{MARGIN - 1}} ", row_style),

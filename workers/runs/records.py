@@ -64,6 +64,7 @@ class WorkerStatus:
     cpu_percent: float | None = None  # of one core
     memory_bytes: int | None = None  # resident set
     restarts: int = 0  # how often its process has been replaced
+    node: str = ""  # the cluster's node that it is on; "": the run's own machine
 
 
 @dataclass(frozen=True, slots=True)

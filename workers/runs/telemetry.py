@@ -113,7 +113,9 @@ class Telemetry:
         """Pushes since the start by their staleness, to the largest there was; the last bin counts all larger."""
         return list(map(int, np.trim_zeros(self._stale.sum(0), "b")))
 
-    def worker(self, index: int, pid: int | None, state: str, memory_bytes: int | None, restarts: int) -> WorkerStatus:
+    def worker(
+        self, index: int, pid: int | None, state: str, memory_bytes: int | None, restarts: int, node: str = ""
+    ) -> WorkerStatus:
         """One worker's row."""
         row, counts = self.rows[index], self._stale[index] - self._stale_before[index]
         return WorkerStatus(
@@ -127,6 +129,7 @@ class Telemetry:
             cpu_percent=100 * self._rate(self._gained("cpu_seconds")[index]) if row["updates"] else None,
             memory_bytes=memory_bytes,
             restarts=restarts,
+            node=node,
         )
 
     def _gained(self, name: str) -> NDArray[Any]:
