@@ -80,6 +80,7 @@ class Compare:
     study_dir: Path | None = option(None, "where the study's files go (default: its own under runs/)", metavar="DIR")
     any_version: bool = option(False, "keep runs of other versions of the program; the report lists them")
     dashboard: str = option("auto", **DASHBOARD)
+    cluster: str | None = option(None, **CLUSTER)
     training: dict[str, list[Any]] = field(default_factory=dict)  # the values of each that was typed
 
     def run(self) -> int:
@@ -91,11 +92,12 @@ class Compare:
             from workers.comparison.environments import run_each
 
             own = (options, self.seeds, self.tuned, self.study_dir, self.dashboard)
-            return run_each(*own, command(*sys.argv[1:]), self.any_version)
+            return run_each(*own, command(*sys.argv[1:]), self.any_version, self.cluster)
         study = plan(options, self.seeds, self.tuned)
         from workers.comparison.run_study import run
 
-        return run(study, self.study_dir, self.dashboard, command(*sys.argv[1:]), self.any_version)[1]
+        how = (self.dashboard, command(*sys.argv[1:]), self.any_version)
+        return run(study, self.study_dir, *how, cluster=self.cluster)[1]
 
 
 @dataclass(frozen=True)

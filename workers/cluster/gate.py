@@ -15,18 +15,12 @@ from workers.cluster.node import Node
 from workers.cluster.placement import placed
 from workers.cluster.ray_cluster import ClusterNode
 from workers.cluster.roster import Roster
-from workers.processes import entry
 from workers.runs.evaluations import SharedRun
 
 BEAT_SECONDS = 0.1
 FROZEN_SECONDS = 8.0  # without an answer of a host, which answers several times a second: then it is given up
 START_SECONDS = 120.0  # for a host to be there: imports, on a machine that may be slow
 PAUSE_SECONDS = 1.0  # between two attempts to place a host
-
-
-def main(run: SharedRun, roster: Roster, address: str, modules: tuple[str, ...], messages: Connection) -> None:
-    """Process target: join the cluster, say who is where, and exchange until all workers of other nodes have ended."""
-    entry.run(run.run_dir / "logs" / "gate.log", lambda: Gate(run, roster, messages).work(address, modules))
 
 
 class Gate:
@@ -47,7 +41,8 @@ class Gate:
                 ray_cluster.check(found, modules)
                 names = {index: name for name, indices in places for index in indices}
                 self._roster.plan(places[0][1].start, names)
-            self._send(("cluster", line_of(places)))
+            where = [f"n{number} is {name}, with {who(indices)}" for number, (name, indices) in enumerate(places, 1)]
+            self._send(("cluster", "; ".join(where)))
         except ConfigError as error:
             self._send(("refused", str(error)))
             return
@@ -92,7 +87,7 @@ class Gate:
                     return
             except RayError as error:
                 why = "does not answer" if isinstance(error, GetTimeoutError) else error.__class__.__name__
-                self._send(("node-lost", f"{line_of([(node.name, node.workers)])}: {why}"))
+                self._send(("node-lost", f"{node.name}, with {who(node.workers)}: {why}"))
                 node.lost()
             finally:
                 with self._placing:
@@ -100,15 +95,21 @@ class Gate:
                 ray.kill(host)
 
     def _exchange(self, node: Node, host: Any) -> bool:
-        """Exchange until the node's workers have ended."""
-        patience = START_SECONDS
+        """Exchange until the node's workers have ended; a host that is not there yet when the run ends has none."""
+        deadline = time.monotonic() + START_SECONDS
+        first = host.exchange.remote(node.orders())
+        while not ray.wait([first], timeout=BEAT_SECONDS)[0]:
+            if self._ends():
+                return True
+            if time.monotonic() > deadline:
+                raise GetTimeoutError
+        report = ray.get(first)
         while True:
-            report = ray.get(host.exchange.remote(node.orders()), timeout=patience)
-            patience = FROZEN_SECONDS
             node.apply(report)
             if report.over:
-                ray.get(host.close.remote(), timeout=patience)
+                ray.get(host.close.remote(), timeout=FROZEN_SECONDS)
                 return True
+            report = ray.get(host.exchange.remote(node.orders()), timeout=FROZEN_SECONDS)
 
     def _place(self, node: Node) -> ClusterNode | None:
         """The cluster's node of that name, or another one that is free, with room; None where there is none."""
@@ -125,6 +126,6 @@ class Gate:
         return run.scoreboard.requested() != RUN or run.store.env_steps >= run.config.max_env_steps
 
 
-def line_of(places: list[tuple[str, range]]) -> str:
-    """Who is where."""
-    return "; ".join(f"node {name}: workers {', '.join(map(str, workers))}" for name, workers in places)
+def who(workers: range) -> str:
+    """workers 2, 3."""
+    return f"worker{'s' * (len(workers) > 1)} {', '.join(map(str, workers))}"

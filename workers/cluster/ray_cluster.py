@@ -1,9 +1,7 @@
 """Everything that is asked of Ray: to join or to start a cluster, its nodes, and a host on one of them."""
 
 import importlib
-import importlib.metadata
 import os
-import platform
 import socket
 import sys
 from pathlib import Path
@@ -15,9 +13,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from a3c.config import ConfigError
 from workers.cluster.exchange import Job
+from workers.cluster.facts import facts
 from workers.cluster.host import Host
 
-PACKAGES = ("torch", "numpy", "gymnasium")  # whose versions decide what a worker computes
 CONNECT_SECONDS = 3.0  # for somebody to answer at an address
 PROBE_SECONDS = 60.0  # for a node to say what it has
 CODE = ("a3c", "shared", "workers")
@@ -52,7 +50,6 @@ def join(address: str, workers: int, modules: tuple[str, ...]) -> None:
         socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
     except OSError as error:
         raise ConfigError(f"cluster: nobody answers at {address}: {error.strerror or error}") from error
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         ray.init(address=address, **settings)
     except (RayError, ConnectionError, RuntimeError, ValueError) as error:
@@ -107,23 +104,6 @@ def check(wanted: list[ClusterNode], modules: tuple[str, ...]) -> None:
         different = [f"{name} {theirs[name]} instead of {ours[name]}" for name in ours if theirs[name] != ours[name]]
         if different:
             raise ConfigError(f"cluster: node {node.name} has {', '.join(different)}")
-
-
-def facts(modules: tuple[str, ...]) -> dict[str, str]:
-    """What has to be the same on all machines."""
-    found = {"Python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "none"
-    for name in modules:
-        try:
-            importlib.import_module(name)
-            found[name] = "there"
-        except Exception as error:  # whatever a user's module does
-            found[name] = f"missing ({error.__class__.__name__}: {error})"
-    return found
 
 
 def leave() -> None:

@@ -1,12 +1,14 @@
 """How a run comes to its gate: the process is started, and has joined the cluster before anything else starts."""
 
 import functools
+import os
 import time
+from multiprocessing.connection import Connection
 
 from a3c.config import ConfigError
 from workers.children import Children
-from workers.cluster import gate as gate_process
 from workers.cluster.roster import Roster
+from workers.processes import entry
 from workers.processes.child import Child, Patience
 from workers.processes.signals import Signals
 from workers.runs.evaluations import SharedRun
@@ -16,6 +18,19 @@ JOIN_SECONDS = 120.0
 POLL_SECONDS = 0.02
 
 
+def main(run: SharedRun, roster: Roster, address: str, modules: tuple[str, ...], messages: Connection) -> None:
+    """Process target: join the cluster, say who is where, and exchange until all workers of other nodes have ended."""
+
+    def work() -> None:
+        # Whoever reaches Ray's ports runs code there: by default only who has the token. Read when Ray is imported.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        from workers.cluster.gate import Gate
+
+        Gate(run, roster, messages).work(address, modules)
+
+    entry.run(run.run_dir / "logs" / "gate.log", work)
+
+
 def start_gate(address: str, run: SharedRun, children: Children, signals: Signals, log: RunLog) -> tuple[Child, Roster]:
     """The gate of a run, once it has planned who is where; ConfigError where the cluster cannot be used."""
     if run.environment.needs_main:
@@ -23,7 +38,7 @@ def start_gate(address: str, run: SharedRun, children: Children, signals: Signal
     if run.config.workers < 2:
         raise ConfigError("cluster: needs --workers of 2 or more: the first is on this machine")
     roster = Roster(run.config.workers)
-    target = functools.partial(gate_process.main, run, roster, address, modules_of(run))
+    target = functools.partial(main, run, roster, address, modules_of(run))
     patience = Patience(JOIN_SECONDS, 30.0)
     gate = children.make("gate", target, lambda pipe: (pipe,), run.scoreboard.gate, patience)
     gate.start()

@@ -36,6 +36,7 @@ def run_each(
     dashboard: str,
     command: str,
     any_version: bool,
+    cluster: str | None = None,
 ) -> int:
     """A study of each value of `env`; all are planned, and their environments made, before anything runs."""
     environments = [str(env) for env in options["env"]]
@@ -47,7 +48,7 @@ def run_each(
     comparisons: list[Comparison] = []
     for env, study in studies.items():
         path = folder / folder_name(env)[:80]
-        comparison, code = run(study, path, dashboard, command, any_version, described[env])
+        comparison, code = run(study, path, dashboard, command, any_version, described[env], cluster)
         if comparison is None:
             return code
         comparisons.append(comparison)

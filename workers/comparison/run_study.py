@@ -25,7 +25,7 @@ from workers.processes.preflight import describe_environment
 from workers.processes.signals import Signals
 from workers.processes.start import check_limits, process_started, start_forkserver
 from workers.runs.directory import open_run_directory
-from workers.training import checked_path, supervise
+from workers.training import check_cluster, checked_path, supervise
 
 
 def compare(
@@ -35,20 +35,24 @@ def compare(
     study_dir: str | Path | None = None,
     any_version: bool = False,
     dashboard: str = "auto",
+    cluster: str | None = None,
     **options: Any,
 ) -> Comparison | None:
     """Make every run of a study and report; the same as `python run_a3c.py compare`.
 
     Args:
         any_version: keep runs that another version of the program has made; the report lists which.
+        cluster: as in `train`.
         options: by name, one value or a list of several: `compare(mode=["async", "sync"], workers=4, seeds=10)`.
     Returns: the comparison; None where the study was stopped before its end.
     Raises ConfigError where an option, the environment or the study's directory cannot be used; nothing was started.
     """
     given = {"seeds": seeds, "tuned": tuned, "study_dir": study_dir and str(study_dir), "any_version": any_version}
+    given["cluster"] = cluster
     call = ", ".join(f"{name}={value!r}" for name, value in {**options, **given}.items() if value not in (None, False))
     values = {name: value if isinstance(value, list) else [value] for name, value in options.items()}
-    return run(plan(values, seeds, tuned), study_dir, dashboard, f"workers.compare({call})", any_version)[0]
+    planned, call = plan(values, seeds, tuned), f"workers.compare({call})"
+    return run(planned, study_dir, dashboard, call, any_version, cluster=cluster)[0]
 
 
 def run(
@@ -58,12 +62,14 @@ def run(
     command: str,
     any_version: bool = False,
     environments: Mapping[str, Any] | None = None,
+    cluster: str | None = None,
 ) -> tuple[Comparison | None, int]:
     """As `compare`, of a planned study that `command` resumes; returns the comparison and the exit code.
 
     `environments` are what `describe_environments` says of the study, where that is known already.
     """
     _, path = checked_path("study_dir", study.default_path() if study_dir is None else study_dir, dashboard)
+    check_cluster(cluster)
     for arm in study.arms:
         check_limits(arm.config)
     environments = environments or describe_environments(study)
@@ -80,7 +86,7 @@ def run(
         target = targets.pop() if everyone and len(targets) == 1 else None  # that counts as solved in all arms
         env_id, planned = study.arms[0].config.env, len(study.schedule())
         view = StudyView(*console_for(dashboard), StudyStatus(env_id, str(path), target, planned, finished, elapsed))
-        return _Runner(directory, environments, target, runs, view).run(unreadable)
+        return _Runner(directory, environments, target, runs, view, cluster).run(unreadable)
 
 
 def describe_environments(study: Study) -> dict[str, Any]:
@@ -126,6 +132,7 @@ class _Runner:
     target: float | None
     runs: dict[tuple[str, int], Run]  # with an outcome, by arm and seed
     view: StudyView
+    cluster: str | None = None
 
     def run(self, notes: Sequence[str] = ()) -> tuple[Comparison | None, int]:
         """Print the notes, train the missing runs, measure what is lost, report."""
@@ -149,8 +156,8 @@ class _Runner:
         path = self.directory.run_path(arm, seed)
         shutil.rmtree(path, ignore_errors=True)  # an unfinished run is rerun
         with closing(open_run_directory(path)) as files, Signals() as signals:
-            environment = self.environments[arm.name]
-            summary = supervise(arm.run(seed), environment, files, self.view, signals, time.monotonic())
+            parts = arm.run(seed), self.environments[arm.name], files, self.view, signals, time.monotonic()
+            summary = supervise(*parts, cluster=self.cluster)
             stopped_by = signals.seen[0] if signals.seen else None
         code = summary.exit_code or ExitCode.FINISHED
         if is_outcome(summary) and code in (ExitCode.FINISHED, ExitCode.NUMERICS):  # not where its last save failed

@@ -169,10 +169,11 @@ def _returns(status: Status, width: int, rows: int) -> list[Line]:
 def _workers(status: Status, width: int, rows: int) -> list[Line]:
     """A row per worker; the last line sums up the workers for which there is no room."""
     workers, room = status.workers, rows - 1
+    nodes = list(dict.fromkeys(worker.node for worker in workers))  # the first is this machine, ""
     state = LONG_STATE if any(worker.restarts for worker in workers) else STATE
-    titles = f" {'state':<{state}}{FIGURE_TITLES}" + "  node" * any(worker.node for worker in workers)
+    titles = f" {'state':<{state}}{FIGURE_TITLES}{' node' if any(nodes) else ''}"
     shown = len(workers) if len(workers) <= room else room - 1
-    lines = [_worker_row(worker, state) for worker in workers[:shown]]
+    lines = [[*_worker_row(worker, state), (_node(worker, nodes), "")] for worker in workers[:shown]]
     if rest := workers[shown:]:
         states = ", ".join(f"{many:,} {state}" for state, many in Counter(worker.state for worker in rest).items())
         speed = number(sum(worker.steps_per_second for worker in rest), 0)
@@ -193,7 +194,7 @@ def _worker_row(worker: WorkerStatus, state: int) -> Line:
     figures = (
         f" {speed}{worker.episodes:>9,}{number(worker.mean_return):>9}"
         f"{number(worker.staleness):>10}{_percent(worker.cpu_percent):>7}{memory:>10}"
-    ) + f"  {clean(worker.node)}" * bool(worker.node)
+    )
     healthy = worker.state not in ("dead", "restarting", "lost")
     row_style = "" if healthy else style
     return [
@@ -203,6 +204,11 @@ def _worker_row(worker: WorkerStatus, state: int) -> Line:
         (restarts, "yellow"),
         (figures, row_style),
     ]
+
+
+def _node(worker: WorkerStatus, nodes: list[str]) -> str:
+    """n1 where a worker is on the first of the other nodes."""
+    return f"n{nodes.index(worker.node)}".rjust(5) if worker.node else ""
 
 
 def _percent(value: float | None) -> str:

@@ -1,0 +1,182 @@
+"""A run on the nodes of a Ray cluster, simulated on this machine: as a user types it, and as it fails."""
+
+import json
+import os
+import re
+import secrets
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.process.command import FOREVER, Program, run_here
+from workers import resume, train
+from workers.runs.records import Summary
+
+ENDLESS_ENV = """
+import gymnasium, numpy
+class Slow(gymnasium.Env):
+    observation_space, action_space = gymnasium.spaces.Box(-1, 1, (2,)), gymnasium.spaces.Discrete(2)
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return numpy.zeros(2, "float32"), {}
+    def step(self, action):
+        self.steps += 1
+        return numpy.zeros(2, "float32"), float(action), self.steps == 10, False, {}
+"""
+
+
+SHOWN = ((3, "n1"), (5, "n2"))  # workers on the screen, and their nodes
+
+
+class Nodes:
+    """A head, which is the run's own machine, and two other nodes."""
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster  # reads how to authenticate when it is imported
+
+        self._cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+        self._others = [self._cluster.add_node(num_cpus=2) for _ in range(2)]
+
+    @property
+    def address(self) -> str:
+        return str(self._cluster.address)
+
+    def kill(self) -> None:
+        """As a power cut ends a node."""
+        self._cluster.remove_node(self._others.pop(), allow_graceful=False)
+
+    def add(self) -> None:
+        self._others.append(self._cluster.add_node(num_cpus=2))
+
+    def close(self) -> None:
+        self._cluster.shutdown()
+
+
+def hosts() -> list[psutil.Process]:
+    """The hosts of runs, whoever has started them."""
+    return [process for process in psutil.process_iter(["name"]) if process.info["name"].startswith("ray::Host")]
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        patch.setenv("RAY_worker_niceness", "0")  # the nodes share this machine's cores with the run
+        nodes = Nodes()
+        try:
+            yield nodes
+        finally:
+            nodes.close()
+
+
+def events(run_dir: Path, kind: str) -> list[str]:
+    path = run_dir / "events.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [line["message"] for line in lines if line["kind"] == kind]
+
+
+def updates(run_dir: Path) -> list[int]:
+    """Updates of each worker, as metrics of the console's last frame would have them."""
+    summary: dict[str, Any] = json.loads((run_dir / "summary.json").read_text())
+    return [1 if phases["wall"] > 0 else 0 for phases in summary["profile"]]
+
+
+def test_workers_of_three_nodes_train_one_run_with_an_environment_of_the_users(nodes: Nodes, tmp_path: Path) -> None:
+    (tmp_path / "users_env.py").write_text(ENDLESS_ENV)
+    options = ("--env", "users_env:Slow", "--workers", 6, "--max-env-steps", 400_000, "--eval-episodes", 0)
+    run_dir, variables = tmp_path / "run", {"PYTHONPATH": str(tmp_path)}
+    typed = ("--cluster", nodes.address, "--run-dir", run_dir, "--env-latency-ms", 1)
+    with Program(*options, *typed, size=(160, 40), environment=variables) as program:
+        program.until(
+            lambda: all(re.search(rf" {index} .? ?running .* {node}\b", program.text) for index, node in SHOWN)
+        )
+        program.note_family()
+        program.process.send_signal(signal.SIGINT)
+        assert program.wait() == 130, program.text
+        program.assert_nobody_left()
+    [line] = events(run_dir, "cluster")
+    assert re.fullmatch(r"n1 is \S+, with workers 2, 3; n2 is \S+, with workers 4, 5", line)
+    assert sum(updates(run_dir)) == 6
+    assert not hosts()
+
+
+def in_sync(run_dir: Path, cluster: str | None, **options: Any) -> Summary:
+    given: dict[str, Any] = {"workers": 3, "mode": "sync", "seed": 5, "anneal": False, "eval_episodes": 10}
+    given |= {"eval_interval": 3000, "max_env_steps": 9000, "target_return": 1e9, "dashboard": "off"}
+    summary: Summary = train(run_dir=run_dir, cluster=cluster, **{**given, **options})
+    return summary
+
+
+def test_sync_is_bit_for_bit_what_it_is_on_one_machine_also_through_a_resume(nodes: Nodes, tmp_path: Path) -> None:
+    there, here = (in_sync(tmp_path / str(at), at) for at in (nodes.address, None))
+    assert there.state_sha256 == here.state_sha256
+    in_sync(tmp_path / "parts", nodes.address, max_env_steps=5000)
+    resumed = resume(tmp_path / "parts", max_env_steps=9000, dashboard="off", cluster=nodes.address)
+    assert resumed is not None
+    assert resumed.state_sha256 == here.state_sha256
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("--cluster", "127.0.0.1:1"), "cluster: nobody answers at 127.0.0.1:1"),
+        (("--cluster", "ray://somewhere:10001"), "cluster: ray:// is too slow for training; use `ray job submit`"),
+        (("--cluster", "somewhere"), "cluster: must be auto, local or HOST:PORT, got 'somewhere'"),
+        (("--cluster", "local", "--workers", "1"), "cluster: needs --workers of 2 or more"),
+    ],
+)
+def test_a_cluster_that_cannot_be_used_is_refused_in_one_line(
+    words: tuple[str, ...], line: str, tmp_path: Path
+) -> None:
+    code, output = run_here("--dashboard", "off", "--run-dir", tmp_path / "run", *words)
+    assert code == 2
+    assert line in output
+    assert output.count("\n") == 1
+
+
+def test_a_cluster_without_room_is_refused(nodes: Nodes, tmp_path: Path) -> None:
+    typed = ("--cluster", nodes.address, "--workers", 2, "--dashboard", "off", "--run-dir", tmp_path / "run")
+    code, output = run_here(*typed)
+    assert (code, output.count("\n")) == (2, 1)
+    assert "cluster: 2 workers are too few for 2 nodes and this machine" in output
+
+
+@pytest.mark.long
+def test_a_run_survives_the_end_of_workers_hosts_nodes_and_the_gate(nodes: Nodes, tmp_path: Path) -> None:
+    typed = ("--workers", 6, "--cluster", nodes.address, "--run-dir", tmp_path / "run", "--dashboard", "off", *FOREVER)
+    run_dir = tmp_path / "run"
+    with Program(*typed) as program:
+
+        def training_there() -> bool:
+            return len([child for host in hosts() for child in host.children(recursive=True)]) >= 4 + 2
+
+        program.until(training_there)
+        worker = hosts()[0].children(recursive=True)[-1]
+        worker.kill()
+        program.until(lambda: bool(events(run_dir, "crashed")) and bool(events(run_dir, "restarted")))
+        hosts()[0].kill()
+        program.until(lambda: len(events(run_dir, "node-lost")) == 1, 10)
+        program.until(training_there)
+        nodes.kill()
+        program.until(lambda: len(events(run_dir, "node-lost")) == 2, 10)
+        nodes.add()
+        program.until(training_there)
+        os.kill(gate_of(program), signal.SIGKILL)
+        program.until(lambda: any("gate" in line for line in events(run_dir, "restarted")))
+        program.until(training_there)
+        program.note_family()
+        program.process.send_signal(signal.SIGINT)
+        assert program.wait() == 130, program.text
+        program.assert_nobody_left()
+
+
+def gate_of(program: Program) -> int:
+    """The process that knows Ray."""
+    [gate] = [process for process in program.workers() if any("ray" in file.path for file in process.memory_maps())]
+    return int(gate.pid)
