@@ -178,5 +178,5 @@ def test_a_run_survives_the_end_of_workers_hosts_nodes_and_the_gate(nodes: Nodes
 
 def gate_of(program: Program) -> int:
     """The process that knows Ray."""
-    [gate] = [process for process in program.workers() if any("ray" in file.path for file in process.memory_maps())]
+    [gate] = [process for process in program.workers() if any("_raylet" in file.path for file in process.memory_maps())]
     return int(gate.pid)
