@@ -136,6 +136,11 @@ def pooled(command: str, place: Place) -> None:
     assert parse(words(command, place.solved)[1:]).training["vector"] == "envpool"
 
 
+def clustered(command: str, place: Place) -> None:
+    """Is parsed; test_cluster.py trains on a cluster's nodes."""
+    assert parse(words(command, place.solved)[1:]).cluster
+
+
 def show_help(command: str, place: Place) -> None:
     """Runs."""
     process = subprocess.run(
@@ -155,7 +160,7 @@ def resume(command: str, place: Place) -> None:
 def compare(command: str, place: Place) -> None:
     """Is parsed and planned; the snippet of README makes the runs of a study."""
     studies: list[Any] = []
-    place.monkeypatch.setattr("workers.comparison.run_study.run", lambda study, *_: (studies.append(study), 0))
+    place.monkeypatch.setattr("workers.comparison.run_study.run", lambda study, *_, **__: (studies.append(study), 0))
     here(*words(command, place.solved)[1:])
     assert len(studies[0].arms) > 1
 
@@ -259,6 +264,7 @@ PROGRAM = r"(python run_a3c\.py|run-a3c)"
 RULES: list[tuple[str, Callable[[str, Place], None]]] = [  # the first whose pattern a command begins with
     (rf"{PROGRAM} .*--help", show_help),
     (rf"{PROGRAM} .*--vector envpool", pooled),
+    (rf"{PROGRAM} .*--cluster", clustered),
     (rf"{PROGRAM} resume ", resume),
     (rf"{PROGRAM} compare ", compare),
     (rf"{PROGRAM} tune ", tune),
