@@ -83,7 +83,7 @@ class MirrorStore(SharedStore):
             np.copyto(into.numpy(), self._parameters.array)
             updates, env_steps, torn, stopped, _ = self._now.numbers
             if version % 2 == 0 and self._version.numbers[0] == version:
-                return Pulled(updates, env_steps, bool(torn), bool(stopped) or self._stopped())
+                return Pulled(updates, env_steps, bool(torn), bool(stopped))
             time.sleep(COPY_PAUSE)
 
     def push(

@@ -190,9 +190,9 @@ class Supervisor:
             if self._closing_restarts > CLOSING_RESTARTS:
                 self._fail(ExitCode.WORKER, f"{child.name} {cause}; the last checkpoint is not saved")
                 return
-        elif child is self._monitor:  # however often it dies, training continues: its successors rest longer and longer
+        elif child is self._monitor:  # however often it dies, training continues, as without the cluster of a gate
             self._scoreboard.count("monitor_restarts")
-        elif not ending and not lost and not self._budget.take():
+        elif not ending and not lost and child is not self._gate and not self._budget.take():
             spent = f"the budget of {self._budget} within ten minutes is spent (--max-restarts)"
             self._fail(ExitCode.WORKER, f"{child.name} {cause}; {spent}")
             return
@@ -217,7 +217,7 @@ class Supervisor:
                 continue
             child.start()
             if child.pid is not None:
-                restarts = f"; {len(self._budget.times)} of {self._budget}" if child in self._learning else ""
+                restarts = f"; {len(self._budget.times)} of {self._budget}" if child in self._workers else ""
                 self._log.event("restarted", f"{self._label(child)}, pid {child.pid}{restarts}")
 
     # -- stopping -------------------------------------------------------------------------------------------------

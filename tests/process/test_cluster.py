@@ -14,7 +14,6 @@ import pytest
 
 from tests.process.command import FOREVER, Program, run_here
 from workers import resume, train
-from workers.runs.records import Summary
 
 ENDLESS_ENV = """
 import gymnasium, numpy
@@ -106,18 +105,18 @@ def test_workers_of_three_nodes_train_one_run_with_an_environment_of_the_users(n
     assert not hosts()
 
 
-def in_sync(run_dir: Path, cluster: str | None, **options: Any) -> Summary:
-    given: dict[str, Any] = {"workers": 3, "mode": "sync", "seed": 5, "anneal": False, "eval_episodes": 10}
-    given |= {"eval_interval": 3000, "max_env_steps": 9000, "target_return": 1e9, "dashboard": "off"}
-    summary: Summary = train(run_dir=run_dir, cluster=cluster, **{**given, **options})
-    return summary
+IN_SYNC: dict[str, Any] = {"workers": 3, "mode": "sync", "seed": 5, "eval_episodes": 10, "eval_interval": 3000}
+IN_SYNC |= {"max_env_steps": 12_000, "target_return": 1e9, "dashboard": "off"}
 
 
 def test_sync_is_bit_for_bit_what_it_is_on_one_machine_also_through_a_resume(nodes: Nodes, tmp_path: Path) -> None:
-    there, here = (in_sync(tmp_path / str(at), at) for at in (nodes.address, None))
-    assert there.state_sha256 == here.state_sha256
-    in_sync(tmp_path / "parts", nodes.address, max_env_steps=5000)
-    resumed = resume(tmp_path / "parts", max_env_steps=9000, dashboard="off", cluster=nodes.address)
+    here, run_dir = train(run_dir=tmp_path / "here", anneal=False, **IN_SYNC), tmp_path / "there"
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in IN_SYNC.items()]
+    with Program(*words, "--no-anneal", "--cluster", nodes.address, "--run-dir", run_dir) as program:
+        program.until_training(run_dir)
+        program.process.send_signal(signal.SIGINT)
+        assert program.wait() == 130, program.text
+    resumed = resume(run_dir, dashboard="off", cluster=nodes.address)
     assert resumed is not None
     assert resumed.state_sha256 == here.state_sha256
 

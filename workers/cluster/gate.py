@@ -44,6 +44,8 @@ class Gate:
             where = [f"n{number} is {name}, with {who(indices)}" for number, (name, indices) in enumerate(places, 1)]
             self._send(("cluster", "; ".join(where)))
         except ConfigError as error:
+            if self._roster.local:  # this process replaces another one, and will be replaced
+                raise
             self._send(("refused", str(error)))
             return
         lock, send = self._pushing, self._send

@@ -74,9 +74,7 @@ class Node:
     def apply(self, report: Report) -> None:
         """Take over what the node's workers have done; in `sync`, wait for a step that waits for nobody here."""
         for index, seen in report.seen.items():
-            while self._scoreboard.incarnation(index) < seen.incarnation:
-                self._store.barrier.forget(index)
-                self._scoreboard.replace(index)
+            self._replace(index, seen.incarnation)
             self._roster.note(index, seen)
         for push in report.pushes:
             self._push(push)
@@ -99,6 +97,12 @@ class Node:
             index, (_, step) = next(iter(self._handed_in.items()))
             self._store.wait_for_step(index, step, STEP_SECONDS)
 
+    def _replace(self, index: int, incarnation: int) -> None:
+        """Note that the host has replaced a worker, where it is news."""
+        while self._scoreboard.incarnation(index) < incarnation:
+            self._store.barrier.forget(index)
+            self._scoreboard.replace(index)
+
     def lost(self) -> None:
         """The node has gone: its workers are replaced when there is one again."""
         for index in self.workers:
@@ -109,6 +113,7 @@ class Node:
 
     def _push(self, push: Push) -> None:
         store, index = self._store, push.worker_index
+        self._replace(index, push.incarnation)
         if push.incarnation != self._scoreboard.incarnation(index):
             self._settled[index] = push.number, ENDED
             return
