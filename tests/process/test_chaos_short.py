@@ -51,10 +51,12 @@ def test_signals_and_resumes_in_a_chain_leave_no_trace_in_the_results(tmp_path: 
     assert "SIGTERM" in outcome.facts  # the first link, which ends an evaluation under way
 
 
+@pytest.mark.long
 def test_a_run_finishes_and_saves_on_time_whatever_its_evaluations_do(tmp_path: Path) -> None:
     assert_survived(evaluation_faults(1, tmp_path, faults=["everybody close raise"]), 1)
 
 
+@pytest.mark.long
 def test_a_disk_full_at_the_end_ends_a_run_once(tmp_path: Path) -> None:
     assert_survived(disk_full_at_the_end(1, tmp_path, first=1), 1)  # by a signal; test_disk.py has one by its budget
 

@@ -86,6 +86,7 @@ def updates(run_dir: Path) -> list[int]:
     return [1 if phases["wall"] > 0 else 0 for phases in summary["profile"]]
 
 
+@pytest.mark.long
 def test_workers_of_three_nodes_train_one_run_with_an_environment_of_the_users(nodes: Nodes, tmp_path: Path) -> None:
     (tmp_path / "users_env.py").write_text(ENDLESS_ENV)
     options = ("--env", "users_env:Slow", "--workers", 6, "--max-env-steps", 400_000, "--eval-episodes", 0)

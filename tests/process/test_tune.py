@@ -95,7 +95,9 @@ def test_a_missing_extra_is_one_line_with_the_command_that_installs_it() -> None
         assert program.text.strip().endswith('pip install -c constraints.txt -e ".[tune]"')
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, *(pytest.param(one, marks=pytest.mark.long) for one in (signal.SIGTERM, signal.SIGKILL))]
+)
 def test_a_search_that_is_stopped_leaves_no_process_and_makes_its_trial_again(number: int, tmp_path: Path) -> None:
     words = ("tune", "--env", "CartPole-v1", *FOREVER, "--workers", 1, "--jobs", 1, "--trials", 2)
     with Program(*words, "--tune-dir", tmp_path, command=COMMAND) as program:
@@ -134,6 +136,7 @@ def test_the_defaults_are_within_the_space_and_ppos_options_belong_to_ppo() -> N
     assert set(SPACE) - set(searched({"objective": "a2c", "gamma": 0.9})) == {"clip", "passes", "minibatches", "gamma"}
 
 
+@pytest.mark.long
 def test_a_search_whose_first_trials_all_fail_ends_and_says_why(tmp_path: Path) -> None:
     words = ("tune", "--env", "tests.process.spaces_to_train:AllForbidden", "--target-return", 9, "--max-restarts", 0)
     code, output = run_here(*words, "--workers", 1, "--jobs", 2, "--tune-dir", tmp_path, "--dashboard", "off")

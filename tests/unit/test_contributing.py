@@ -75,12 +75,12 @@ def test_new_trunk_learns_by_autograd(examples):
 
 def test_worker_learns_the_new_environment_over_the_new_link(examples):
     config = Config.from_options(
-        {"env": "Corridor-v0", "max_env_steps": 60_000, "n_steps": 20, "learning_rate": 0.03, "envs_per_worker": 1}
+        {"env": "Corridor-v0", "max_env_steps": 20_000, "n_steps": 20, "learning_rate": 0.03, "envs_per_worker": 1}
     )
     environment = describe("Corridor-v0")
     model = networks.build(config, environment)
     initialize(model, 0)
     link = examples.PlainLink(model)
     actor_learner.learn(0, config, environment, link)
-    assert link.collector.env_steps >= 60_000
+    assert link.collector.env_steps >= 20_000
     assert np.mean(link.collector.recent_returns) > 0.9

@@ -107,7 +107,7 @@ def strictly_read(path: Path) -> object:
     return json.loads(path.read_text(), parse_constant=refuse)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(comparisons(), st.integers(20, 200))
 def test_a_comparison_of_any_runs_is_told_and_written(
     tmp_path_factory: pytest.TempPathFactory, made: tuple[Study, Comparison], width: int
@@ -141,7 +141,7 @@ def test_a_comparison_of_any_runs_has_its_figures_and_page(
     assert page.count("<figure>") == len(paths) // 2
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(comparisons(), st.integers(20, 200), st.integers(5, 60))
 def test_a_study_of_any_runs_is_shown_live(made: tuple[Study, Comparison], width: int, height: int) -> None:
     study, comparison = made

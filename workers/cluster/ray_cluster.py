@@ -3,7 +3,6 @@
 import importlib
 import os
 import socket
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -109,4 +108,3 @@ def check(wanted: list[ClusterNode], modules: tuple[str, ...]) -> None:
 def leave() -> None:
     """Leave the cluster; a private one ends."""
     ray.shutdown()
-    sys.stderr.flush()

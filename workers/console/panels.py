@@ -44,6 +44,7 @@ FIGURE_TITLES = f"{'steps/s':>9}{'episodes':>9}{'return':>9}{'staleness':>10}{'C
 STATE, LONG_STATE = 8, 11  # cells of a worker's state: where none was restarted, and with the restarts behind it
 LEARNING_COLUMN = 23  # cells
 RIGHT, GAP = 78, 4  # cells of what stands beside the chart on a wide terminal, and between the two
+NODE = 5  # cells more for the node of a worker
 
 
 def render(status: Status, width: int, height: int) -> RenderableType:
@@ -53,8 +54,9 @@ def render(status: Status, width: int, height: int) -> RenderableType:
     header, inside = _header(status, width - 2), width - 2
     rows, names = height - len(header), tuple(SECTIONS)
     if width >= 150 and height >= 24:  # the chart on the left, the rest beside it
-        rows, left = min(rows, 28), inside - RIGHT - GAP
-        body = beside(_returns(status, left, rows), _stack(status, RIGHT, rows, names[1:]), left + GAP)
+        right = RIGHT + NODE * any(worker.node for worker in status.workers)
+        rows, left = min(rows, 28), inside - right - GAP
+        body = beside(_returns(status, left, rows), _stack(status, right, rows, names[1:]), left + GAP)
     else:
         body = _stack(status, inside, rows, names)
     return Frame([[(" ", ""), *fitted(line, inside, pad=False)] for line in (header + body)[:height]])
@@ -171,7 +173,7 @@ def _workers(status: Status, width: int, rows: int) -> list[Line]:
     workers, room = status.workers, rows - 1
     nodes = list(dict.fromkeys(worker.node for worker in workers))  # the first is this machine, ""
     state = LONG_STATE if any(worker.restarts for worker in workers) else STATE
-    titles = f" {'state':<{state}}{FIGURE_TITLES}{' node' if any(nodes) else ''}"
+    titles = f" {'state':<{state}}{FIGURE_TITLES}{'node' * any(nodes):>{NODE * any(nodes)}}"
     shown = len(workers) if len(workers) <= room else room - 1
     lines = [[*_worker_row(worker, state), (_node(worker, nodes), "")] for worker in workers[:shown]]
     if rest := workers[shown:]:
@@ -208,7 +210,7 @@ def _worker_row(worker: WorkerStatus, state: int) -> Line:
 
 def _node(worker: WorkerStatus, nodes: list[str]) -> str:
     """n1 where a worker is on the first of the other nodes."""
-    return f"n{nodes.index(worker.node)}".rjust(5) if worker.node else ""
+    return f"n{nodes.index(worker.node)}".rjust(NODE) if worker.node else ""
 
 
 def _percent(value: float | None) -> str:
