@@ -48,10 +48,14 @@ def rate(shape: Shape, address: str | None) -> float:
         words += ["--cluster", address] if address else []
         process = subprocess.Popen([sys.executable, "run_a3c.py", *words], cwd=ROOT, stdout=subprocess.DEVNULL)
         try:
-            return measured(run_dir, address is not None)
+            found = measured(run_dir, address is not None)
         finally:
             process.terminate()
             process.wait(60)
+        profile = json.loads((run_dir / "summary.json").read_text())["profile"]
+        if min(phases["wall"] for phases in profile) < SECONDS:
+            raise RuntimeError("a worker came too late to be measured")
+        return found
 
 
 def measured(run_dir: Path, joined: bool) -> float:
@@ -60,7 +64,7 @@ def measured(run_dir: Path, joined: bool) -> float:
     while time.monotonic() < deadline:
         time.sleep(0.25)
         rows = read(run_dir / "metrics.csv")
-        if began is None and rows and float(rows[-1]["train_seconds"]) > (8 if joined else 2):
+        if began is None and rows and float(rows[-1]["train_seconds"]) > (20 if joined else 2):
             began = rows[-1]
         if began is not None:
             seconds = float(rows[-1]["train_seconds"]) - float(began["train_seconds"])
