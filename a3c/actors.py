@@ -23,10 +23,6 @@ class Actor(Protocol):
     def values(self, observations: NDArray[Any]) -> Array:
         """V(s) [B], in units of return."""
 
-    def greedy(self, observations: NDArray[Any]) -> NDArray[Any]:
-        """The most probable actions [B, *action_shape]."""
-        return self.actions(observations)
-
     def actions(
         self, observations: NDArray[Any], *, greedy: bool = True, rng: np.random.Generator | None = None
     ) -> NDArray[Any]:

@@ -13,7 +13,7 @@ from a3c.environments import EnvironmentSpec
 NATIVE_BATCH = 100
 SERIAL_BATCH = 10  # scalar environments cost memory and gain nothing from a larger batch
 IMAGE_BATCH = 10  # of native ones that show images, whose episodes are long: few that are over are waited for
-# Observations [B, *shape] -> actions [B, *action_shape]: `Actor.greedy`, or `Actor.actions`, which can draw them.
+# Observations [B, *shape] -> actions [B, *action_shape]: `Actor.actions`, the most probable ones or drawn.
 Acting = Callable[[NDArray[Any]], NDArray[Any]]
 
 

@@ -150,6 +150,12 @@ class SharedStore:
         """Whether a snapshot is to be queued before anybody begins another rollout."""
         return False
 
+    def replace(self, worker_index: int) -> None:
+        """Make room for a worker's successor: nobody waits for a push of the dead one, and its episodes are gone."""
+        self.close_push(worker_index)
+        self.barrier.forget(worker_index)
+        self._scoreboard.replace(worker_index)
+
     def close_push(self, worker_index: int) -> None:
         """Close the push in the middle of which a worker has died, if it has: it does not count as a step."""
         self._begun.numbers[worker_index] = self._done.numbers[worker_index]

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from workers.cluster.roster import Roster
 
 TICK_SECONDS = 0.2  # between two ticks: telemetry, signs of life
-AWAKE_SECONDS = 1.0  # a longer time between two ticks is one in which this process did not run, and maybe no other
 STOP_SECONDS = 3.0  # a process that has not followed a request to stop by then is killed
 GATE_STOP_SECONDS = 10.0  # the same of a gate, which waits for other nodes
 SAVE_SECONDS = 300.0  # for one save: a disk may be slow
@@ -117,7 +116,7 @@ class Supervisor:
         for child in self._children:
             child.measure()
         self._log.update(self._phase, self._worker_statuses, self._monitor.cpu_percent if self._monitor else None)
-        self._hanging.kill_hung(self._children, min(elapsed, AWAKE_SECONDS), self._phase == "stopping")
+        self._hanging.kill_hung(self._children, elapsed, self._phase == "stopping")
 
     def _worker_statuses(self) -> list[WorkerStatus]:
         telemetry, statuses = self._log.telemetry, []
@@ -190,7 +189,7 @@ class Supervisor:
             if self._closing_restarts > CLOSING_RESTARTS:
                 self._fail(ExitCode.WORKER, f"{child.name} {cause}; the last checkpoint is not saved")
                 return
-        elif child is self._monitor:  # however often it dies, training continues, as without the cluster of a gate
+        elif child is self._monitor:  # however often it dies, training continues: its successors rest longer and longer
             self._scoreboard.count("monitor_restarts")
         elif not ending and not lost and child is not self._gate and not self._budget.take():
             spent = f"the budget of {self._budget} within ten minutes is spent (--max-restarts)"
@@ -199,9 +198,7 @@ class Supervisor:
         elif not ending:
             remote = range(len(self._workers), self._config.workers)
             for index in remote if child is self._gate else [self._workers.index(child)]:
-                self._store.close_push(index)  # so that no other worker waits for it
-                self._store.barrier.forget(index)
-                self._scoreboard.replace(index)
+                self._store.replace(index)
         if not ending or child is self._checkpointer:
             child.schedule()
 

@@ -122,7 +122,7 @@ def test_environments_are_made_once_and_closed_after_the_last_batch(monkeypatch,
 
 def tipping(observations):
     """Decides by the smallest of margins, as rounding has it."""
-    return actor_for(seeded_network()).greedy(observations)
+    return actor_for(seeded_network()).actions(observations)
 
 
 @functools.cache

@@ -1,6 +1,5 @@
 """What a run's machine and a node tell each other: orders there, a report back. Plain data."""
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,7 +61,3 @@ class Report(NamedTuple):
     clock: float  # time.monotonic() of the node
     over: bool  # whether there is no worker any more, nor to be one
     failure: tuple[int, str] | None = None  # the exit code that the run is to end with, and why
-
-
-def log_path(run_dir: Path, name: str) -> Path:
-    return run_dir / "logs" / f"{name}.log"

@@ -62,13 +62,13 @@ class Host:
         """Follow the orders; return once there is something to tell, after `TICK_SECONDS` at most."""
         self._follow(orders)
         end = time.monotonic() + TICK_SECONDS
-        while not (pushes := self._store.collect()):
+        while True:
+            pushes = self._store.collect()
             self._look()
-            if self._events or self._snapshots_came() or self._is_over or time.monotonic() >= end:
-                break
-            self._store.wait_for_push(end - time.monotonic())
-        self._look()
-        return self._report(pushes)
+            left = end - time.monotonic()
+            if pushes or self._events or self._snapshots_came() or self._is_over or left <= 0:
+                return self._report(pushes)
+            self._store.wait_for_push(left)
 
     def close(self) -> None:
         """End all workers, and leave no file; their forkserver ends with this process."""
@@ -117,7 +117,7 @@ class Host:
             children = list(self._workers.values())
             for child in children:
                 child.measure()
-            self._hanging.kill_hung(children, min(elapsed, 1.0), self._deadline is not None)
+            self._hanging.kill_hung(children, elapsed, self._deadline is not None)
 
     @property
     def _may_end(self) -> bool:
@@ -140,8 +140,7 @@ class Host:
             spent = f"the budget of {self._budget} within ten minutes is spent (--max-restarts)"
             self._failure = int(ExitCode.WORKER), f"{child.name} {cause}; {spent}"
         elif self._deadline is None:
-            self._store.barrier.forget(index)
-            self._scoreboard.replace(index)
+            self._store.replace(index)
             child.schedule()
 
     # -- reports --------------------------------------------------------------------------------------------------

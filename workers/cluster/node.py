@@ -12,7 +12,7 @@ from shared.mirror_store import ENDED, STALE, Mirrored, Push
 from shared.optimizers import SLOW
 from shared.store import Pulled, StaleGradientError
 from shared.sync_store import SyncStore
-from workers.cluster.exchange import Beginning, Job, Orders, Report, log_path
+from workers.cluster.exchange import Beginning, Job, Orders, Report
 from workers.cluster.roster import Roster
 from workers.runs.evaluations import SharedRun
 
@@ -57,7 +57,7 @@ class Node:
         """What the node's workers are to see now, and what has become of their pushes."""
         store = self._store
         pulled, parameters, slow = store.pull(self._parameters), None, None
-        if pulled.updates != self._sent or self._slow is not None:
+        if pulled.updates != self._sent:
             self._sent, parameters = pulled.updates, self._parameters.numpy().copy()
             if self._slow is not None:
                 store.pull_slow(self._slow, self._parameters)
@@ -89,7 +89,7 @@ class Node:
         for crash in report.crashes:
             self._send(("crash", crash))
         for name, content in report.logs.items():
-            with log_path(self._run.run_dir, name).open("ab") as file:
+            with (self._run.run_dir / "logs" / f"{name}.log").open("ab") as file:
                 file.write(content)
         if report.failure is not None:
             self._send(("failed", report.failure))
@@ -100,15 +100,12 @@ class Node:
     def _replace(self, index: int, incarnation: int) -> None:
         """Note that the host has replaced a worker, where it is news."""
         while self._scoreboard.incarnation(index) < incarnation:
-            self._store.barrier.forget(index)
-            self._scoreboard.replace(index)
+            self._store.replace(index)
 
     def lost(self) -> None:
         """The node has gone: its workers are replaced when there is one again."""
         for index in self.workers:
-            self._store.close_push(index)
-            self._store.barrier.forget(index)
-            self._scoreboard.replace(index)
+            self._store.replace(index)
             self._roster.lose(index)
 
     def _push(self, push: Push) -> None:
