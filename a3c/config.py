@@ -75,6 +75,12 @@ class NetworkConfig:
         "recurrent networks; autograd: torch's own",
         choices=("closed-form", "autograd"),
     )
+    precision: str = option(
+        "auto",
+        "of images' layers while training: float32, bfloat16, or auto: bfloat16 where the processor multiplies in it; "
+        "weights, and evaluations, are float32",
+        choices=("auto", "float32", "bfloat16"),
+    )
     device: str = option(
         "cpu", "where a worker's own network is; auto: on a GPU where there is one", choices=("cpu", "cuda", "auto")
     )

@@ -57,6 +57,7 @@ class Convolution(nn.Module):
     def __init__(self, image: Image, layers: "Plain | Residual"):
         super().__init__()
         self.image, self.layers, self.features = image, layers, layers.features
+        self.in_bfloat16 = False
 
     def forward(self, images: Tensor) -> Tensor:
         """Features [..., F] of images [..., *shape]."""
@@ -66,8 +67,10 @@ class Convolution(nn.Module):
         scaled = planes.contiguous(memory_format=torch.channels_last).to(torch.float32)  # half of a convolution's time
         if (image.low, image.high) != (0.0, 1.0):
             scaled = (scaled - image.low if image.low else scaled) * (1 / (image.high - image.low))
-        features: Tensor = self.layers(scaled - scaled.mean((1, 2, 3), keepdim=True))
-        return features.reshape(*lead, self.features)
+        centred = scaled - scaled.mean((1, 2, 3), keepdim=True)
+        with torch.autocast(images.device.type, torch.bfloat16, self.in_bfloat16, cache_enabled=False):
+            features: Tensor = self.layers(centred)
+        return features.float().reshape(*lead, self.features)
 
 
 class Plain(nn.Sequential):

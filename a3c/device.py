@@ -1,4 +1,4 @@
-"""Where a worker's own network is: on the CPU, or on a GPU, to which the shared parameters are copied after a pull."""
+"""Where a worker's own network is, and in what it computes: on the CPU, or on a GPU with a copy of the parameters."""
 
 import copy
 from typing import Any
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from a3c.config import ConfigError
+from a3c.convolution import Convolution
 from a3c.networks import ActorCritic, bind, flat_zeros
 
 
@@ -18,6 +19,20 @@ def device_of(name: str) -> str:
     if name == "cuda" and not is_there:
         raise ConfigError("device: torch finds no GPU here that it can use (CUDA); choose --device cpu")
     return "cuda" if is_there else "cpu"
+
+
+def use_precision(model: ActorCritic, name: str, device: str) -> None:
+    """Have a network's images pass their layers in what an option means on a device: bfloat16 or float32."""
+    is_fast = torch.cuda.is_bf16_supported() if device == "cuda" else multiplies_bfloat16()
+    for module in model.modules():
+        if isinstance(module, Convolution):
+            module.in_bfloat16 = name == "bfloat16" or (name == "auto" and is_fast)
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for it; without them it takes five times as long as float32."""
+    known: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # of torch 2.10 and later
+    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
 
 
 class Local:

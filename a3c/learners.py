@@ -150,7 +150,9 @@ def learner_for(
 
         return ClosedFormLearner(*given)
     from a3c.autograd import AutogradLearner
+    from a3c.device import use_precision
 
+    use_precision(model, config.network.precision, device)
     return AutogradLearner(*given, device=device)
 
 

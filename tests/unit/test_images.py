@@ -10,6 +10,7 @@ from gymnasium import spaces
 
 from a3c.config import CONVOLUTIONS
 from a3c.convolution import Convolution, Images, Plain, flat_size
+from a3c.device import multiplies_bfloat16, use_precision
 from a3c.heads import Categorical
 from a3c.networks import ActorCritic, fewest_parameters, initialize
 from a3c.spaces import Image, ObservationSpec, is_image, observation_spec, writer
@@ -63,6 +64,35 @@ def test_the_order_of_the_channels_and_the_range_change_nothing() -> None:
         torch.testing.assert_close(convolution(torch.from_numpy(pictures[0].copy())), outputs[-1][0])
     for one, other in pairwise(outputs):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", CONVOLUTIONS)
+def test_bfloat16_is_the_same_policy_within_a_bound(kind: str) -> None:
+    """Features differ by at most 1 % of their size, each layer's gradient by 10 %; the weights stay float32."""
+    spec = observation_spec(box(84, 84, 4))
+    network = Images(spec, kind, ())
+    initialize(ActorCritic(network, Categorical(2)), 0)
+    pictures = torch.from_numpy(RNG.integers(0, 256, (16, 84, 84, 4), dtype=np.uint8))
+    found = []
+    for in_bfloat16 in (False, True):
+        network.images[0].in_bfloat16 = in_bfloat16  # type: ignore[assignment]
+        network.zero_grad()
+        features = network(pictures)
+        features.square().sum().backward()
+        gradients = [parameter.grad for parameter in network.parameters()]
+        assert {each.dtype for each in (features, *gradients) if each is not None} == {torch.float32}
+        found.append([features.detach(), *gradients])
+    assert any(not one.equal(other) for one, other in zip(*found, strict=True))
+    for bound, one, other in zip([0.01] + [0.1] * len(gradients), *found, strict=True):
+        assert float((one - other).norm()) < bound * float(one.norm())
+
+
+def test_a_run_says_in_what_its_images_are_computed() -> None:
+    model = ActorCritic(Images(observation_spec(box(84, 84)), "paper", ()), Categorical(2))
+    convolution = model.trunk.images[0]  # type: ignore[union-attr, index]
+    for name, expected in (("float32", False), ("bfloat16", True), ("auto", multiplies_bfloat16())):
+        use_precision(model, name, "cpu")
+        assert convolution.in_bfloat16 == expected
 
 
 @pytest.mark.parametrize("kind", CONVOLUTIONS)
