@@ -108,11 +108,6 @@ class Stopwatch:
         self.seconds[phase] += now - self._last
         self._last = now
 
-    def move(self, seconds: float, source: str, target: str) -> None:
-        """Book seconds of one phase on another."""
-        self.seconds[source] -= seconds
-        self.seconds[target] += seconds
-
 
 class Collector:
     """Steps environments with sampled actions and keeps count of their episodes.

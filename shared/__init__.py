@@ -11,4 +11,5 @@ PHASES = (  # of a worker's loop, on which all of its time is booked
     "pull",
     "publish",  # counts and statistics put on the scoreboard
     "idle",  # waiting for other workers, in `sync` and `locked`
+    "network",  # waiting for the run's machine, by a worker of another one
 )

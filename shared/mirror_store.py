@@ -55,6 +55,8 @@ class MirrorStore(SharedStore):
         together: whether all workers of the run step together (`--mode sync`).
     """
 
+    waits_in = "network"
+
     def __init__(
         self,
         initial: Tensor,

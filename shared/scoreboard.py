@@ -36,7 +36,8 @@ LATEST = (  # which every update replaces
     "started",  # time.monotonic() of the first step, which is later than boot and so above 0; 0 before
     "heartbeat",  # time.monotonic() of the last update; 0 before the first
 )
-ROW = np.dtype([(name, "f8") for name in (*SUMS, *CRITIC, *LATEST)])  # one type: a row is written as vectors
+COLUMNS = (*SUMS, *CRITIC, *LATEST)
+ROW = np.dtype([(name, "f8") for name in COLUMNS])  # one type: a row is written as vectors
 ADDED = (*SUMS, *CRITIC[:2], *PHASE_SECONDS, "env_steps", "episodes", "return_sum", "cpu_seconds")  # beside the pairs
 LARGE = 1e300  # larger than any total can become, and small enough to add up
 READS = 5  # of rows that change all the time
@@ -260,6 +261,8 @@ def _with_all_columns(counts: NDArray[Any], name: str) -> NDArray[Any]:
 
 def _rows_of(values: NDArray[np.float64]) -> NDArray[Any]:
     """A copy of stored rows, [W, columns], as [W] of type ROW; raises ValueError where they are none, or not finite."""
+    if values.shape[1:] == (len(COLUMNS) - 1,):  # of an earlier version, which knew no network
+        values = np.insert(values, COLUMNS.index("network_seconds"), 0.0, 1)
     rows = values.copy().view(ROW).reshape(len(values))
     if not all((np.abs(rows[name]) < LARGE).all() for name in CRITIC):
         raise ValueError("rows that are not finite")

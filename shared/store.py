@@ -66,7 +66,8 @@ class SharedStore:
     queues = False  # whether the snapshots to evaluate are kept until they have been evaluated
     incarnation = 0  # of the worker whose process this is: how many came before it
     max_staleness = math.inf  # of a gradient that is applied
-    waited = 0.0  # seconds in which this process waited for other workers, since it was last set to 0
+    waited = 0.0  # seconds in which this process waited for others, since it was last set to 0
+    waits_in = "idle"  # the phase that these belong to
     _notifiers: Sequence[Notifier] = ()  # of workers, where they wait for each other
 
     def __init__(

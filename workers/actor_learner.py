@@ -61,7 +61,7 @@ def learn(worker_index: int, config: Config, environment: EnvironmentSpec, link:
     while True:
         pulled = link.pull(parameters)
         watch.lap("pull")
-        watch.move(link.waited(), "pull", "idle")
+        link.book_waiting("pull")
         if pulled.stopped or pulled.env_steps >= config.max_env_steps:
             break
         learning_rate = annealed_learning_rate(config, pulled.env_steps)
@@ -97,7 +97,7 @@ def learn(worker_index: int, config: Config, environment: EnvironmentSpec, link:
                 if staleness is None:
                     return
                 watch.lap("push")
-                watch.move(link.waited(), "push", "idle")
+                link.book_waiting("push")
                 link.publish(measured, norm, staleness, learning_rate, acted.updates, pulled.updates)
                 watch.lap("publish")
         except NonFiniteError as fault:

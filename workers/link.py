@@ -64,8 +64,8 @@ class Link(Protocol):
     def beat(self) -> None:
         """Show that this worker lives."""
 
-    def waited(self) -> float:
-        """Seconds in which this worker waited for others, since the last call."""
+    def book_waiting(self, phase: str) -> None:
+        """Book as waiting what this worker has waited for others in a phase that has ended."""
 
     def leave(self) -> None:
         """Hand in the last snapshot: this worker has ended."""
@@ -200,9 +200,10 @@ class SharedMemoryLink:
         if fault != "gradients":
             self._collector.restart_episodes()
 
-    def waited(self) -> float:
+    def book_waiting(self, phase: str) -> None:
         seconds, self._store.waited = self._store.waited, 0.0
-        return seconds
+        self._seconds[phase] -= seconds
+        self._seconds[self._store.waits_in] += seconds
 
     def beat(self) -> None:
         self._scoreboard.beat(self._worker_index)

@@ -121,8 +121,8 @@ class PlainLink:
         self._optimizer = torch.optim.Adam([self.parameters], lr=config.optimizer.learning_rate, fused=True)
         self.updates = 0
 
-    def waited(self) -> float:
-        return 0.0
+    def book_waiting(self, phase: str) -> None:
+        pass
 
     def beat(self) -> None:
         pass

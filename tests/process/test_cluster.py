@@ -1,19 +1,16 @@
 """A run on the nodes of a Ray cluster, simulated on this machine: as a user types it, and as it fails."""
 
 import json
-import os
 import re
-import secrets
 import signal
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from tests.process.command import FOREVER, Program, run_here
+from tests.process.nodes import Nodes, events, gate_of, hosts, simulated, workers_there
 from workers import resume, train
 
 ENDLESS_ENV = """
@@ -33,61 +30,10 @@ class Slow(gymnasium.Env):
 SHOWN = ((3, "n1"), (5, "n2"))  # workers on the screen, and their nodes
 
 
-class Nodes:
-    """A head, which is the run's own machine, and two other nodes."""
-
-    def __init__(self) -> None:
-        from ray.cluster_utils import Cluster  # reads how to authenticate when it is imported
-
-        self._cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
-        self._others = [self._cluster.add_node(num_cpus=2) for _ in range(2)]
-
-    @property
-    def address(self) -> str:
-        return str(self._cluster.address)
-
-    def kill(self) -> None:
-        """As a power cut ends a node."""
-        self._cluster.remove_node(self._others.pop(), allow_graceful=False)
-
-    def add(self) -> None:
-        self._others.append(self._cluster.add_node(num_cpus=2))
-
-    def close(self) -> None:
-        self._cluster.shutdown()
-
-
-def hosts() -> list[psutil.Process]:
-    """The hosts of runs, whoever has started them."""
-    return [process for process in psutil.process_iter(["name"]) if process.info["name"].startswith("ray::Host")]
-
-
-def workers_there() -> list[psutil.Process]:
-    """The workers of all hosts: what their forkservers have started."""
-    found: list[psutil.Process] = []
-    for host in hosts():
-        with suppress(psutil.NoSuchProcess):
-            found += [worker for child in host.children() for worker in child.children()]
-    return found
-
-
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "token")
-        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        patch.setenv("RAY_worker_niceness", "0")  # the nodes share this machine's cores with the run
-        nodes = Nodes()
-        try:
-            yield nodes
-        finally:
-            nodes.close()
-
-
-def events(run_dir: Path, kind: str) -> list[str]:
-    path = run_dir / "events.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    return [line["message"] for line in lines if line["kind"] == kind]
+    with simulated() as nodes:
+        yield nodes
 
 
 @pytest.mark.long
@@ -171,16 +117,10 @@ def test_a_run_survives_the_end_of_workers_hosts_nodes_and_the_gate(nodes: Nodes
         program.until(lambda: len(events(run_dir, "node-lost")) == 2, 10)
         nodes.add()
         program.until(training_there)
-        os.kill(gate_of(program), signal.SIGKILL)
+        gate_of(program.workers()).kill()
         program.until(lambda: any("gate" in line for line in events(run_dir, "restarted")))
         program.until(training_there)
         program.note_family()
         program.process.send_signal(signal.SIGINT)
         assert program.wait() == 130, program.text
         program.assert_nobody_left()
-
-
-def gate_of(program: Program) -> int:
-    """The process that knows Ray."""
-    [gate] = [process for process in program.workers() if any("_raylet" in file.path for file in process.memory_maps())]
-    return int(gate.pid)

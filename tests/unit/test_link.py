@@ -127,10 +127,13 @@ def test_a_worker_that_is_given_up_or_stopped_is_told_so(run: Run) -> None:
     assert worker.link.pull(worker.parameters).stopped
 
 
-def test_seconds_of_waiting_are_told_once(run: Run) -> None:
+def test_seconds_of_waiting_are_booked_once(run: Run) -> None:
     worker = Worker(run)
-    run.store.waited = 1.5
-    assert [worker.link.waited(), worker.link.waited()] == [1.5, 0.0]
+    seconds = worker.watch.seconds
+    seconds["push"], run.store.waited = 2.0, 1.5
+    for _ in range(2):
+        worker.link.book_waiting("push")
+    assert (seconds["push"], seconds["idle"]) == (0.5, 1.5)
 
 
 @pytest.mark.parametrize(("fault", "begins_anew"), [("observations", True), ("rewards", True), ("gradients", False)])

@@ -10,6 +10,7 @@ import torch
 
 from shared.scoreboard import (
     CLOSE,
+    COLUMNS,
     CRITIC,
     DROPPED,
     FAULTS,
@@ -151,9 +152,14 @@ def test_a_restored_scoreboard_has_the_same_rows_and_counts(workers: int) -> Non
 
 
 def test_a_state_of_a_version_that_counted_less_is_restored() -> None:
-    state, after = used_scoreboard(2).state(), Scoreboard(2)
-    after.restore(state | {"tallies": state["tallies"][:3]})
+    before, after = used_scoreboard(2), Scoreboard(2)
+    place, state = COLUMNS.index("network_seconds"), before.state()
+    rows = torch.cat((state["rows"][:, :place], state["rows"][:, place + 1 :]), 1)
+    after.restore(state | {"tallies": state["tallies"][:3], "rows": rows})
     assert [after.faults()[name] for name in FAULTS] == [1, 2, 3, 0, 0]
+    expected = before.read().copy()
+    expected["network_seconds"] = 0
+    assert comparable(after.read()) == comparable(expected)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

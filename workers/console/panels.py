@@ -25,6 +25,7 @@ SHARES = {  # neighbours differ in shade too, for eyes and terminals without col
     "push": ("█", "yellow"),
     "pull": ("▓", "green"),
     "idle": ("▒", "red"),
+    "network": ("█", "red"),
     "other": ("░", "dim"),
 }
 PARTS = {"returns": "backward", "clip": "backward", "publish": "other"}  # small phases, shown with a larger one

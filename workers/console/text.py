@@ -237,7 +237,7 @@ def profile_lines(summary: Summary) -> list[Line]:
     for first in range(0, len(columns), PROFILE_COLUMNS):
         labels, rows = zip(*columns[first : first + PROFILE_COLUMNS], strict=True)
         table = {"": labels, **{f"{name} s": [f"{row[name.lower()]:.2f}" for row in rows] for name in ("wall", "CPU")}}
-        for name in (*PHASES, "other"):
+        for name in (*(phase for phase in PHASES if phase != "network" or total[phase]), "other"):
             spent = [row.get(name, row["wall"] - sum(row[phase] for phase in PHASES)) for row in rows]
             shares = [100 * part / row["wall"] if row["wall"] else None for part, row in zip(spent, rows, strict=True)]
             table[f"{name} %"] = [number(share) for share in shares]
