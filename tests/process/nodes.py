@@ -1,14 +1,22 @@
 """Nodes of a Ray cluster, simulated on this machine, and what runs on them."""
 
 import json
+import os
 import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+
+TOKEN = secrets.token_hex(32)  # one per process, in which Ray reads it once
 
 
 class Nodes:
@@ -44,15 +52,18 @@ class Nodes:
 @contextmanager
 def simulated(others: int = 2, cpus: int = 2) -> Iterator[Nodes]:
     """Nodes with a token of their own."""
+    with own_token(), closing(Nodes(others, cpus)) as nodes:
+        yield nodes
+
+
+@contextmanager
+def own_token() -> Iterator[None]:
+    """What Ray is started and joined with; for a process that has not imported it yet, or has had this before."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "token")
-        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        patch.setenv("RAY_AUTH_TOKEN", TOKEN)
         patch.setenv("RAY_worker_niceness", "0")  # the nodes share this machine's cores with the run
-        nodes = Nodes(others, cpus)
-        try:
-            yield nodes
-        finally:
-            nodes.close()
+        yield
 
 
 def hosts() -> list[psutil.Process]:
@@ -80,3 +91,81 @@ def events(run_dir: Path, kind: str) -> list[str]:
     text = path.read_text() if path.exists() else ""
     lines = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
     return [line["message"] for line in lines if line["kind"] == kind]
+
+
+class Wired:
+    """A head, and a node in a network namespace of its own, with a cable between them that can be cut; needs root."""
+
+    HEAD, NODE = "10.77.0.1", "10.77.0.2"
+
+    def __init__(self) -> None:
+        self._processes = list[subprocess.Popen[bytes]]()
+        port = free_port()
+        self.address, name = f"{self.HEAD}:{port}", f"a3c-{os.getpid()}"
+        self._inside = ("ip", "netns", "exec", name)
+        self._steps = [
+            f"ip netns add {name}",
+            f"ip link add a3c-near type veth peer name a3c-far netns {name}",
+            f"ip addr add {self.HEAD}/24 dev a3c-near",
+            "ip link set a3c-near up",
+            *(
+                f"{' '.join(self._inside)} {step}"
+                for step in (f"ip addr add {self.NODE}/32 dev lo", "ip link set lo up")
+            ),
+        ]
+        self._undo = ["ip link del a3c-near", f"ip netns del {name}"]
+        try:
+            self._all(*self._steps)
+            self.mend()
+            self._ray("--head", f"--port={port}", f"--node-ip-address={self.HEAD}", "--include-dashboard=false")
+            self._ray(f"--address={self.address}", f"--node-ip-address={self.NODE}", prefix=self._inside)
+        except BaseException:
+            self.close()
+            raise
+
+    def cut(self) -> None:
+        """Nothing comes through any more, and nobody is told."""
+        self._all(f"{' '.join(self._inside)} ip link set a3c-far down")
+
+    def mend(self) -> None:
+        inside = " ".join(self._inside)
+        route = f"ip route add {self.HEAD}/32 dev a3c-far src {self.NODE}"
+        self._all(f"{inside} ip link set a3c-far up", f"{inside} {route}")
+
+    def close(self) -> None:
+        for process in reversed(self._processes):
+            process.terminate()
+        for process in self._processes:
+            process.wait(30)
+        for step in self._undo:
+            subprocess.run(step.split(), check=False, stderr=subprocess.DEVNULL)
+
+    def _all(self, *steps: str) -> None:
+        for step in steps:
+            subprocess.run(step.split(), check=True, capture_output=True, timeout=10)
+
+    def _ray(self, *words: str, prefix: tuple[str, ...] = ()) -> None:
+        """Start a node; wait until it says that it is one."""
+        command = [*prefix, sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=2", *words]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self._processes.append(process)
+        assert process.stdout is not None
+        seen = b""
+        while b"Ray runtime started" not in seen:
+            line = process.stdout.readline()
+            assert line, f"no node: {seen.decode()}"
+            seen += line
+        threading.Thread(target=process.stdout.read, daemon=True).start()
+
+
+def may_wire() -> bool:
+    """Whether this user may make a network namespace here."""
+    name = f"a3c-try-{os.getpid()}"
+    if shutil.which("ip") is None or subprocess.run(["ip", "netns", "add", name], capture_output=True).returncode:
+        return False
+    return subprocess.run(["ip", "netns", "del", name], capture_output=True).returncode == 0
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])

@@ -1,16 +1,20 @@
 """A run on the nodes of a Ray cluster, simulated on this machine: as a user types it, and as it fails."""
 
+import csv
+import importlib.metadata
 import json
 import re
 import signal
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.process.command import FOREVER, Program, run_here
-from tests.process.nodes import Nodes, events, gate_of, hosts, simulated, workers_there
+from a3c.config import ConfigError
+from tests.process.command import FOREVER, Program, run, run_here
+from tests.process.nodes import Nodes, Wired, events, gate_of, hosts, may_wire, own_token, simulated, workers_there
 from workers import resume, train
 
 ENDLESS_ENV = """
@@ -28,6 +32,7 @@ class Slow(gymnasium.Env):
 
 
 SHOWN = ((3, "n1"), (5, "n2"))  # workers on the screen, and their nodes
+NOTICED_SECONDS = 10
 
 
 @pytest.fixture(scope="module")
@@ -61,16 +66,30 @@ IN_SYNC: dict[str, Any] = {"workers": 3, "mode": "sync", "seed": 5, "eval_episod
 IN_SYNC |= {"max_env_steps": 12_000, "target_return": 1e9, "dashboard": "off"}
 
 
-def test_sync_is_bit_for_bit_what_it_is_on_one_machine_also_through_a_resume(nodes: Nodes, tmp_path: Path) -> None:
+def test_sync_is_bit_for_bit_what_it_is_on_one_machine_also_through_a_resume_there(
+    nodes: Nodes, tmp_path: Path
+) -> None:
     here, run_dir = train(run_dir=tmp_path / "here", anneal=False, **IN_SYNC), tmp_path / "there"
     words = [f"--{name.replace('_', '-')}={value}" for name, value in IN_SYNC.items()]
     with Program(*words, "--no-anneal", "--cluster", nodes.address, "--run-dir", run_dir) as program:
         program.until_training(run_dir)
         program.process.send_signal(signal.SIGINT)
         assert program.wait() == 130, program.text
-    resumed = resume(run_dir, dashboard="off", cluster=nodes.address)
+    profile = json.loads((run_dir / "summary.json").read_text())["profile"]
+    assert [phases["network"] > 0 for phases in profile] == [False, True, True]
+    resumed = resume(run_dir, dashboard="off")  # on one machine now
     assert resumed is not None
     assert resumed.state_sha256 == here.state_sha256
+
+
+@pytest.mark.long
+def test_sync_goes_on_bit_for_bit_on_nodes_that_it_did_not_begin_on(nodes: Nodes, tmp_path: Path) -> None:
+    options = {**IN_SYNC, "anneal": False, "workers": 4}
+    whole = train(run_dir=tmp_path / "whole", **options)
+    train(run_dir=tmp_path / "begun", **options | {"max_env_steps": 6_000})
+    resumed = resume(tmp_path / "begun", max_env_steps=12_000, dashboard="off", cluster=nodes.address)
+    assert resumed is not None
+    assert resumed.state_sha256 == whole.state_sha256
 
 
 @pytest.mark.parametrize(
@@ -98,29 +117,115 @@ def test_a_cluster_without_room_is_refused(nodes: Nodes, tmp_path: Path) -> None
     assert "cluster: 2 workers are too few for 2 nodes and this machine" in output
 
 
+def test_without_ray_one_line_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("workers.extras.find_spec", lambda name: None)
+    code, output = run_here("--cluster", "local", "--dashboard", "off", "--run-dir", tmp_path / "run")
+    assert (code, output.count("\n")) == (2, 1)
+    assert output.endswith('the packages of the extra "cluster": pip install -c constraints.txt -e ".[cluster]"\n')
+
+
+def test_an_environment_that_cannot_be_imported_there_is_refused(nodes: Nodes, tmp_path: Path) -> None:
+    (tmp_path / "only_here.py").write_text("import os\nos.environ['ONLY_HERE']\n" + ENDLESS_ENV)
+    typed = ("--cluster", nodes.address, "--workers", 4, "--dashboard", "off", "--run-dir", tmp_path / "run")
+    variables = {"PYTHONPATH": str(tmp_path), "ONLY_HERE": "1"}
+    code, output = run("--env", "only_here:Slow", *typed, environment=variables)
+    assert (code, output.count("\n")) == (2, 1), output
+    assert re.search(r"cluster: node \S+ has only_here missing \(KeyError: 'ONLY_HERE'\)", output)
+
+
+@pytest.mark.long
+def test_nodes_with_other_versions_are_refused(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    from workers.cluster import ray_cluster
+
+    ray_cluster.join(nodes.address, 4, ())
+    try:
+        theirs, version = importlib.metadata.version("numpy"), importlib.metadata.version
+        monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.2.3" if name == "numpy" else version(name))
+        with pytest.raises(ConfigError, match=rf"cluster: node \S+ has numpy {theirs} instead of 1\.2\.3"):
+            ray_cluster.check(ray_cluster.nodes(), ())
+    finally:
+        ray.shutdown()
+
+
 @pytest.mark.long
 def test_a_run_survives_the_end_of_workers_hosts_nodes_and_the_gate(nodes: Nodes, tmp_path: Path) -> None:
-    typed = ("--workers", 6, "--cluster", nodes.address, "--run-dir", tmp_path / "run", "--dashboard", "off", *FOREVER)
     run_dir = tmp_path / "run"
-    with Program(*typed) as program:
-
-        def training_there() -> bool:
-            return len(workers_there()) == 4
-
-        program.until(training_there)
+    with on(nodes, run_dir) as program:
         workers_there()[0].kill()
         program.until(lambda: bool(events(run_dir, "crashed")) and bool(events(run_dir, "restarted")))
+        program.until(all_train_there)
         hosts()[0].kill()
-        program.until(lambda: len(events(run_dir, "node-lost")) == 1, 10)
-        program.until(training_there)
+        program.until(lambda: len(events(run_dir, "node-lost")) == 1, NOTICED_SECONDS)
+        program.until(all_train_there)
         nodes.kill()
-        program.until(lambda: len(events(run_dir, "node-lost")) == 2, 10)
+        program.until(lambda: len(events(run_dir, "node-lost")) == 2, NOTICED_SECONDS)
         nodes.add()
-        program.until(training_there)
+        program.until(all_train_there)
         gate_of(program.workers()).kill()
-        program.until(lambda: any("gate" in line for line in events(run_dir, "restarted")))
-        program.until(training_there)
+        program.until(lambda: any("gate" in line for line in events(run_dir, "restarted")), NOTICED_SECONDS)
+        program.until(all_train_there)
+
+
+@pytest.mark.long
+def test_what_does_not_answer_is_given_up_and_replaced(nodes: Nodes, tmp_path: Path) -> None:
+    """A worker, and a host, that are stopped: nobody tells that they are not there."""
+    run_dir = tmp_path / "run"
+    with on(nodes, run_dir) as program:
+        workers_there()[0].suspend()
+        program.until(lambda: len(events(run_dir, "hung")) == 1, NOTICED_SECONDS)
+        program.until(all_train_there)
+        before = set(workers_there())
+        hosts()[0].suspend()
+        program.until(lambda: len(events(run_dir, "node-lost")) == 1, NOTICED_SECONDS)
+        program.until(lambda: all_train_there() and len(before - set(workers_there())) == len(before) // 2)
+    assert re.fullmatch(r"\S+, with workers \d, \d: does not answer", events(run_dir, "node-lost")[0])
+
+
+@pytest.mark.long
+def test_without_rays_own_head_the_local_workers_go_on(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    with simulated() as nodes, on(nodes, run_dir) as program:
+        nodes.kill_head()
+        program.until(lambda: len(events(run_dir, "node-lost")) + len(events(run_dir, "crashed")) > 0, NOTICED_SECONDS)
+        steps = env_steps(run_dir)
+        program.until(lambda: env_steps(run_dir) > steps + 100_000)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not may_wire(), reason="not root: a cut network IS NOT TESTED")
+def test_a_node_whose_network_is_cut_is_given_up_and_comes_back(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    with own_token(), closing(Wired()) as wired, on(wired, run_dir, workers=4, there=2) as program:
+        before = set(workers_there())
+        wired.cut()
+        program.until(lambda: len(events(run_dir, "node-lost")) == 1, NOTICED_SECONDS)
+        steps = env_steps(run_dir)
+        program.until(lambda: env_steps(run_dir) > steps + 20_000)
+        wired.mend()
+        program.until(lambda: len(set(workers_there()) - before) == 2, 150)
+
+
+@contextmanager
+def on(nodes: Nodes | Wired, run_dir: Path, workers: int = 6, there: int = 4) -> Iterator[Program]:
+    """A run whose workers are on several nodes, until Ctrl-C; then everybody ends, and nothing is left."""
+    typed = ("--workers", workers, "--cluster", nodes.address, "--run-dir", run_dir, "--dashboard", "off", *FOREVER)
+    with Program(*typed) as program:
+        program.until(lambda: len(workers_there()) == there)
+        yield program
         program.note_family()
         program.process.send_signal(signal.SIGINT)
         assert program.wait() == 130, program.text
         program.assert_nobody_left()
+    assert not hosts()
+
+
+def all_train_there() -> bool:
+    return len(workers_there()) == 4
+
+
+def env_steps(run_dir: Path) -> int:
+    """As of the last row of a run's metrics."""
+    *_, last = csv.DictReader((run_dir / "metrics.csv").open())
+    return int(last["env_steps"])
