@@ -106,7 +106,7 @@ class Node:
         """The node has gone: its workers are replaced when there is one again."""
         for index in self.workers:
             self._store.replace(index)
-            self._roster.lose(index)
+        self._roster.lose(self.workers)
 
     def _push(self, push: Push) -> None:
         store, index = self._store, push.worker_index

@@ -84,6 +84,7 @@ def nodes() -> list[ClusterNode]:
 def place(node: ClusterNode, job: Job) -> Any:
     """A host on a node, which begins its job; it is not there yet."""
     options: dict[str, Any] = {"num_cpus": len(job.beginnings), "max_restarts": 0, "max_task_retries": 0}
+    options["enable_task_events"] = False  # what a dashboard is told of each exchange takes a sixth of its time
     return ray.remote(Host).options(**options, scheduling_strategy=on(node)).remote(job)
 
 

@@ -1,5 +1,7 @@
 """Which worker is where, in shared memory: written by the gate, read by the supervisor for the console."""
 
+from collections.abc import Iterable
+
 from shared.memory import SharedArray, Slots
 from workers.cluster.exchange import Seen
 
@@ -31,8 +33,10 @@ class Roster:
     def note(self, worker_index: int, seen: Seen) -> None:
         self._seen.array[worker_index] = STATES.index(seen.state), seen.pid or 0, seen.memory_bytes or 0
 
-    def lose(self, worker_index: int) -> None:
-        self._seen.array[worker_index] = STATES.index("lost"), 0, 0
+    def lose(self, workers: Iterable[int]) -> None:
+        """Note that nobody knows of workers any more."""
+        for index in workers:
+            self._seen.array[index] = STATES.index("lost"), 0, 0
 
     def seen(self, worker_index: int) -> tuple[str, int | None, int | None]:
         """State, process id and memory of a worker on another node."""
