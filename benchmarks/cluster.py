@@ -3,7 +3,7 @@
 `python -m benchmarks.cluster [exchange] [rates] [solve] [node-lost] [--repetitions N]`; ratios are to shared memory,
 within one repetition, on the same cores.
 
-exchange: between a gate and a host, by Ray: its time, and the processor's on both sides.
+exchange: between a gate and a host, by Ray: its time, and the processor's on both sides, by itself and in a run.
 rates: env steps per second while all workers train, and what `benchmarks.cluster_model` says they should be.
 solve: CartPole-v1 by 6 workers on 3 nodes, 10 seeds; and from the prompt to the end, joined.
 node-lost: the env steps of the others after a node was killed.
@@ -30,7 +30,7 @@ import torch
 
 from benchmarks import cluster_model
 from benchmarks.machine import conditions
-from tests.process.nodes import simulated
+from tests.process.nodes import gate_of, hosts, simulated
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -68,6 +68,7 @@ SHAPES = (
     Shape("8 workers, 1 env x 5 steps of 2 ms, 3 nodes", 3, 8, 1, 5, 2.0),
     Shape("16 workers, 1 env x 48 steps of 2 ms, 3 nodes", 3, 16, 1, 48, 2.0),
 )
+CALIBRATION = Shape("2 workers, 1 env x 24 steps of 1 ms, 1 node", 1, 2, 1, 24, 1.0)  # none of those
 
 
 # -- one exchange -----------------------------------------------------------------------------------------------------
@@ -114,17 +115,18 @@ def exchanges(ray: Any, workers: int, words: tuple[str, ...]) -> dict[str, float
         run = SharedRun(config, environment, store, board, Evaluations(Progress()), Notifier(), Path(folder))
         node = Node(run, "far", range(workers), Roster(workers + 1), threading.Lock(), lambda message: None)
         host: Any = ray.remote(Outbox).options(num_cpus=1).remote(node.job())
+        raylets = [each for each in psutil.process_iter(["name"]) if each.info["name"] == "raylet"]
         own, times, whole, begun = psutil.Process(), list[float](), list[float](), 0.0
         for number in range(WARM + EXCHANGES):
             if number == WARM:
-                before, begun = (sum(own.cpu_times()[:2]), ray.get(host.spent.remote())), time.thread_time()
+                before, begun = (spent_by(own, raylets), ray.get(host.spent.remote())), time.thread_time()
             orders, began = node.orders(), time.perf_counter()
             report = ray.get(host.exchange.remote(orders))
             times.append(time.perf_counter() - began)
             node.apply(report)
             whole.append(time.perf_counter() - began)
         thread = (time.thread_time() - begun) / EXCHANGES
-        after = sum(own.cpu_times()[:2]), ray.get(host.spent.remote())
+        after = spent_by(own, raylets), ray.get(host.spent.remote())
         ray.kill(host)
     gate, there = ((now - then) / EXCHANGES for now, then in zip(after, before, strict=True))
     found = {"thread": thread, "p50": statistics.median(times[WARM:]), "p95": float(np.quantile(times[WARM:], 0.95))}
@@ -137,6 +139,11 @@ def exchanges(ray: Any, workers: int, words: tuple[str, ...]) -> dict[str, float
     }
 
 
+def spent_by(own: psutil.Process, raylets: list[psutil.Process]) -> float:
+    """Processor seconds of a gate, and of those who pass on what is too large for a message."""
+    return float(sum(sum(process.cpu_times()[:2]) for process in (own, *raylets)))
+
+
 def exchange() -> None:
     """Measure, keep and print the costs of an exchange."""
     torch.set_num_threads(1)  # as in a gate
@@ -147,15 +154,39 @@ def exchange() -> None:
         ray.init(address=nodes.address, log_to_driver=False, runtime_env=variables)
         one, eight, large = (exchanges(ray, *each) for each in ((1, SMALL), (8, SMALL), (1, LARGE)))
         ray.shutdown()
+        whole = in_a_run(nodes.address)
     for found in (one, eight, large):
         found["beside"] = found["gate"] - found["thread"]
     more, costs = 2 * (large["bytes"] - one["bytes"]), dict[str, Any](nbytes=one["bytes"])
     for side in ("thread", "beside", "host"):
-        costs[side] = (one[side], (eight[side] - one[side]) / 7, (large[side] - one[side]) / more)
-    keep("cluster-exchange", {"costs": costs, "one": one, "eight": eight, "large": large})
+        dearer = whole["host"] / one["host"] if side == "host" else whole["gate"] / one["gate"]
+        parts = one[side], (eight[side] - one[side]) / 7, (large[side] - one[side]) / more
+        costs[side] = [dearer * part for part in parts]
+    keep("cluster-exchange", {"costs": costs, "one": one, "eight": eight, "large": large, "in_a_run": whole})
     for name, found in (("70 kB", one), ("8 x 70 kB", eight), ("1 MB", large)):
         rest = ", ".join(f"{key} {1e3 * found[key]:.2f}" for key in ("p95", "cycle", "thread", "beside", "host"))
         print(f"exchange of {name}: p50 {1e3 * found['p50']:.2f} ms ({rest})", flush=True)
+    print(", ".join(f"{side} {1e3 * seconds:.2f} ms" for side, seconds in whole.items()), "of an exchange in a run")
+
+
+def in_a_run(address: str) -> dict[str, float]:
+    """Processor seconds of an exchange in a run with one worker on the node: more than where nothing else runs."""
+    with started(*CALIBRATION.words, *FOREVER, "--cluster", address) as (process, run_dir):
+        between(run_dir, 12, 1)
+        forkserver = psutil.Process(process.pid).children()
+        gate = gate_of([child for each in forkserver for child in each.children()])
+        both, counts = (gate, hosts()[0]), list[tuple[float, ...]]()
+        for _ in range(2):
+            updates = float(read(run_dir / "metrics.csv")[-1]["updates"])
+            counts.append((updates, *(sum(each.cpu_times()[:2]) for each in both)))
+            time.sleep(SECONDS)
+        process.terminate()
+        process.wait(60)
+        local, there = json.loads((run_dir / "summary.json").read_text())["profile"]
+    shares = [worker["env"] / worker["wall"] for worker in (local, there)]  # of the updates
+    updates, gate_spent, host_spent = (after - before for before, after in zip(*counts, strict=True))
+    exchanged = updates * shares[1] / sum(shares)
+    return {"gate": gate_spent / exchanged, "host": host_spent / exchanged}
 
 
 # -- whole runs -------------------------------------------------------------------------------------------------------
@@ -232,8 +263,9 @@ def rates(repetitions: int, shapes: Sequence[int]) -> None:
 
 
 def show_rates() -> None:
-    """All shapes, measured and by the model."""
+    """All shapes, measured with the newest program and by the model."""
     costs, rows = cluster_model.measured_costs(), [json.loads(line) for line in lines("cluster-rates")]
+    rows = [row for row in rows if row["conditions"] == rows[-1]["conditions"]]
     print("| run | of shared memory's env steps/s | by the model | off by |\n|---|---:|---:|---:|")
     for shape in SHAPES:
         found = [row for row in rows if row["shape"] == shape.name]

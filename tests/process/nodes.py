@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
+RAY = (sys.executable, "-m", "ray.scripts.scripts")  # the command `ray`
 TOKEN = secrets.token_hex(32)  # one per process, in which Ray reads it once
 
 
@@ -117,8 +118,10 @@ class Wired:
         try:
             self._all(*self._steps)
             self.mend()
-            self._ray("--head", f"--port={port}", f"--node-ip-address={self.HEAD}", "--include-dashboard=false")
-            self._ray(f"--address={self.address}", f"--node-ip-address={self.NODE}", prefix=self._inside)
+            head = ("--head", f"--port={port}", f"--node-ip-address={self.HEAD}", "--include-dashboard=false")
+            self._processes.append(start_node(*head))
+            other = (f"--address={self.address}", f"--node-ip-address={self.NODE}")
+            self._processes.append(start_node(*other, prefix=self._inside))
         except BaseException:
             self.close()
             raise
@@ -144,18 +147,19 @@ class Wired:
         for step in steps:
             subprocess.run(step.split(), check=True, capture_output=True, timeout=10)
 
-    def _ray(self, *words: str, prefix: tuple[str, ...] = ()) -> None:
-        """Start a node; wait until it says that it is one."""
-        command = [*prefix, sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=2", *words]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        self._processes.append(process)
-        assert process.stdout is not None
-        seen = b""
-        while b"Ray runtime started" not in seen:
-            line = process.stdout.readline()
-            assert line, f"no node: {seen.decode()}"
-            seen += line
-        threading.Thread(target=process.stdout.read, daemon=True).start()
+
+def start_node(*words: str, prefix: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    """`ray start`; there once it says so, and until it is ended."""
+    command = [*prefix, *RAY, "start", "--block", "--num-cpus=2", *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert process.stdout is not None
+    seen = b""
+    while b"Ray runtime started" not in seen:
+        line = process.stdout.readline()
+        assert line, f"no node: {seen.decode()}"
+        seen += line
+    threading.Thread(target=process.stdout.read, daemon=True).start()
+    return process
 
 
 def may_wire() -> bool:

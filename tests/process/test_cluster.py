@@ -5,16 +5,31 @@ import importlib.metadata
 import json
 import re
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from a3c.config import ConfigError
-from tests.process.command import FOREVER, Program, run, run_here
-from tests.process.nodes import Nodes, Wired, events, gate_of, hosts, may_wire, own_token, simulated, workers_there
+from tests.process.command import FOREVER, ROOT, Program, run, run_here
+from tests.process.nodes import (
+    RAY,
+    Nodes,
+    Wired,
+    events,
+    free_port,
+    gate_of,
+    hosts,
+    may_wire,
+    own_token,
+    simulated,
+    start_node,
+    workers_there,
+)
 from workers import resume, train
 
 ENDLESS_ENV = """
@@ -205,6 +220,26 @@ def test_a_node_whose_network_is_cut_is_given_up_and_comes_back(tmp_path: Path) 
         program.until(lambda: env_steps(run_dir) > steps + 20_000)
         wired.mend()
         program.until(lambda: len(set(workers_there()) - before) == 2, 150)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(find_spec("aiohttp_cors") is None, reason="ray[default] is not installed: jobs ARE NOT TESTED")
+def test_a_run_in_a_job_of_rays(tmp_path: Path) -> None:
+    """As docs/cluster.md says it."""
+    port, dashboard = free_port(), free_port()
+    with own_token():
+        head = start_node("--head", f"--port={port}", f"--dashboard-port={dashboard}")
+        try:
+            where = ("--address", f"http://127.0.0.1:{dashboard}", "--working-dir", ROOT)
+            typed = (sys.executable, "run_a3c.py", "--cluster", "auto", "--workers", 2, "--run-dir", tmp_path / "run")
+            code, output = run("job", "submit", *where, "--", *typed, command=RAY)
+        finally:
+            head.terminate()
+            head.wait(30)
+    assert code == 0, output
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "solved"
+    [line] = events(tmp_path / "run", "cluster")
+    assert line.endswith(", with worker 1")
 
 
 @contextmanager
