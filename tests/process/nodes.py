@@ -81,6 +81,12 @@ def workers_there() -> list[psutil.Process]:
     return found
 
 
+def forkserver_of(host: psutil.Process) -> psutil.Process:
+    """The child of a host that has its workers as children."""
+    [forkserver] = [child for child in host.children() if child.children()]
+    return forkserver
+
+
 def gate_of(children: list[psutil.Process]) -> psutil.Process:
     """Among the children of a run's forkserver, the process that knows Ray."""
     [gate] = [child for child in children if any("_raylet" in file.path for file in child.memory_maps())]
@@ -150,7 +156,7 @@ class Wired:
 
 def start_node(*words: str, prefix: Sequence[str] = ()) -> subprocess.Popen[bytes]:
     """`ray start`; there once it says so, and until it is ended."""
-    command = [*prefix, *RAY, "start", "--block", "--num-cpus=2", *words]
+    command = [*prefix, *RAY, "start", "--block", "--disable-usage-stats", "--num-cpus=2", *words]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert process.stdout is not None
     seen = b""

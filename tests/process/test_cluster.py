@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from importlib.util import find_spec
@@ -21,6 +22,7 @@ from tests.process.nodes import (
     Nodes,
     Wired,
     events,
+    forkserver_of,
     free_port,
     gate_of,
     hosts,
@@ -63,9 +65,7 @@ def test_workers_of_three_nodes_train_one_run_with_an_environment_of_the_users(n
     run_dir, variables = tmp_path / "run", {"PYTHONPATH": str(tmp_path)}
     typed = ("--cluster", nodes.address, "--run-dir", run_dir, "--env-latency-ms", 1)
     with Program(*options, *typed, size=(160, 40), environment=variables) as program:
-        program.until(
-            lambda: all(re.search(rf" {index} .? ?running .* {node}\b", program.text) for index, node in SHOWN)
-        )
+        program.until(lambda: all(trains_there(index, program.text, node) for index, node in SHOWN))
         program.note_family()
         program.process.send_signal(signal.SIGINT)
         assert program.wait() == 130, program.text
@@ -185,7 +185,7 @@ def test_a_run_survives_the_end_of_workers_hosts_nodes_and_the_gate(nodes: Nodes
 
 @pytest.mark.long
 def test_what_does_not_answer_is_given_up_and_replaced(nodes: Nodes, tmp_path: Path) -> None:
-    """A worker, and a host, that are stopped: nobody tells that they are not there."""
+    """A worker and a host that are stopped, of which nobody tells; then a node's forkserver is killed."""
     run_dir = tmp_path / "run"
     with on(nodes, run_dir) as program:
         workers_there()[0].suspend()
@@ -195,13 +195,16 @@ def test_what_does_not_answer_is_given_up_and_replaced(nodes: Nodes, tmp_path: P
         hosts()[0].suspend()
         program.until(lambda: len(events(run_dir, "node-lost")) == 1, NOTICED_SECONDS)
         program.until(lambda: all_train_there() and len(before - set(workers_there())) == len(before) // 2)
+        before = set(workers_there())
+        forkserver_of(hosts()[0]).kill()
+        program.until(lambda: all_train_there() and len(before - set(workers_there())) == len(before) // 2)
     assert re.fullmatch(r"\S+, with workers \d, \d: does not answer", events(run_dir, "node-lost")[0])
 
 
 @pytest.mark.long
 def test_without_rays_own_head_the_local_workers_go_on(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    with simulated() as nodes, on(nodes, run_dir) as program:
+    with simulated() as nodes, on(nodes, run_dir, alone=90) as program:
         nodes.kill_head()
         program.until(lambda: len(events(run_dir, "node-lost")) + len(events(run_dir, "crashed")) > 0, NOTICED_SECONDS)
         steps = env_steps(run_dir)
@@ -228,11 +231,17 @@ def test_a_run_in_a_job_of_rays(tmp_path: Path) -> None:
     """As docs/cluster.md says it."""
     port, dashboard = free_port(), free_port()
     with own_token():
-        head = start_node("--head", f"--port={port}", f"--dashboard-port={dashboard}")
+        ports = (f"--port={port}", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={free_port()}")
+        head = start_node("--head", *ports)
         try:
             where = ("--address", f"http://127.0.0.1:{dashboard}", "--working-dir", ROOT)
             typed = (sys.executable, "run_a3c.py", "--cluster", "auto", "--workers", 2, "--run-dir", tmp_path / "run")
-            code, output = run("job", "submit", *where, "--", *typed, command=RAY)
+            deadline = time.monotonic() + 60
+            while True:
+                code, output = run("job", "submit", *where, "--", *typed, command=RAY)
+                if "No available agent" not in output or time.monotonic() > deadline:
+                    break
+                time.sleep(1)  # it is being started
         finally:
             head.terminate()
             head.wait(30)
@@ -243,17 +252,24 @@ def test_a_run_in_a_job_of_rays(tmp_path: Path) -> None:
 
 
 @contextmanager
-def on(nodes: Nodes | Wired, run_dir: Path, workers: int = 6, there: int = 4) -> Iterator[Program]:
-    """A run whose workers are on several nodes, until Ctrl-C; then everybody ends, and nothing is left."""
-    typed = ("--workers", workers, "--cluster", nodes.address, "--run-dir", run_dir, "--dashboard", "off", *FOREVER)
-    with Program(*typed) as program:
-        program.until(lambda: len(workers_there()) == there)
+def on(nodes: Nodes | Wired, run_dir: Path, workers: int = 6, there: int = 4, alone: float = 0) -> Iterator[Program]:
+    """A run whose workers are on several nodes, until Ctrl-C; then everybody ends, hosts within so many seconds."""
+    typed = ("--workers", workers, "--cluster", nodes.address, "--run-dir", run_dir, *FOREVER)
+    with Program(*typed, size=(160, 40)) as program:
+        program.until(lambda: all(trains_there(index, program.text) for index in range(workers - there, workers)))
         yield program
         program.note_family()
         program.process.send_signal(signal.SIGINT)
         assert program.wait() == 130, program.text
         program.assert_nobody_left()
-    assert not hosts()
+    deadline = time.monotonic() + alone
+    while left := hosts():
+        assert time.monotonic() < deadline, left
+
+
+def trains_there(index: int, screen: str, node: str = r"n\d") -> bool:
+    """Whether the console has shown a worker at work on a node."""
+    return re.search(rf" {index} .? ?running .* {node}\b", screen) is not None
 
 
 def all_train_there() -> bool:

@@ -3,7 +3,10 @@
 import importlib
 import os
 import socket
+import threading
+import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import ray
@@ -11,12 +14,14 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from a3c.config import ConfigError
-from workers.cluster.exchange import Job
+from workers.cluster.exchange import Job, Orders, Report
 from workers.cluster.facts import facts
 from workers.cluster.host import Host
 
 CONNECT_SECONDS = 3.0  # for somebody to answer at an address
 PROBE_SECONDS = 60.0  # for a node to say what it has
+IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+ALONE_SECONDS = 60.0  # that a host is there without being asked
 CODE = ("a3c", "shared", "workers")
 
 
@@ -50,7 +55,12 @@ def join(address: str, workers: int, modules: tuple[str, ...]) -> None:
     except OSError as error:
         raise ConfigError(f"cluster: nobody answers at {address}: {error.strerror or error}") from error
     try:
-        ray.init(address=address, **settings)
+        with TemporaryDirectory() as empty:
+            if (
+                IN_A_JOB not in os.environ
+            ):  # which has one: where there is none, a node looks for code where we have ours
+                settings["runtime_env"]["working_dir"] = empty
+            ray.init(address=address, **settings)
     except (RayError, ConnectionError, RuntimeError, ValueError) as error:
         raise ConfigError(f"cluster: {address} cannot be joined: {' '.join(str(error).split())[:300]}") from error
 
@@ -81,11 +91,30 @@ def nodes() -> list[ClusterNode]:
     return [node for node in alive if node.id != own] or alive
 
 
+class HostActor(Host):
+    """A host that ends by itself where nobody asks any more: its gate may be gone, and Ray not be there to tell."""
+
+    def __init__(self, job: Job):
+        super().__init__(job)
+        self._asked = time.monotonic()
+        threading.Thread(target=self._end_when_alone, daemon=True).start()
+
+    def exchange(self, orders: Orders) -> Report:
+        self._asked = time.monotonic()
+        return super().exchange(orders)
+
+    def _end_when_alone(self) -> None:
+        while time.monotonic() - self._asked < ALONE_SECONDS:
+            time.sleep(1.0)
+        self.close()
+        os._exit(1)
+
+
 def place(node: ClusterNode, job: Job) -> Any:
     """A host on a node, which begins its job; it is not there yet."""
     options: dict[str, Any] = {"num_cpus": len(job.beginnings), "max_restarts": 0, "max_task_retries": 0}
     options["enable_task_events"] = False  # what a dashboard is told of each exchange takes a sixth of its time
-    return ray.remote(Host).options(**options, scheduling_strategy=on(node)).remote(job)
+    return ray.remote(HostActor).options(**options, scheduling_strategy=on(node)).remote(job)
 
 
 def on(node: ClusterNode) -> NodeAffinitySchedulingStrategy:
