@@ -70,6 +70,7 @@ def test_an_answer_that_is_none_is_said() -> None:
         latencies(one.server_port, get("/"), clients=2, seconds=5)
 
 
+@pytest.mark.long
 def test_the_table_has_a_row_for_each_case(
     solved_run: tuple[Path, str, dict[str, Any]], capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -45,6 +45,7 @@ def test_a_run_that_loses_two_processes_at_once_on_a_busy_machine_goes_on(tmp_pa
     assert_survived(tree_kills(4, tmp_path, seed=3, first=5), 4)
 
 
+@pytest.mark.long
 def test_signals_and_resumes_in_a_chain_leave_no_trace_in_the_results(tmp_path: Path) -> None:
     outcome = chains(1, tmp_path, seed=15, settings=[(*BUSY, *SYNC_2, *SHORTER)])  # of one worker: test_resume.py
     assert_survived(outcome, 1)

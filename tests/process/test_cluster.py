@@ -139,6 +139,7 @@ def test_without_ray_one_line_says_how_to_install_it(monkeypatch: pytest.MonkeyP
     assert output.endswith('the packages of the extra "cluster": pip install -c constraints.txt -e ".[cluster]"\n')
 
 
+@pytest.mark.long
 def test_an_environment_that_cannot_be_imported_there_is_refused(nodes: Nodes, tmp_path: Path) -> None:
     (tmp_path / "only_here.py").write_text("import os\nos.environ['ONLY_HERE']\n" + ENDLESS_ENV)
     typed = ("--cluster", nodes.address, "--workers", 4, "--dashboard", "off", "--run-dir", tmp_path / "run")

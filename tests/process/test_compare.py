@@ -359,6 +359,7 @@ def test_training_is_logged_at_every_tenth_update(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "r" / "config.json").read_text())["options"]["mode"] == "sync"
 
 
+@pytest.mark.long
 def test_several_environments_are_a_study_of_each_and_are_not_held_against_each_other(tmp_path: Path) -> None:
     words = ("compare", "--env", "CartPole-v1", "Acrobot-v1", "--seeds", "1", *SHORT, "--study-dir", tmp_path / "both")
     code, output = run_here(*words)

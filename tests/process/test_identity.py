@@ -83,6 +83,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.long
 def test_a_run_of_an_id_that_a_script_registered_is_found_by_its_entry_point(island: Path) -> None:
     (island / "script.py").write_text(REGISTERING)
     subprocess.run([sys.executable, "script.py"], cwd=island, env={"PYTHONPATH": str(ROOT)}, check=True, timeout=60)

@@ -94,6 +94,7 @@ def test_each_push_of_a_node_is_applied_once_and_counted(machine: Machine) -> No
     assert machine.roster.seen(1)[0] == "stopped"
 
 
+@pytest.mark.parametrize("machine", [{"max_env_steps": 60_000}], indirect=True)  # more than one makes meanwhile
 def test_a_worker_that_is_killed_is_replaced_and_its_counts_go_on(machine: Machine) -> None:
     machine.until(lambda: machine.store.env_steps > 3000 and machine.roster.seen(0)[0] == "running")
     before, pid = machine.board.read()["env_steps"][0], machine.roster.seen(0)[1]
