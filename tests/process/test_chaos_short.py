@@ -33,6 +33,7 @@ def test_a_kill_of_everybody_reaches_an_orphan_in_a_session_of_its_own() -> None
     assert not alive
 
 
+@pytest.mark.long
 def test_a_run_goes_on_whichever_of_its_processes_is_killed(tmp_path: Path) -> None:
     roles = ("forkserver", "checkpointer", "resource tracker", "monitor")
     outcome = tree_kills(len(roles), tmp_path, roles=roles)

@@ -179,6 +179,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.long
 def test_the_users_own_processes_take_signals_after_a_run(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT.format(run_dir=str(tmp_path / "run")))
@@ -212,6 +213,7 @@ gymnasium.register("Paying-v0", "paying:Paying", max_episode_steps=20)
 )
 
 
+@pytest.mark.long
 def test_environment_variables_that_change_between_two_runs_are_seen_by_the_second(tmp_path: Path) -> None:
     (tmp_path / "paying.py").write_text(PAYING)
     script = tmp_path / "script.py"  # without a main guard: its environment is in a module

@@ -97,6 +97,7 @@ def in_a_deleted_folder(folder: Path, *arguments: object) -> tuple[int, str]:
     return run("-c", 'cd "$0" && rmdir "$0" && exec "$@"', folder / "gone", *COMMAND, *arguments, command=["sh"])
 
 
+@pytest.mark.long
 def test_a_deleted_current_folder_does_not_matter_to_absolute_paths(tmp_path: Path) -> None:
     code, output = in_a_deleted_folder(tmp_path, *SHORT, "--run-dir", tmp_path / "run")
     assert code == 0, output

@@ -67,6 +67,7 @@ def test_a_stopped_worker_is_seen_to_hang_and_replaced_for_good(tmp_path: Path) 
     assert outcome.survived == outcome.fired == 1, outcome
 
 
+@pytest.mark.long
 def test_sync_goes_on_when_any_of_its_workers_or_its_monitor_is_replaced(tmp_path: Path) -> None:
     log = ("--log-interval", 1)
     with WatchedRun(tmp_path, "Watched", *FOREVER, *QUICK, *log, "--mode", "sync", "--env-latency-ms", 0.3) as run:

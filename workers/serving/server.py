@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from workers.serving.metadata import Metadata
     from workers.serving.model import Model
 
+END_SECONDS = 5.0  # for an export that has answered to end
 PACKAGES = ("flask", "onnx", "onnxruntime", "prometheus_client", "waitress")  # the extra `serve`
 CONNECTIONS = 1000  # that may be open at once
 OWN_FILES = 64  # that the process has open besides
@@ -172,8 +173,12 @@ def _export(source: Source) -> Path:
         outcome = receiver.recv()
     except EOFError:
         outcome = CheckpointError(f"{source.path}: its export died")
+    except BaseException:  # such as a signal's
+        process.terminate()
+        raise
     finally:
-        process.terminate()  # where a signal ends the waiting; else it is about to end anyway
+        process.join(END_SECONDS)  # by itself it leaves nothing in shared memory
+        process.terminate()
         process.join()
     if isinstance(outcome, Path):
         return outcome
