@@ -92,8 +92,7 @@ class Outbox:
         return Report(self._store.collect(), {}, {}, {}, [], [], {}, time.monotonic(), False)
 
     def spent(self) -> float:
-        times = psutil.Process().cpu_times()
-        return float(times.user + times.system)
+        return spent_by(psutil.Process())
 
 
 def exchanges(ray: Any, workers: int, words: tuple[str, ...]) -> dict[str, float]:
@@ -116,17 +115,18 @@ def exchanges(ray: Any, workers: int, words: tuple[str, ...]) -> dict[str, float
         node = Node(run, "far", range(workers), Roster(workers + 1), threading.Lock(), lambda message: None)
         host: Any = ray.remote(Outbox).options(num_cpus=1).remote(node.job())
         raylets = [each for each in psutil.process_iter(["name"]) if each.info["name"] == "raylet"]
-        own, times, whole, begun = psutil.Process(), list[float](), list[float](), 0.0
+        gate_side = (psutil.Process(), *raylets)  # the latter pass on what is too large for a message
+        times, whole, begun = list[float](), list[float](), 0.0
         for number in range(WARM + EXCHANGES):
             if number == WARM:
-                before, begun = (spent_by(own, raylets), ray.get(host.spent.remote())), time.thread_time()
+                before, begun = (spent_by(*gate_side), ray.get(host.spent.remote())), time.thread_time()
             orders, began = node.orders(), time.perf_counter()
             report = ray.get(host.exchange.remote(orders))
             times.append(time.perf_counter() - began)
             node.apply(report)
             whole.append(time.perf_counter() - began)
         thread = (time.thread_time() - begun) / EXCHANGES
-        after = spent_by(own, raylets), ray.get(host.spent.remote())
+        after = spent_by(*gate_side), ray.get(host.spent.remote())
         ray.kill(host)
     gate, there = ((now - then) / EXCHANGES for now, then in zip(after, before, strict=True))
     found = {"thread": thread, "p50": statistics.median(times[WARM:]), "p95": float(np.quantile(times[WARM:], 0.95))}
@@ -139,9 +139,9 @@ def exchanges(ray: Any, workers: int, words: tuple[str, ...]) -> dict[str, float
     }
 
 
-def spent_by(own: psutil.Process, raylets: list[psutil.Process]) -> float:
-    """Processor seconds of a gate, and of those who pass on what is too large for a message."""
-    return float(sum(sum(process.cpu_times()[:2]) for process in (own, *raylets)))
+def spent_by(*processes: psutil.Process) -> float:
+    """Their processor seconds so far."""
+    return float(sum(sum(process.cpu_times()[:2]) for process in processes))
 
 
 def exchange() -> None:
@@ -178,7 +178,7 @@ def in_a_run(address: str) -> dict[str, float]:
         both, counts = (gate, hosts()[0]), list[tuple[float, ...]]()
         for _ in range(2):
             updates = float(read(run_dir / "metrics.csv")[-1]["updates"])
-            counts.append((updates, *(sum(each.cpu_times()[:2]) for each in both)))
+            counts.append((updates, *map(spent_by, both)))
             time.sleep(SECONDS)
         process.terminate()
         process.wait(60)

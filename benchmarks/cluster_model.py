@@ -15,7 +15,7 @@ import json
 import random
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -223,8 +223,11 @@ def measured_costs() -> Costs:
     return Costs(nbytes=costs.pop("nbytes"), **{side: tuple(numbers) for side, numbers in costs.items()})
 
 
-def plan(costs: Costs) -> list[tuple[str, Shape, float, float]]:
-    """Up to 64 nodes of 16 cores: name, shape, env steps per second as a share of the workers' own, staleness."""
+SIZES = ((1, 16), (4, 64), (16, 250), (64, 1000))  # nodes, workers
+
+
+def plan(costs: Costs, sizes: Sequence[tuple[int, int]] = SIZES) -> list[tuple[str, float, float]]:
+    """Up to 64 nodes of 16 cores: name, env steps per second as a share of the workers' own, median staleness."""
     kinds = {
         "CartPole, 48 steps of 50 us": (48, 48 * 50e-6, 0.0, 70_000),
         "simulator, 20 steps of 10 ms": (20, 20e-3 * 0.1, 20 * 10e-3, 70_000),
@@ -233,13 +236,13 @@ def plan(costs: Costs) -> list[tuple[str, Shape, float, float]]:
     }
     found = []
     for name, (steps, compute, latency, nbytes) in kinds.items():
-        for nodes, workers in ((1, 16), (4, 64), (16, 250), (64, 1000)):
+        for nodes, workers in sizes:
             shape = Shape(nodes, workers, 0, steps, compute, latency, nbytes, 16, False, 0.2e-3, 10e9 / 8)
             run = Run(shape, costs)
             rate = run.rate()
             alone = workers * steps / (compute + latency)
             staleness = sorted(run.staleness)[len(run.staleness) // 2] if run.staleness else 0
-            found.append((f"{name}; {workers} workers, {nodes} nodes", shape, rate / alone, float(staleness)))
+            found.append((f"{name}; {workers} workers, {nodes} nodes", rate / alone, float(staleness)))
     return found
 
 
@@ -247,11 +250,11 @@ def main() -> int:
     """Print the plan."""
     costs = measured_costs()
     print(f"{'':60}{'share':>8}{'staleness':>11}")
-    for name, _, share, staleness in plan(costs):
+    for name, share, staleness in plan(costs):
         print(f"{name:60}{share:8.2f}{staleness:11.0f}")
     cheaper = replace(costs, thread=(costs.thread[0] / 4, costs.thread[1] / 4, costs.thread[2] / 4))
     print("\nthe same with a gate of four processes, the last of each kind:")
-    for name, _, share, staleness in plan(cheaper)[3::4]:
+    for name, share, staleness in plan(cheaper, SIZES[-1:]):
         print(f"{name:60}{share:8.2f}{staleness:11.0f}")
     return 0
 

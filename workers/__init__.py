@@ -23,12 +23,14 @@ class ExitCode(IntEnum):
 
 
 _home = Path(__file__).resolve().parents[1]
+_copied = _home.parent.name == "py_modules_files"  # by Ray, each package into a folder of its own
 for _name in ("a3c", "shared"):
     _spec = find_spec(_name)
     _found = "a package that is missing" if _spec is None else _spec.origin or "a folder without __init__.py"
-    _place = Path(_found).resolve().parents[1]
-    _copied = _home.parent.name == "py_modules_files" == _place.parent.name  # by Ray, each into a folder of its own
-    if Path(_found).name != "__init__.py" or (_place != _home and not _copied):
+    _path = Path(_found).resolve()
+    if _path != _home / _name / "__init__.py" and not (
+        _copied and _path.match(f"{_home.parent}/*/{_name}/__init__.py")
+    ):
         raise ImportError(
             f"the package '{_name}' of this program is hidden by {_found}; rename that, or keep it out of PYTHONPATH "
             "and of your script's folder"

@@ -196,10 +196,10 @@ class Supervisor:
             self._fail(ExitCode.WORKER, f"{child.name} {cause}; {spent}")
             return
         elif not ending:
-            remote = range(len(self._workers), self._config.workers) if self._roster else []
+            remote = range(len(self._workers), self._config.workers)
             for index in remote if child is self._gate else [self._workers.index(child)]:
                 self._store.replace(index)
-            if child is self._gate and self._roster:
+            if child is self._gate and self._roster is not None:
                 self._roster.lose(remote)
         if not ending or child is self._checkpointer:
             child.schedule()

@@ -56,9 +56,7 @@ def join(address: str, workers: int, modules: tuple[str, ...]) -> None:
         raise ConfigError(f"cluster: nobody answers at {address}: {error.strerror or error}") from error
     try:
         with TemporaryDirectory() as empty:
-            if (
-                IN_A_JOB not in os.environ
-            ):  # which has one: where there is none, a node looks for code where we have ours
+            if IN_A_JOB not in os.environ:  # a job has one; without one a node takes the code at our own path, if any
                 settings["runtime_env"]["working_dir"] = empty
             ray.init(address=address, **settings)
     except (RayError, ConnectionError, RuntimeError, ValueError) as error:
