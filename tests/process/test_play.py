@@ -309,6 +309,7 @@ def watched(short_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """A program that draws and films episodes until the tests have seen enough, and the folder for the film."""
     films = tmp_path_factory.mktemp("films")
     with Job("play", short_run, "--terminal", "--record", films / "film.gif", "--episodes", 10**6) as job:
+        job.until(lambda: "right" in job.output)  # whichever test is the first
         yield job, films
 
 
@@ -322,7 +323,6 @@ def test_the_terminal_shows_the_pole_and_what_the_policy_makes_of_it(watched: tu
 
 def test_a_smaller_terminal_gets_smaller_frames(watched: tuple[Job, Path]) -> None:
     job, _ = watched
-    job.until(lambda: "right" in job.output)  # where this test is the first, the program is still starting
     seen = len(job.output)
     job.resize(40, 12)
     job.until(lambda: "right" in job.output[seen:].partition(CLEAR)[2])
@@ -336,6 +336,8 @@ def test_a_suspended_play_gives_the_cursor_back_and_goes_on_when_it_is_resumed(w
     job.type(CTRL_Z)
     assert job.code(10) == SUSPENDED
     assert job.cursor_is_visible
+    (ffmpeg,) = (process for process in job.others() if "ffmpeg" in process.name())
+    assert ffmpeg.status() != psutil.STATUS_STOPPED  # a write to one that does not read would keep play from stopping
     seen = len(job.output)
     job.type(b"fg\n")
     job.until(lambda: "CartPole-v1" in job.output[seen:].partition(CLEAR)[2])
@@ -347,7 +349,7 @@ def test_ctrl_c_leaves_the_terminal_as_it_was_and_no_half_film(watched: tuple[Jo
     job, films = watched
     assert [path.suffix for path in films.iterdir()] == [".tmp"]
     job.type(CTRL_C)
-    job.until(lambda: job.codes[-1] == 130)
+    job.until(lambda: job.codes[-1:] == [130])
     assert left_behind(job) == ""
     assert "interrupted" in job.text
     assert not list(films.iterdir())

@@ -53,7 +53,11 @@ def recording(path: Path, fps: float) -> Iterator[Callable[[Any], None]]:
     with ExitStack() as stack:
         stack.callback(discard, temporary)  # which is gone once it is renamed
         errors = stack.enter_context(tempfile.TemporaryFile())  # a pipe would have to be read all the time
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors)
+        # In a process group of its own: stopped by the Ctrl-Z meant for this program, it would read no more, and a
+        # program that waits to write to it could not stop itself.
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors, process_group=0
+        )
         stack.callback(process.communicate)  # closes the pipe and waits
         stack.callback(process.kill)  # which does nothing to one that has ended
         pipe = process.stdin
