@@ -160,7 +160,7 @@ def test_nodes_with_other_versions_are_refused(nodes: Nodes, monkeypatch: pytest
         theirs, version = importlib.metadata.version("numpy"), importlib.metadata.version
         monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.2.3" if name == "numpy" else version(name))
         with pytest.raises(ConfigError, match=rf"cluster: node \S+ has numpy {theirs} instead of 1\.2\.3"):
-            ray_cluster.check(ray_cluster.nodes(), ())
+            ray_cluster.check([(node, ray_cluster.place(node, 1)) for node in ray_cluster.nodes()], ())
     finally:
         ray.shutdown()
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -24,6 +25,7 @@ from workers.cluster.host import Host
 from workers.cluster.node import Node
 from workers.cluster.placement import placed
 from workers.cluster.roster import Roster
+from workers.processes.start import start_forkserver
 from workers.runs.evaluations import Evaluations, Progress, SharedRun
 from workers.training import build_store
 from workers.worker_state import unpack
@@ -47,12 +49,19 @@ class Machine:
         self.board = Scoreboard(2)
         self.store: SharedStore = build_store(self.config, environment, self.board, lambda size: Counting())
         self.initial = self.store.parameters.clone()
+        self.path = path
         (path / "logs").mkdir()
         run = SharedRun(self.config, environment, self.store, self.board, Evaluations(Progress()), Notifier(), path)
         self.sent: list[tuple[str, Any]] = []
         self.roster, self.applied = Roster(2), 0
         self.node = Node(run, "far", range(2), self.roster, threading.Lock(), self.sent.append)
-        self.host = Host(self.node.job())
+        self.host = self.new_host()
+
+    def new_host(self) -> Host:
+        start_forkserver()
+        folder = Path(tempfile.mkdtemp(dir=self.path))
+        (folder / "logs").mkdir()
+        return Host(self.node.job(), folder)
 
     def exchange(self) -> Report:
         report: Report = self.host.exchange(self.node.orders())
@@ -115,7 +124,7 @@ def test_what_a_lost_host_had_not_told_is_lost_and_nothing_is_applied_twice(mach
     machine.host.close()
     machine.node.lost()
     assert machine.roster.seen(0)[0] == "lost"
-    machine.host = Host(machine.node.job())
+    machine.host = machine.new_host()
     machine.finish()
     assert machine.steps() == pytest.approx(machine.store.updates, rel=1e-4)
     assert machine.store.updates == machine.applied
@@ -142,7 +151,7 @@ def test_a_checkpoint_has_the_snapshots_of_a_nodes_workers_and_another_node_goes
     episodes = unpack(snapshot)["collector"]["episodes"]
     assert episodes > 0
     machine.host.close()
-    machine.host = Host(machine.node.job())
+    machine.host = machine.new_host()
     machine.finish()
     assert machine.board.read()["episodes"][1] > episodes
     assert machine.board.faults()["episodes"] == 0  # those under way were brought back

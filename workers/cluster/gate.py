@@ -21,6 +21,7 @@ BEAT_SECONDS = 0.1
 FROZEN_SECONDS = 8.0  # without an answer of a host, which answers several times a second: then it is given up
 START_SECONDS = 120.0  # for a host to be there: imports, on a machine that may be slow
 PAUSE_SECONDS = 1.0  # between two attempts to place a host
+Placed = tuple[ClusterNode, Any]  # a node of the cluster, and a host there
 
 
 class Gate:
@@ -29,7 +30,8 @@ class Gate:
     def __init__(self, run: SharedRun, roster: Roster, messages: Connection):
         self._run, self._roster, self._messages = run, roster, messages
         self._sending, self._pushing, self._placing = threading.Lock(), threading.Lock(), threading.Lock()
-        self._taken: dict[str, Node] = {}  # by the id of the cluster's node
+        self._taken = set[str]()  # the ids of the cluster's nodes that have a host of the run
+        self._checked: dict[str, Placed] = {}  # the first hosts, by the names of their nodes
 
     def work(self, address: str, modules: tuple[str, ...]) -> None:
         """Everything."""
@@ -38,7 +40,10 @@ class Gate:
             found = ray_cluster.nodes()
             places = self._places(found)
             if not self._roster.local:
-                ray_cluster.check(found, modules)
+                for place, (name, indices) in zip(found, places, strict=True):
+                    self._checked[name] = place, ray_cluster.place(place, len(indices))
+                self._taken.update(place.id for place in found)
+                ray_cluster.check(list(self._checked.values()), modules)
                 names = {index: name for name, indices in places for index in indices}
                 self._roster.plan(places[0][1].start, names)
             where = [f"n{number} is {name}, with {who(indices)}" for number, (name, indices) in enumerate(places, 1)]
@@ -80,10 +85,10 @@ class Gate:
     def _serve(self, node: Node) -> None:
         """Have a host for a node's workers, another one where it is lost, until they have ended."""
         while not self._ends():
-            if (place := self._place(node)) is None:
+            if (placed := self._checked.pop(node.name, None) or self._place(node)) is None:
                 time.sleep(PAUSE_SECONDS)
                 continue
-            host = ray_cluster.place(place, node.job())
+            place, host = placed
             try:
                 if self._exchange(node, host):
                     return
@@ -93,35 +98,36 @@ class Gate:
                 node.lost()
             finally:
                 with self._placing:
-                    self._taken.pop(place.id, None)
+                    self._taken.discard(place.id)
                 ray.kill(host)
 
     def _exchange(self, node: Node, host: Any) -> bool:
         """Exchange until the node's workers have ended; a host that is not there yet when the run ends has none."""
         deadline = time.monotonic() + START_SECONDS
-        first = host.exchange.remote(node.orders())
-        while not ray.wait([first], timeout=BEAT_SECONDS)[0]:
+        begun = host.begin.remote(node.job())
+        while not ray.wait([begun], timeout=BEAT_SECONDS)[0]:
             if self._ends():
                 return True
             if time.monotonic() > deadline:
                 raise GetTimeoutError
-        report = ray.get(first)
+        ray.get(begun)
         while True:
+            report = ray.get(host.exchange.remote(node.orders()), timeout=FROZEN_SECONDS)
             node.apply(report)
             if report.over:
                 ray.get(host.close.remote(), timeout=FROZEN_SECONDS)
                 return True
-            report = ray.get(host.exchange.remote(node.orders()), timeout=FROZEN_SECONDS)
 
-    def _place(self, node: Node) -> ClusterNode | None:
-        """The cluster's node of that name, or another one that is free, with room; None where there is none."""
+    def _place(self, node: Node) -> Placed | None:
+        """A host on the cluster's node of that name, or another one that is free; None where there is no room."""
         with self._placing:
             free = [place for place in ray_cluster.nodes() if place.id not in self._taken]
             room = [place for place in free if place.cpus >= len(node.workers)]
             found = next((place for place in room if place.name == node.name), room[0] if room else None)
-            if found is not None:
-                self._taken[found.id] = node
-            return found
+            if found is None:
+                return None
+            self._taken.add(found.id)
+            return found, ray_cluster.place(found, len(node.workers))
 
     def _ends(self) -> bool:
         run = self._run

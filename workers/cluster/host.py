@@ -1,7 +1,5 @@
 """A node's host: keeps the node's workers and their mirror of the run, and answers the run's orders. No Ray in here."""
 
-import shutil
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +13,6 @@ from workers.children import Children
 from workers.cluster.exchange import Job, Orders, Report, Seen
 from workers.processes.child import Budget, Child
 from workers.processes.hanging import HangWatch
-from workers.processes.start import start_forkserver
 
 TICK_SECONDS = 0.2  # between two looks at the processes; also the longest that an exchange waits for something to tell
 COUNT_SECONDS = 0.1  # between two reports of what workers have counted
@@ -27,14 +24,14 @@ class Host:
     """Some workers of a run on a machine that is not the run's; it only answers, so nobody pushes who was given up.
 
     The workers are those of any run: they pull from a mirror, push into an outbox, and do not notice. One thread calls.
+
+    Args:
+        folder: in which the workers' logs go to `logs`, which is there.
     """
 
-    def __init__(self, job: Job):
+    def __init__(self, job: Job, folder: Path):
         config, environment = job.config, job.environment
-        self._config = config
-        self._folder = Path(tempfile.mkdtemp(prefix="a3c-node-"))
-        (self._folder / "logs").mkdir()
-        start_forkserver(self._folder / "logs" / "forkserver.log")
+        self._config, self._folder = config, folder
         self._scoreboard = Scoreboard(config.workers)
         self._store = build_mirror(config, environment, self._scoreboard)
         delay = time.monotonic() - job.clock
@@ -45,7 +42,7 @@ class Host:
             self._store.begin_at(index, beginning.env_steps, beginning.statistics)
             if beginning.snapshot is not None:
                 self._store.barrier.hand_in(index, 0, beginning.snapshot)
-        children = Children(config, environment, self._store, self._scoreboard, self._folder)
+        children = Children(config, environment, self._store, self._scoreboard, folder)
         self._workers = {index: children.worker(index) for index in job.beginnings}
         self._hanging = HangWatch(list(self._workers.values()))
         self._budget = Budget(config.supervision.max_restarts)
@@ -71,13 +68,12 @@ class Host:
             self._store.wait_for_push(left)
 
     def close(self) -> None:
-        """End all workers, and leave no file; their forkserver ends with this process."""
+        """End all workers; their forkserver ends with this process."""
         for child in self._workers.values():
             child.due = None
             child.kill()
         for child in self._workers.values():
             child.join()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     # -- orders ---------------------------------------------------------------------------------------------------
 

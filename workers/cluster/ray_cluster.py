@@ -3,25 +3,22 @@
 import importlib
 import os
 import socket
-import threading
-import time
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from a3c.config import ConfigError
-from workers.cluster.exchange import Job, Orders, Report
+from workers.cluster.actor import HostActor
 from workers.cluster.facts import facts
-from workers.cluster.host import Host
 
 CONNECT_SECONDS = 3.0  # for somebody to answer at an address
-PROBE_SECONDS = 60.0  # for a node to say what it has
+CHECK_SECONDS = 60.0  # for all nodes to say what they have
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-ALONE_SECONDS = 60.0  # that a host is there without being asked
 CODE = ("a3c", "shared", "workers")
 
 
@@ -89,45 +86,26 @@ def nodes() -> list[ClusterNode]:
     return [node for node in alive if node.id != own] or alive
 
 
-class HostActor(Host):
-    """A host that ends by itself where nobody asks any more: its gate may be gone, and Ray not be there to tell."""
-
-    def __init__(self, job: Job):
-        super().__init__(job)
-        self._asked = time.monotonic()
-        threading.Thread(target=self._end_when_alone, daemon=True).start()
-
-    def exchange(self, orders: Orders) -> Report:
-        self._asked = time.monotonic()
-        return super().exchange(orders)
-
-    def _end_when_alone(self) -> None:
-        while time.monotonic() - self._asked < ALONE_SECONDS:
-            time.sleep(1.0)
-        self.close()
-        os._exit(1)
-
-
-def place(node: ClusterNode, job: Job) -> Any:
-    """A host on a node, which begins its job; it is not there yet."""
-    options: dict[str, Any] = {"num_cpus": len(job.beginnings), "max_restarts": 0, "max_task_retries": 0}
+def place(node: ClusterNode, workers: int) -> Any:
+    """A host on a node, with room for so many workers; it is not there yet."""
+    options: dict[str, Any] = {"num_cpus": workers, "max_restarts": 0, "max_task_retries": 0}
     options["enable_task_events"] = False  # what a dashboard is told of each exchange takes a sixth of its time
-    return ray.remote(HostActor).options(**options, scheduling_strategy=on(node)).remote(job)
+    there = NodeAffinitySchedulingStrategy(node.id, soft=False)
+    return ray.remote(HostActor).options(**options, scheduling_strategy=there).remote()
 
 
-def on(node: ClusterNode) -> NodeAffinitySchedulingStrategy:
-    return NodeAffinitySchedulingStrategy(node.id, soft=False)
-
-
-def check(wanted: list[ClusterNode], modules: tuple[str, ...]) -> None:
+def check(hosts: Sequence[tuple[ClusterNode, Any]], modules: tuple[str, ...]) -> None:
     """Refuse nodes that compute with other versions, or cannot import the environment: ConfigError."""
-    ours, probe, options = facts(modules), ray.remote(facts), {"num_cpus": 0, "max_retries": 0}
+    asked, ours = [host.facts.remote(modules) for _, host in hosts], facts(modules)
     try:
-        asked = [probe.options(**options, scheduling_strategy=on(node)).remote(modules) for node in wanted]
-        found = ray.get(asked, timeout=PROBE_SECONDS)
+        found = ray.get(asked, timeout=CHECK_SECONDS)
+    except GetTimeoutError as error:
+        late = ray.wait(asked, num_returns=len(asked), timeout=0)[1]
+        names = ", ".join(node.name for (node, _), one in zip(hosts, asked, strict=True) if one in late)
+        raise ConfigError(f"cluster: no answer of {names} within {CHECK_SECONDS:g} s: are its CPUs in use?") from error
     except RayError as error:
         raise ConfigError(f"cluster: a node does not run our code: {' '.join(str(error).split())[:300]}") from error
-    for node, theirs in zip(wanted, found, strict=True):
+    for (node, _), theirs in zip(hosts, found, strict=True):
         different = [f"{name} {theirs[name]} instead of {ours[name]}" for name in ours if theirs[name] != ours[name]]
         if different:
             raise ConfigError(f"cluster: node {node.name} has {', '.join(different)}")
