@@ -18,6 +18,7 @@ from workers.cluster.roster import Roster
 from workers.runs.evaluations import SharedRun
 
 BEAT_SECONDS = 0.1
+POLL_SECONDS = 0.02  # between two looks at whether the run has ended before a host was there
 FROZEN_SECONDS = 8.0  # without an answer of a host, which answers several times a second: then it is given up
 START_SECONDS = 120.0  # for a host to be there: imports, on a machine that may be slow
 PAUSE_SECONDS = 1.0  # between two attempts to place a host
@@ -59,9 +60,10 @@ class Gate:
         for thread in threads:
             thread.start()
         board = self._run.scoreboard
-        while any(thread.is_alive() for thread in threads):
-            board.beat(board.gate)
-            time.sleep(BEAT_SECONDS)
+        for thread in threads:
+            while thread.is_alive():
+                board.beat(board.gate)
+                thread.join(BEAT_SECONDS)
         ray_cluster.leave()
 
     def _places(self, found: list[ClusterNode]) -> list[tuple[str, range]]:
@@ -102,21 +104,29 @@ class Gate:
                 ray.kill(host)
 
     def _exchange(self, node: Node, host: Any) -> bool:
-        """Exchange until the node's workers have ended; a host that is not there yet when the run ends has none."""
+        """Exchange until the node's workers have ended; those that have not started when the run ends never do."""
         deadline = time.monotonic() + START_SECONDS
-        begun = host.begin.remote(node.job())
-        while not ray.wait([begun], timeout=BEAT_SECONDS)[0]:
-            if self._ends():
-                return True
-            if time.monotonic() > deadline:
-                raise GetTimeoutError
+        if not self._comes(begun := host.begin.remote(node.job()), deadline):
+            return True
         ray.get(begun)
+        if not self._comes(first := host.exchange.remote(node.orders()), deadline):
+            return True
+        report = ray.get(first)
         while True:
-            report = ray.get(host.exchange.remote(node.orders()), timeout=FROZEN_SECONDS)
             node.apply(report)
             if report.over:
                 ray.get(host.close.remote(), timeout=FROZEN_SECONDS)
                 return True
+            report = ray.get(host.exchange.remote(node.orders()), timeout=FROZEN_SECONDS)
+
+    def _comes(self, answer: Any, deadline: float) -> bool:
+        """Wait for an answer of a host that is starting; False where the run ends before that."""
+        while not ray.wait([answer], timeout=POLL_SECONDS)[0]:
+            if self._ends():
+                return False
+            if time.monotonic() > deadline:
+                raise GetTimeoutError
+        return True
 
     def _place(self, node: Node) -> Placed | None:
         """A host on the cluster's node of that name, or another one that is free; None where there is no room."""
