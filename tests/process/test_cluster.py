@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from a3c.config import ConfigError
@@ -195,10 +196,10 @@ def test_what_does_not_answer_is_given_up_and_replaced(nodes: Nodes, tmp_path: P
         before = set(workers_there())
         hosts()[0].suspend()
         program.until(lambda: len(events(run_dir, "node-lost")) == 1, NOTICED_SECONDS)
-        program.until(lambda: all_train_there() and len(before - set(workers_there())) == len(before) // 2)
+        program.until(lambda: half_are_others(before))
         before = set(workers_there())
         forkserver_of(hosts()[0]).kill()
-        program.until(lambda: all_train_there() and len(before - set(workers_there())) == len(before) // 2)
+        program.until(lambda: half_are_others(before))
     assert re.fullmatch(r"\S+, with workers \d, \d: does not answer", events(run_dir, "node-lost")[0])
 
 
@@ -275,6 +276,11 @@ def trains_there(index: int, screen: str, node: str = r"n\d") -> bool:
 
 def all_train_there() -> bool:
     return len(workers_there()) == 4
+
+
+def half_are_others(before: set[psutil.Process]) -> bool:
+    now = set(workers_there())
+    return len(now) == len(before) and len(before - now) == len(before) // 2
 
 
 def env_steps(run_dir: Path) -> int:
