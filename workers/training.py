@@ -164,7 +164,8 @@ def _train_in(
     from workers.console import run_view
     from workers.runs.program import changed_options
 
-    with run_view(dashboard, changed_options(config)) as view:
+    options = [*changed_options(config), *(["--cluster", cluster] if cluster else [])]
+    with run_view(dashboard, options) as view:
         view.update(starting(config, directory.shown, time.monotonic() - started))
         if environment is None:
             from a3c.environments import describe

@@ -529,6 +529,13 @@ def test_another_seed_is_proposed_with_every_option_that_was_given() -> None:
     assert f"python run_a3c.py {again}\n" in text
 
 
+def test_what_is_proposed_after_a_run_on_a_cluster_is_on_it_too() -> None:
+    options = ["--workers", "6", "--cluster", "one:6379"]
+    text = drawn(Frame(summary_lines(sample_summary("budget_exhausted"), "runs/one", options, COMMAND)), width=200)
+    assert "python run_a3c.py resume runs/one --cluster one:6379 --max-env-steps 76000\n" in text
+    assert "python run_a3c.py --workers 6 --cluster one:6379 --seed 1\n" in text
+
+
 def test_what_is_proposed_is_what_the_command_line_reads() -> None:
     options = {"env": "a b:C-v0", "hidden_sizes": (7,), "normalize_advantages": True, "target_return": -1e18}
     config = Config.from_options(options)

@@ -214,12 +214,14 @@ def _headline(summary: Summary) -> str:
 
 def _next_commands(summary: Summary, run_dir: str, options: Sequence[str], command: str) -> list[str]:
     path = shlex.quote(clean(run_dir))
+    there = options.index("--cluster") if "--cluster" in options else len(options)
+    resume = " ".join([command, "resume", path, *map(shlex.quote, options[there : there + 2])])
     missed = summary.status == "budget_exhausted" and summary.target_return is not None
     commands = []
     if summary.checkpoint and summary.status in ("interrupted", "failed"):
-        commands += [f"{command} resume {path}"]
+        commands += [resume]
     if summary.checkpoint and missed:
-        commands += [f"{command} resume {path} --max-env-steps {float(f'{2 * summary.max_env_steps:.1e}'):.0f}"]
+        commands += [f"{resume} --max-env-steps {float(f'{2 * summary.max_env_steps:.1e}'):.0f}"]
     if missed:  # the same with another seed
         place = options.index("--seed") if "--seed" in options else len(options)
         again = [*options[:place], *options[place + 2 :], "--seed", str(summary.seed + 1)]
