@@ -167,6 +167,21 @@ def test_nodes_with_other_versions_are_refused(nodes: Nodes, monkeypatch: pytest
 
 
 @pytest.mark.long
+def test_a_node_whose_cpus_are_in_use_is_named(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    from workers.cluster import ray_cluster
+
+    ray_cluster.join(nodes.address, 4, ())
+    try:
+        node = ray_cluster.nodes()[0]
+        ray_cluster.check([(node, first := ray_cluster.place(node, node.cpus))], ())
+        monkeypatch.setattr(ray_cluster, "CHECK_SECONDS", 3.0)
+        with pytest.raises(ConfigError, match=rf"cluster: no answer of {node.name} within 3 s: are its CPUs in use\?"):
+            ray_cluster.check([(node, first), (node, ray_cluster.place(node, node.cpus))], ())
+    finally:
+        ray_cluster.leave()
+
+
+@pytest.mark.long
 def test_a_run_survives_the_end_of_workers_hosts_nodes_and_the_gate(nodes: Nodes, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     with on(nodes, run_dir) as program:
