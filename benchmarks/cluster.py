@@ -263,9 +263,10 @@ def rates(repetitions: int, shapes: Sequence[int]) -> None:
 
 
 def show_rates() -> None:
-    """All shapes, measured with the newest program and by the model."""
+    """All shapes, each as measured with the newest program that it was measured with, and by the model."""
     costs, rows = cluster_model.measured_costs(), [json.loads(line) for line in lines("cluster-rates")]
-    rows = [row for row in rows if row["conditions"] == rows[-1]["conditions"]]
+    newest = {row["shape"]: row["conditions"] for row in rows}
+    rows = [row for row in rows if row["conditions"] == newest[row["shape"]]]
     print("| run | of shared memory's env steps/s | by the model | off by |\n|---|---:|---:|---:|")
     for shape in SHAPES:
         found = [row for row in rows if row["shape"] == shape.name]
