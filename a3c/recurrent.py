@@ -9,6 +9,7 @@ from a3c.trunks import Trunk
 
 KINDS = {"lstm": (nn.LSTM, 2), "gru": (nn.GRU, 1)}  # and how many vectors are its state
 SIZE = 128  # units, where none are given
+FORGET_BIAS = 3.0  # of an LSTM's forget gates at first: sigmoid(3) = 0.95, so it remembers for some twenty steps
 
 
 class Recurrent(nn.Module):
@@ -65,11 +66,11 @@ class Recurrent(nn.Module):
 
 
 def initialize_core(core: nn.Module, generator: torch.Generator) -> None:
-    """Orthogonal weights, zero biases; but an LSTM begins with forget gates that are open (Jozefowicz et al. 2015)."""
+    """Orthogonal weights, zero biases; but an LSTM begins with open forget gates (Jozefowicz et al. 2015)."""
     for name, parameter in core.named_parameters():
         if name.startswith("weight"):
             nn.init.orthogonal_(parameter, 1.0, generator)
         else:
             parameter.zero_()
             if isinstance(core, nn.LSTM) and name == "bias_ih_l0":
-                parameter[core.hidden_size : 2 * core.hidden_size] = 1.0
+                parameter[core.hidden_size : 2 * core.hidden_size] = FORGET_BIAS
