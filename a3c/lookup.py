@@ -29,6 +29,7 @@ from a3c.spaces import MASK, ObservationSpec, mask_of, observation_spec
 
 LARGEST_SPEC = 2**16  # characters of JSON
 ATARI = "ALE/"  # how the ids of its games begin
+EXTRAS = {"ale_py": "atari", "minigrid": "minigrid"}  # modules that register environments, and the extras with them
 OWN_MODULES = ("gymnasium.",)  # whose environments every process knows by their id
 SEED = 0  # of the trial
 HINTS = {  # to complaints of Gymnasium's own wrappers about environments of the old API
@@ -152,7 +153,9 @@ def _named(env_id: str, kept: dict[str, Any] | None) -> EnvSpec:
     module, name = split(env_id)
     found: Any
     if module is None and name.startswith(ATARI):
-        _import_atari(name)
+        _import_extra(name, "ale_py")
+    elif module in EXTRAS:
+        _import_extra(env_id, module)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # gymnasium warns that a newer version exists; the user chose this one
         if module is not None:
@@ -183,13 +186,15 @@ def _named(env_id: str, kept: dict[str, Any] | None) -> EnvSpec:
     return spec
 
 
-def _import_atari(name: str) -> None:
-    """Have ale-py register its games."""
+def _import_extra(env_id: str, module: str) -> None:
+    """Have a package of one of our extras register its environments."""
     try:
-        importlib.import_module("ale_py")
+        importlib.import_module(module)
     except ModuleNotFoundError:
+        extra = EXTRAS[module]
         raise ConfigError(
-            f'env: \'{name}\' needs the packages of the extra "atari": pip install -c constraints.txt -e ".[atari]"'
+            f"env: '{env_id}' needs the packages of the extra \"{extra}\": "
+            f'pip install -c constraints.txt -e ".[{extra}]"'
         ) from None
 
 
