@@ -1,5 +1,6 @@
 """What Ray starts on a node: it says at once what is there, and becomes the node's host when it is given its part."""
 
+import math
 import os
 import shutil
 import tempfile
@@ -36,12 +37,14 @@ class HostActor:
 
     def begin(self, job: "Job") -> None:
         """Host a node's part of a run."""
+        self._asked = math.inf  # however long it takes to import torch
         self._folder = Path(tempfile.mkdtemp(prefix="a3c-node-"))
         (self._folder / "logs").mkdir()
         start_forkserver(self._folder / "logs" / "forkserver.log")  # which imports torch beside the next line
         from workers.cluster.host import Host
 
         self._host = Host(job, self._folder)
+        self._asked = time.monotonic()
 
     def exchange(self, orders: "Orders") -> "Report":
         self._asked = time.monotonic()
