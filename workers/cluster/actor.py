@@ -38,13 +38,15 @@ class HostActor:
     def begin(self, job: "Job") -> None:
         """Host a node's part of a run."""
         self._asked = math.inf  # however long it takes to import torch
-        self._folder = Path(tempfile.mkdtemp(prefix="a3c-node-"))
-        (self._folder / "logs").mkdir()
-        start_forkserver(self._folder / "logs" / "forkserver.log")  # which imports torch beside the next line
-        from workers.cluster.host import Host
+        try:
+            self._folder = Path(tempfile.mkdtemp(prefix="a3c-node-"))
+            (self._folder / "logs").mkdir()
+            start_forkserver(self._folder / "logs" / "forkserver.log")  # which imports torch beside the next line
+            from workers.cluster.host import Host
 
-        self._host = Host(job, self._folder)
-        self._asked = time.monotonic()
+            self._host = Host(job, self._folder)
+        finally:
+            self._asked = time.monotonic()
 
     def exchange(self, orders: "Orders") -> "Report":
         self._asked = time.monotonic()
