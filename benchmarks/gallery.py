@@ -68,7 +68,7 @@ ROWS = (
     Row("Taxi-v4", 8, "the best policy's mean is about 7.9"),
     Row("ALE/Pong-v5", 18, "zoo A2C 17.3, PPO 21.0 after 10 M agent steps", seeds=3, first=1),
     Row("a3c.masked:CartPoleNoVel", 475, "zoo recurrent PPO 500 after 100 k"),
-    Row("minigrid:MiniGrid-MemoryS7-v0", 0.9, ""),
+    Row("minigrid:MiniGrid-MemoryS7-v0", 0.9, "", seeds=3),
 )
 
 

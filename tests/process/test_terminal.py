@@ -119,7 +119,7 @@ def test_after_all_that_a_hang_up_leaves_the_terminal_as_it_was(training: Traini
     """The last of the tests that share a program."""
     job, run_dir = training
     os.killpg(job.pid, signal.SIGHUP)
-    job.until(lambda: job.codes[-1] == 129)
+    job.until(lambda: job.codes[-1:] == [129])
     assert not left_behind(job)
     assert_interrupted_and_saved(run_dir)
 
