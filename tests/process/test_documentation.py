@@ -6,6 +6,7 @@ trainings are short, and what takes hours is only taken by its own parser.
 
 import configparser
 import importlib
+import importlib.util
 import os
 import re
 import shlex
@@ -136,6 +137,13 @@ def pooled(command: str, place: Place) -> None:
     assert parse(words(command, place.solved)[1:]).training["vector"] == "envpool"
 
 
+def minigrid(command: str, place: Place) -> None:
+    """Is parsed; it trains where minigrid is installed."""
+    assert parse(words(command, place.solved)[1:]).training["env"].startswith("minigrid:")
+    if importlib.util.find_spec("minigrid"):
+        train(command, place)
+
+
 def clustered(command: str, place: Place) -> None:
     """Is parsed; test_cluster.py trains on a cluster's nodes."""
     assert parse(words(command, place.solved)[1:]).cluster
@@ -264,6 +272,7 @@ PROGRAM = r"(python run_a3c\.py|run-a3c)"
 RULES: list[tuple[str, Callable[[str, Place], None]]] = [  # the first whose pattern a command begins with
     (rf"{PROGRAM} .*--help", show_help),
     (rf"{PROGRAM} .*--vector envpool", pooled),
+    (rf"{PROGRAM} .*--env minigrid:", minigrid),
     (rf"{PROGRAM} .*--cluster", clustered),
     (rf"{PROGRAM} resume ", resume),
     (rf"{PROGRAM} compare ", compare),
