@@ -189,7 +189,7 @@ def _named(env_id: str, kept: dict[str, Any] | None) -> EnvSpec:
 def _import_extra(env_id: str, module: str) -> None:
     """Have a package of one of our extras register its environments."""
     try:
-        importlib.import_module(module)
+        import_module(module)
     except ModuleNotFoundError:
         extra = EXTRAS[module]
         raise ConfigError(

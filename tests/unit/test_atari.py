@@ -1,7 +1,9 @@
 """Atari games: what training sees and what counts, one game and a batch, and what is missing."""
 
+import importlib.util
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,3 +87,15 @@ def test_a_missing_package_is_one_line(env_id: str, module: str, extra: str, mon
     needed = f"env: '{env_id}' needs the packages of the extra \"{extra}\": pip install"
     with pytest.raises(ConfigError, match=f"^{re.escape(needed)}"):
         describe(env_id)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("minigrid") is not None, reason="minigrid itself is found first")
+def test_a_users_own_module_of_that_name_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = "from gymnasium.envs.classic_control import CartPoleEnv\nclass Mine(CartPoleEnv): pass\n"
+    (tmp_path / "minigrid.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    try:
+        assert describe("minigrid:Mine").observation.shape == (4,)
+    finally:
+        sys.modules.pop("minigrid", None)
